@@ -1,0 +1,257 @@
+"""A dataset folder: the frozen plan, the commits, and the views folded from them.
+
+recipe.json                 the resolved recipe and its fingerprint
+source.parquet              one row an image found, ranked; rejected rows too
+plan.parquet                the images to annotate: a row group is a unit
+shards/<index>-<id>.tar     samples in rank order, and <index>-<id>.parquet with a row an image
+commits/<unit_id>.json      the truth; all below is folded from it and can be made again
+manifest.parquet            the kept samples in rank order
+rejects.parquet             every image that gave no sample, and why
+subsets/<name>.parquet      views: rows of the manifest
+logs/                       what ran when; the only files that differ between equal builds
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog import commits, ranking, storage, tables
+from catalog.errors import CatalogError, CorruptSampleError, DatasetError
+from catalog.sample import OK, Sample, sha256_hex
+from catalog.shards import unpack
+
+RECIPE = "recipe.json"
+SOURCE = "source.parquet"
+PLAN = "plan.parquet"
+MANIFEST = "manifest.parquet"
+REJECTS = "rejects.parquet"
+SUBSETS = "subsets"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """Counts from committed files alone.
+
+    Attributes:
+        units: units in the plan.
+        units_done: units committed.
+        images: images found by the scan.
+        samples: images kept so far.
+        rejects: images that gave no sample, by status.
+        shard_bytes: size of the committed tars.
+        mismatches: attempts in other environments that gave other bytes.
+    """
+
+    units: int
+    units_done: int
+    images: int
+    samples: int
+    rejects: dict[str, int]
+    shard_bytes: int
+    mismatches: int
+
+
+class View:
+    """An ordered choice of samples: rows, no copies. Picklable; reads shards by offset."""
+
+    def __init__(self, dataset: str, name: str, table: pa.Table) -> None:
+        self.dataset = dataset
+        self.name = name
+        self.table = table
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identity of the choice: a hash over the blocks, in order; 32 hex characters."""
+        return sha256_hex("".join(self.table["block_sha256"].to_pylist()).encode())[:32]
+
+    @cached_property
+    def conditions(self) -> tuple[str, ...]:
+        """Names of the condition maps that each sample holds."""
+        return tuple(sorted(self.read(0).conditions)) if len(self) else ()
+
+    def read(self, index: int) -> Sample:
+        """Read the sample at `index` of this view.
+
+        Raises:
+            CorruptSampleError: the bytes differ from the committed hash, or hold another key.
+        """
+        row = self.table.slice(index, 1).to_pylist()[0]
+        return unpack_verified(self.read_block(row), row)
+
+    def read_block(self, row: dict[str, Any]) -> bytes:
+        """Return the tar bytes of one row, unverified."""
+        uri = storage.join(self.dataset, commits.SHARDS, row["shard"])
+        return storage.read_bytes(uri, row["offset"], row["length"])
+
+
+def unpack_verified(block: bytes, row: dict[str, Any]) -> Sample:
+    """Unpack a block that must be the one `row` was written for; raises CorruptSampleError."""
+    where = f"{row['shard']} at byte {row['offset']:,}"
+    if sha256_hex(block) != row["block_sha256"]:
+        raise CorruptSampleError(f"{where}: the bytes of {row['key']} changed after the commit")
+    sample = unpack(block)
+    if sample.key != row["key"]:
+        raise CorruptSampleError(f"{where}: holds {sample.key}, the manifest says {row['key']}")
+    return sample
+
+
+class Dataset:
+    """A dataset folder, opened for reading."""
+
+    def __init__(self, uri: str, recipe: dict[str, Any]) -> None:
+        self.uri = uri
+        self.recipe: dict[str, Any] = recipe["recipe"]
+        self.fingerprint: str = recipe["fingerprint"]
+
+    @classmethod
+    def open(cls, uri: str) -> "Dataset":
+        """Open the dataset at `uri`; raises DatasetError where there is none."""
+        uri = uri.rstrip("/")
+        try:
+            return cls(uri, json.loads(storage.read_bytes(storage.join(uri, RECIPE))))
+        except (FileNotFoundError, NotADirectoryError):
+            message = (
+                f"no dataset at {uri}: it has no {RECIPE}; make one with: build RECIPE --out {uri}"
+            )
+            raise DatasetError(message) from None
+        except (KeyError, ValueError) as error:
+            raise DatasetError(f"{uri}/{RECIPE} is damaged: {error}") from error
+
+    def path(self, *names: str) -> str:
+        """Return the URI of a file of this dataset."""
+        return storage.join(self.uri, *names)
+
+    @cached_property
+    def unit_ids(self) -> list[str]:
+        """Ids of the planned units, in order."""
+        return list(tables.read_metadata(self.path(PLAN))["unit_ids"])
+
+    def pending(self) -> list[int]:
+        """Return the indices of the units that have no commit yet."""
+        done = commits.committed_ids(self.uri)
+        return [index for index, unit in enumerate(self.unit_ids) if unit not in done]
+
+    def status(self) -> Status:
+        """Count what is committed, while a build runs or after."""
+        done = commits.read_commits(self.uri)
+        rejects = _scan_rejects(self)["status"].to_pylist()
+        counts: dict[str, int] = {}
+        for status in rejects:
+            counts[status] = counts.get(status, 0) + 1
+        for commit in done:
+            for status, number in commit.counts.items():
+                counts[status] = counts.get(status, 0) + number
+        with tables.open_parquet(self.path(PLAN)) as plan:
+            planned = plan.metadata.num_rows
+        return Status(
+            units=len(self.unit_ids),
+            units_done=len(done),
+            images=planned + len(rejects),
+            samples=counts.pop(OK, 0),
+            rejects=dict(sorted(counts.items())),
+            shard_bytes=sum(commit.shard.bytes for commit in done),
+            mismatches=commits.count_mismatches(self.uri),
+        )
+
+    def view(self, subset: str | None = None) -> View:
+        """Return all samples in rank order, or a subset's; raises DatasetError if absent."""
+        if subset is None:
+            uri = self.path(MANIFEST)
+            if not storage.exists(uri):
+                raise DatasetError(f"{self.uri} is not finished: run its build command again")
+            return View(self.uri, "all", tables.read_table(uri))
+        names = self.subsets()
+        if subset not in names:
+            have = ", ".join(names) or "none yet"
+            raise DatasetError(
+                f"no subset {subset!r} in {self.uri} (there is: {have}); "
+                f"make it with: subset {self.uri} --sizes {subset}"
+            )
+        return View(self.uri, subset, tables.read_table(self._subset_uri(subset)))
+
+    def subsets(self) -> list[str]:
+        """Return the names of the subsets, smallest first."""
+        names = storage.list_names(self.path(SUBSETS))
+        stems = [name.removesuffix(".parquet") for name in names if name.endswith(".parquet")]
+        return sorted(stems, key=_size_key)
+
+    def write_subset(self, count: int, *, policy: ranking.Policy, seed: int) -> View:
+        """Write a subset as a view; raises CatalogError where it is larger than the dataset."""
+        everything = self.view().table
+        chosen = ranking.subset_ranks(everything.num_rows, count, policy=policy, seed=seed)
+        name = ranking.format_size(count) + ("" if policy == "top" else f"-{policy}-{seed}")
+        view = View(self.uri, name, everything.take(pa.array(chosen)))
+        record = {"policy": policy, "seed": seed if policy != "top" else None, "size": count}
+        data = tables.to_parquet(view.table, {"subset": record})
+        storage.write_atomic(self._subset_uri(name), data)
+        return view
+
+    def finalize(self) -> bool:
+        """Fold all commits into manifest and rejects; return whether anything had to be written.
+
+        Raises:
+            DatasetError: a planned unit has no commit.
+        """
+        if pending := self.pending():
+            raise DatasetError(f"{len(pending)} of {len(self.unit_ids)} units are not committed")
+        folded = sha256_hex("".join(sorted(self.unit_ids)).encode())
+        manifest = self.path(MANIFEST)
+        if storage.exists(manifest) and tables.read_metadata(manifest).get("folded") == folded:
+            return False
+        rows = _unit_rows(self)
+        rejects = pa.concat_tables([_scan_rejects(self), _unit_rejects(self, rows)])
+        storage.write_atomic(self.path(REJECTS), tables.to_parquet(rejects, {"folded": folded}))
+        kept = ranking.rank(
+            rows.filter(pc.equal(rows["status"], OK)),
+            width_column="source_width",
+            height_column="source_height",
+        )
+        kept = kept.append_column("rank", pa.array(range(kept.num_rows), pa.int64()))
+        kept = kept.select(tables.MANIFEST.names).cast(tables.MANIFEST)
+        storage.write_atomic(manifest, tables.to_parquet(kept, {"folded": folded}))
+        return True
+
+    def _subset_uri(self, name: str) -> str:
+        return self.path(SUBSETS, f"{name}.parquet")
+
+
+def _size_key(stem: str) -> tuple[int, str]:
+    try:
+        return ranking.parse_size(stem.partition("-")[0]), stem
+    except CatalogError:
+        return 0, stem
+
+
+def _unit_rows(dataset: Dataset) -> pa.Table:
+    """Return the rows of all commits with the shard that each lies in."""
+    parts = []
+    for commit in commits.read_commits(dataset.uri):
+        rows = tables.read_table(dataset.path(commits.SHARDS, commit.rows.name))
+        shard = pa.array([commit.shard.name] * rows.num_rows, pa.string())
+        parts.append(rows.replace_schema_metadata(None).append_column("shard", shard))
+    empty = tables.ROWS.append(pa.field("shard", pa.string())).empty_table()
+    return pa.concat_tables(parts) if parts else empty
+
+
+def _scan_rejects(dataset: Dataset) -> pa.Table:
+    rows = tables.read_table(dataset.path(SOURCE), tables.REJECTS.names)
+    rows = rows.filter(pc.not_equal(rows["status"], OK))
+    return rows.select(tables.REJECTS.names).replace_schema_metadata(None)
+
+
+def _unit_rejects(dataset: Dataset, rows: pa.Table) -> pa.Table:
+    """Return the rejected rows of the units, joined with where their images lie."""
+    judged = ["sha256", "status", "value", "threshold", "detail"]
+    lost = rows.filter(pc.not_equal(rows["status"], OK)).select(judged)
+    where = ["sha256", "uri", "offset", "row", "width", "height"]
+    plan = tables.read_table(dataset.path(PLAN), where).replace_schema_metadata(None)
+    plan = plan.filter(pc.is_in(plan["sha256"], lost["sha256"].combine_chunks()))
+    joined = lost.join(plan, "sha256", join_type="left outer").sort_by("sha256")
+    return joined.select(tables.REJECTS.names).cast(tables.REJECTS)

@@ -1,0 +1,216 @@
+"""Bytes to pixels and back: one image convention, one resizer.
+
+An image is a uint8 RGB array (h, w, 3), upright, without alpha. Detectors and the training loader
+see nothing else.
+"""
+
+import io
+from dataclasses import dataclass
+from typing import IO, Literal, TypeAlias
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image as PILImage
+from PIL import ImageOps, UnidentifiedImageError
+
+from catalog.errors import ImageError
+
+Image: TypeAlias = UInt8[np.ndarray, "h w 3"]
+Crop: TypeAlias = Literal["center", "none"]
+
+GRID = 64
+"""Uncropped sides are multiples of this many pixels: the VAE's 8 times the UNet's 8."""
+
+_ORIENTATION = 0x0112
+_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
+_SINGLE_PICTURE = ("JPEG", "MPO")  # a phone's MPO is a JPEG with a preview behind it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What a file says of its picture before a pixel is decoded.
+
+    Attributes:
+        width: pixels, after EXIF rotation.
+        height: pixels, after EXIF rotation.
+        format: Pillow's name of the format, for example ``JPEG``.
+        plain: the bytes are an upright RGB JPEG, fit to be stored as they are.
+    """
+
+    width: int
+    height: int
+    format: str
+    plain: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """Pixels and how they were decoded.
+
+    Attributes:
+        pixels: uint8 RGB (h, w, 3).
+        jpeg_scale: 1, 2, 4 or 8: the divisor at which the JPEG was decoded.
+        header: what the file said of itself.
+    """
+
+    pixels: Image
+    jpeg_scale: int
+    header: Header
+
+
+def read_header(file: IO[bytes]) -> Header:
+    """Read size and format without decoding pixels.
+
+    Raises:
+        ImageError: rule ``empty_file``, ``not_an_image`` or ``animated``.
+    """
+    with _open(file) as image:
+        return _header(image)
+
+
+def decode(data: bytes, *, at_least: int | None = None) -> Decoded:
+    """Decode to upright RGB; alpha is composited on white, 16-bit grey keeps its high byte.
+
+    Args:
+        data: the file's bytes.
+        at_least: pixels. A JPEG whose short side is at least twice this is decoded at 1/2, 1/4 or
+            1/8
+            of its size (libjpeg's scaled DCT), never below this side. None decodes at full size.
+
+    Raises:
+        ImageError: rule ``empty_file``, ``not_an_image``, ``animated``, ``unsupported_mode`` or
+            ``damaged`` (a truncated file too: no picture is filled up with grey).
+    """
+    with _open(io.BytesIO(data)) as image:
+        header = _header(image)
+        full_width = image.width
+        if at_least is not None and image.format in _SINGLE_PICTURE:
+            image.draft(image.mode, (at_least, at_least))
+        scale = round(full_width / image.width)
+        try:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+        except Exception as error:  # Pillow's plugins raise a dozen types on broken data
+            raise ImageError("damaged", f"cannot decode: {error}") from error
+        return Decoded(pixels=_to_rgb(upright), jpeg_scale=scale, header=header)
+
+
+def decode_image(data: bytes) -> Image:
+    """Decode to an upright RGB array (h, w, 3) at full size; raises ImageError as `decode` does."""
+    return decode(data).pixels
+
+
+def target_size(width: int, height: int, *, resolution: int, crop: Crop) -> tuple[int, int]:
+    """Return the (width, height) in pixels at which an image is annotated and stored.
+
+    ``center`` gives the paper's square; ``none`` brings the short side to `resolution` and rounds
+    both sides to multiples of 64, for aspect buckets.
+    """
+    if crop == "center":
+        return resolution, resolution
+    scale = resolution / min(width, height)
+    return _to_grid(width * scale), _to_grid(height * scale)
+
+
+def fit(pixels: Image, *, resolution: int, crop: Crop) -> Image:
+    """Crop and resize to `target_size`: AREA to shrink, LANCZOS4 to enlarge.
+
+    Returns the input itself where it has the size already.
+    """
+    height, width = pixels.shape[:2]
+    if crop == "center":
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        pixels = pixels[top : top + side, left : left + side]
+    size = target_size(width, height, resolution=resolution, crop=crop)
+    return resize(pixels, size)
+
+
+def resize(pixels: Image, size: tuple[int, int]) -> Image:
+    """Resize to (width, height) pixels: AREA where both sides shrink, else LANCZOS4."""
+    height, width = pixels.shape[:2]
+    if (width, height) == size:
+        return np.ascontiguousarray(pixels)
+    shrinks = size[0] <= width and size[1] <= height
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LANCZOS4
+    return np.asarray(cv2.resize(pixels, size, interpolation=method), dtype=np.uint8)
+
+
+def encode_jpeg(pixels: Image, quality: int) -> bytes:
+    """Encode as a baseline JPEG; quality 1..100."""
+    buffer = io.BytesIO()
+    PILImage.fromarray(pixels).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def encode_png(pixels: UInt8[np.ndarray, "h w *c"]) -> bytes:
+    """Encode a map, (h, w) or (h, w, 3), losslessly.
+
+    Compression level 1: on edge maps level 6 takes four times as long for a quarter less.
+    """
+    buffer = io.BytesIO()
+    PILImage.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def _open(file: IO[bytes]) -> PILImage.Image:
+    # Size is judged by the recipe's max_pixels, which leaves a row; Pillow's own limit would raise.
+    PILImage.MAX_IMAGE_PIXELS = None
+    try:
+        return PILImage.open(file)
+    except UnidentifiedImageError as error:
+        file.seek(0)
+        if not file.read(1):
+            raise ImageError("empty_file", "the file has zero bytes", value=0) from error
+        raise ImageError("not_an_image", "no image format is recognised in the bytes") from error
+    except OSError:
+        raise
+    except Exception as error:  # a plugin that trips over a malformed header
+        raise ImageError("damaged", f"cannot read the header: {error}") from error
+
+
+def _header(image: PILImage.Image) -> Header:
+    kind = "JPEG" if image.format in _SINGLE_PICTURE else str(image.format)
+    frames = 1 if kind == "JPEG" else _frames(image)
+    if frames > 1:
+        raise ImageError("animated", f"{frames} frames, expected 1", value=frames)
+    turned = _orientation(image)
+    width, height = (image.height, image.width) if turned >= 5 else (image.width, image.height)
+    plain = kind == "JPEG" and image.mode == "RGB" and turned == 1
+    return Header(width=width, height=height, format=kind, plain=plain)
+
+
+def _frames(image: PILImage.Image) -> int:
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except Exception as error:  # counting frames walks the file
+        raise ImageError("damaged", f"cannot count frames: {error}") from error
+
+
+def _orientation(image: PILImage.Image) -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # broken EXIF is common in good pictures; Pillow shows them unrotated too
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _to_rgb(image: PILImage.Image) -> Image:
+    if image.mode in _SIXTEEN_BIT:
+        grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        raise ImageError("unsupported_mode", f"mode {image.mode} has no fixed range of values")
+    try:
+        if image.has_transparency_data:
+            rgba = image.convert("RGBA")
+            image = PILImage.new("RGBA", rgba.size, "white")
+            image.alpha_composite(rgba)
+        return np.array(image.convert("RGB"))
+    except ValueError as error:
+        raise ImageError("unsupported_mode", f"mode {image.mode}: {error}") from error
+
+
+def _to_grid(side: float) -> int:
+    return max(GRID, round(side / GRID) * GRID)

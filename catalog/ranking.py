@@ -1,0 +1,92 @@
+"""The total order by resolution, the units cut from it, and the nested subsets.
+
+Order: pixels descending, then the shorter side descending, then the sha256 of the bytes ascending.
+No two rows are equal under it, so the order in which files were listed cannot show (paper, section
+3.5, "Canny Edge (Alter)": subsets are sampled by ranked resolution).
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog.errors import CatalogError
+
+Policy: TypeAlias = Literal["top", "stratified"]
+
+STRATA = 10
+"""Resolution quantiles from which a stratified subset draws equally."""
+
+_SUFFIXES = {"k": 1_000, "m": 1_000_000}
+
+
+def rank(rows: pa.Table, *, width_column: str = "width", height_column: str = "height") -> pa.Table:
+    """Return `rows` in rank order, best first: by their sizes in pixels as found, and sha256."""
+    width, height = (pc.cast(rows[name], pa.int64()) for name in (width_column, height_column))
+    keys = pa.table(
+        {
+            "pixels": pc.multiply(width, height),
+            "side": pc.min_element_wise(width, height),
+            "sha256": rows["sha256"],
+        }
+    )
+    order = [("pixels", "descending"), ("side", "descending"), ("sha256", "ascending")]
+    return rows.take(pc.sort_indices(keys, sort_keys=order))
+
+
+def unit_id(fingerprint: str, sha256s: Sequence[str]) -> str:
+    """Name a unit by what it is made from, recipe and ordered images; 32 hex characters."""
+    digest = hashlib.sha256(fingerprint.encode())
+    for sha256 in sha256s:
+        digest.update(b"\n" + sha256.encode())
+    return digest.hexdigest()[:32]
+
+
+def subset_ranks(total: int, count: int, *, policy: Policy, seed: int) -> np.ndarray:
+    """Return the ascending positions, in rank order, of a subset of `count` out of `total` samples.
+
+    A larger subset of the same policy and seed contains every smaller one: each is the first
+    `count` entries of one order. ``top`` is the ranking itself. ``stratified`` cuts the ranking
+    into 10 quantiles, shuffles each, and deals from them in turn.
+
+    Raises:
+        CatalogError: `count` is not in 1..total.
+    """
+    if not 1 <= count <= total:
+        raise CatalogError(f"a subset of {count:,} cannot be taken from {total:,} samples")
+    if policy == "top":
+        return np.arange(count)
+    return np.sort(_stratified_order(total, seed)[:count])
+
+
+def parse_size(text: str) -> int:
+    """Read a subset's size: ``1000``, ``1k``, ``3M``.
+
+    Raises:
+        CatalogError: the text is no positive whole number of samples.
+    """
+    digits, factor = text.strip().lower(), 1
+    if digits[-1:] in _SUFFIXES:
+        digits, factor = digits[:-1], _SUFFIXES[digits[-1]]
+    if not digits.isascii() or not digits.isdigit() or int(digits) == 0:
+        raise CatalogError(f"size {text!r} is not a number of samples; write 1000, 1k or 3M")
+    return int(digits) * factor
+
+
+def format_size(count: int) -> str:
+    """Write a size as a subset's name: 1000 -> ``1k``, 1234 -> ``1234``."""
+    for suffix, factor in reversed(_SUFFIXES.items()):
+        if count % factor == 0:
+            return f"{count // factor}{suffix}"
+    return str(count)
+
+
+def _stratified_order(total: int, seed: int) -> np.ndarray:
+    generator = np.random.Generator(np.random.Philox(seed))
+    turns = np.empty(total)
+    for stratum in np.array_split(np.arange(total), min(STRATA, total)):
+        turns[stratum] = generator.permutation(len(stratum)) / len(stratum)
+    return np.argsort(turns, kind="stable")

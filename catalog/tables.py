@@ -1,0 +1,115 @@
+"""The columns of every parquet file in a dataset, and the one way to write and read them."""
+
+import io
+import json
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catalog import storage
+from catalog.errors import DatasetError
+
+_SCORES = pa.map_(pa.string(), pa.float64())
+
+_JUDGEMENT = [
+    pa.field("status", pa.string()),  # ok | rejected:<rule> | failed:<error class>
+    pa.field("value", pa.float64()),  # what the rule measured
+    pa.field("threshold", pa.float64()),  # what it was judged by
+    pa.field("detail", pa.string()),  # one line for a person
+]
+
+SOURCE = pa.schema(
+    [
+        pa.field("rank", pa.int64()),  # place in the order by resolution; null where not ok
+        pa.field("uri", pa.string()),
+        pa.field("offset", pa.int64()),  # bytes into a tar; null for a file of its own
+        pa.field("row", pa.int64()),  # row of a parquet; null elsewhere
+        pa.field("length", pa.int64()),  # bytes of the encoded image
+        pa.field("sha256", pa.string()),
+        pa.field("width", pa.int32()),  # pixels, after EXIF rotation
+        pa.field("height", pa.int32()),
+        pa.field("format", pa.string()),
+        pa.field("caption", pa.string()),
+        pa.field("popularity", pa.float64()),
+        pa.field("scores", _SCORES),
+        *_JUDGEMENT,
+    ]
+)
+
+PLAN = pa.schema([pa.field("unit", pa.int32()), *(f for f in SOURCE if f.name != "scores")])
+
+_SAMPLE = [
+    pa.field("key", pa.string()),
+    pa.field("sha256", pa.string()),
+    pa.field("offset", pa.int64()),  # bytes into the shard
+    pa.field("length", pa.int64()),
+    pa.field("block_sha256", pa.string()),
+    pa.field("width", pa.int32()),  # pixels, as stored
+    pa.field("height", pa.int32()),
+    pa.field("source_width", pa.int32()),  # pixels, as found
+    pa.field("source_height", pa.int32()),
+    pa.field("caption", pa.string()),
+    pa.field("parameters", pa.string()),  # JSON: what each detector drew
+    pa.field("popularity", pa.float64()),
+]
+
+ROWS = pa.schema([*_SAMPLE, *_JUDGEMENT])
+
+MANIFEST = pa.schema([pa.field("rank", pa.int64()), pa.field("shard", pa.string()), *_SAMPLE])
+
+REJECTS = pa.schema(
+    [pa.field(name, pa.string()) for name in ("uri", "sha256")]
+    + [SOURCE.field(name) for name in ("offset", "row", "width", "height")]
+    + _JUDGEMENT
+)
+
+
+def to_parquet(
+    table: pa.Table, metadata: dict[str, Any] | None = None, *, row_group_size: int = 65_536
+) -> bytes:
+    """Return a table as parquet bytes; equal tables and metadata give equal bytes.
+
+    Args:
+        table: the rows.
+        metadata: JSON values kept in the file's own key-value metadata.
+        row_group_size: rows in a group, the smallest piece that a reader fetches.
+    """
+    pairs = {name: json.dumps(value, sort_keys=True) for name, value in (metadata or {}).items()}
+    buffer = io.BytesIO()
+    pq.write_table(
+        table.replace_schema_metadata(pairs),
+        buffer,
+        compression="zstd",
+        row_group_size=row_group_size,
+    )
+    return buffer.getvalue()
+
+
+def open_parquet(uri: str) -> pq.ParquetFile:
+    """Open a parquet file of a dataset.
+
+    Raises:
+        DatasetError: it is missing or damaged.
+    """
+    path = storage.local_path(uri)
+    try:
+        source: Any = path if path is not None else io.BytesIO(storage.read_bytes(uri))
+        return pq.ParquetFile(source, memory_map=path is not None)
+    except FileNotFoundError as error:
+        raise DatasetError(f"{uri} does not exist") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DatasetError(f"{uri} is not a readable parquet file: {error}") from error
+
+
+def read_table(uri: str, columns: list[str] | None = None) -> pa.Table:
+    """Read a parquet file of a dataset whole; raises DatasetError as `open_parquet` does."""
+    with open_parquet(uri) as file:
+        return file.read(columns=columns)
+
+
+def read_metadata(uri: str) -> dict[str, Any]:
+    """Read the JSON values that `to_parquet` was given as metadata."""
+    with open_parquet(uri) as file:
+        pairs = file.schema_arrow.metadata or {}
+    return {name.decode(): json.loads(value) for name, value in pairs.items()}

@@ -1,0 +1,82 @@
+"""Does a dataset hold what its commits say? And do two datasets hold the same bytes?"""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow.compute as pc
+
+from catalog import commits, storage
+from catalog.commits import Commit, StoredFile
+from catalog.dataset import Dataset, View, unpack_verified
+from catalog.errors import CatalogError
+
+NOT_COMPARED = ("logs", "tmp")
+"""Folders that may differ between equal builds: times, and what killed attempts left."""
+
+_THREADS = 4
+
+
+def verify(dataset: Dataset) -> list[str]:
+    """Re-hash every committed file and sample; return what is wrong, a line each."""
+    view = dataset.view()
+    done = commits.read_commits(dataset.uri)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        checked = pool.map(lambda commit: _check_commit(dataset, view, commit), done)
+        faults = [fault for found in checked for fault in found]
+    missing = set(dataset.unit_ids) - {commit.unit_id for commit in done}
+    faults += [f"unit {unit} of the plan has no commit" for unit in sorted(missing)]
+    kept = sum(commit.counts.get("ok", 0) for commit in done)
+    if kept != len(view):
+        faults.append(f"the commits hold {kept} samples, the manifest {len(view)}")
+    return faults
+
+
+def differences(one: str, other: str) -> list[str]:
+    """Compare two local datasets byte by byte, logs apart; return what differs, a line each."""
+    left, right = (_files(uri) for uri in (one, other))
+    lines = [f"only in {one}: {name}" for name in sorted(left.keys() - right.keys())]
+    lines += [f"only in {other}: {name}" for name in sorted(right.keys() - left.keys())]
+    for name in sorted(left.keys() & right.keys()):
+        if storage.sha256_file(left[name]) != storage.sha256_file(right[name]):
+            lines.append(f"bytes differ: {name}")
+    return lines
+
+
+def _check_commit(dataset: Dataset, view: View, commit: Commit) -> list[str]:
+    files = (commit.shard, commit.rows)
+    faults = [fault for file in files if (fault := _check_file(dataset, file))]
+    if not faults:
+        faults.extend(_check_samples(view, commit.shard.name))
+    return faults
+
+
+def _check_file(dataset: Dataset, file: StoredFile) -> str | None:
+    uri = dataset.path(commits.SHARDS, file.name)
+    try:
+        found = storage.sha256_file(uri)
+    except OSError as error:
+        return f"{file.name}: {type(error).__name__}: {error}"
+    return None if found == file.sha256 else f"{file.name}: sha256 {found}, committed {file.sha256}"
+
+
+def _check_samples(view: View, shard: str) -> Iterator[str]:
+    for row in view.table.filter(pc.equal(view.table["shard"], shard)).to_pylist():
+        try:
+            unpack_verified(view.read_block(row), row)
+        except CatalogError as error:
+            yield str(error)
+
+
+def _files(uri: str) -> dict[str, str]:
+    root = storage.local_path(uri)
+    if root is None or not root.is_dir():
+        raise CatalogError(f"{uri} is no local dataset folder to compare")
+    found = {}
+    for folder, below, names in os.walk(root):
+        if folder == os.fspath(root):
+            below[:] = [name for name in below if name not in NOT_COMPARED]
+        for name in names:
+            path = os.path.join(folder, name)
+            found[os.path.relpath(path, root)] = path
+    return found

@@ -1,0 +1,135 @@
+"""The whole path on real photographs: dataset, subset, a short training run, pictures."""
+
+import shutil
+from pathlib import Path
+
+from rich.markup import escape
+
+from catalog.dataset import Dataset
+from catalog.images import decode_image
+from pipeline.build import Executor, Inputs, build, run_local
+from pipeline.console import BuildView, out
+from pipeline.execution import Execution
+from pipeline.pictures import write_grid, write_pictures
+from pipeline.recipe import load_recipe
+from training.config import TrainConfig
+from training.controlnet import load_base
+from training.loop import train
+from training.prompts import DEFAULT_PROMPT
+from training.random_base import write_random_base
+
+_PHOTOGRAPHS = {
+    "astronaut.png": "a woman in an orange space suit before a flag and a rocket",
+    "chelsea.png": "the face of a ginger cat",
+    "coffee.png": "a cup of coffee on a wooden table",
+    "hubble_deep_field.jpg": "many distant galaxies in a dark sky",
+    "motorcycle_left.png": "a motorcycle in a garage",
+    "retina.jpg": "the retina of an eye",
+    "rocket.jpg": "a rocket on its launch pad",
+}
+_PORTRAIT = ("grace_hopper.jpg", "a portrait of a woman in a navy uniform")
+_SUBSET = 4
+_RESOLUTION = 256  # half the paper's: four times as many training steps a minute on two cores
+
+
+def run_demo(folder: Path, *, steps: int, local: bool) -> None:
+    """Run the demonstration into `folder` and say where everything lies; run again, it resumes."""
+    photographs, dataset = folder / "photographs", folder / "dataset"
+    base, run, pictures = folder / "random-weights-base", folder / "run", folder / "pictures"
+    out.print(f"1. photographs from scikit-image and matplotlib: {collect(photographs)}")
+    build_dataset(photographs, dataset, local=local)
+    view = Dataset.open(str(dataset)).write_subset(_SUBSET, policy="top", seed=0)
+    out.print(
+        f"3. subset '{view.name}': the {len(view)} photographs of highest resolution, as a view"
+    )
+    if not base.exists():
+        write_random_base(str(base))
+    out.print(
+        "4. training a ControlNet on a tiny base model with RANDOM WEIGHTS (its pictures are noise)"
+    )
+    result = train(_config(dataset, view.name, base, run, steps))
+    if result.steps_done:
+        out.print(f"   {result.steps} steps, {result.images_per_second:.1f} images/s")
+    grid = _sample(base, run, view.read(0).conditions["canny"], pictures)
+    sheet = _sheet(dataset, folder / "dataset.png")
+    out.print(f"""5. done. Look at:
+   {escape(str(sheet))}  each photograph and its Canny map, with the thresholds that were drawn
+   {escape(str(grid))}  condition and sample; the base has random weights, so expect noise
+   {escape(str(dataset))}  shards (plain WebDataset tars), manifest, subset, commits
+   {escape(str(run))}  the ControlNet; ControlNetModel.from_pretrained loads this folder
+   Next: controlnet-factory build canny --images YOUR_FOLDER --out DATASET""")
+
+
+def collect(folder: Path) -> int:
+    """Copy the photographs out of their packages, a caption beside each; return their number."""
+    import matplotlib
+    import skimage
+
+    samples = Path(skimage.__file__).parent / "data"
+    found = {samples / name: text for name, text in _PHOTOGRAPHS.items()}
+    found[Path(matplotlib.get_data_path()) / "sample_data" / _PORTRAIT[0]] = _PORTRAIT[1]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, text in found.items():
+        shutil.copyfile(path, folder / path.name)
+        (folder / path.name).with_suffix(".txt").write_text(text)
+    return len(found)
+
+
+def build_dataset(photographs: Path, dataset: Path, *, local: bool) -> None:
+    """Build the Canny dataset of the photographs."""
+    recipe = load_recipe("canny", [f"image.resolution={_RESOLUTION}", "samples_per_unit=4"])
+    executor: Executor = run_local
+    if not local:
+        from pipeline.ray_executor import run_on_ray as executor
+    inputs = Inputs(images=[str(photographs)])
+    with BuildView() as view:
+        made = build(recipe, str(dataset), inputs, Execution(), executor=executor, observer=view)
+    words = "built" if made.changed else "nothing to do"
+    out.print(
+        f"2. Canny dataset, {words}: {made.status.samples} samples in {made.status.units} shards"
+    )
+
+
+def _config(dataset: Path, subset: str, base: Path, run: Path, steps: int) -> TrainConfig:
+    return TrainConfig(
+        dataset=str(dataset),
+        subset=subset,
+        condition="canny",
+        base=str(base),
+        out=str(run),
+        steps=steps,
+        batch_size=2,
+        checkpoint_every=max(1, steps // 2),
+    )
+
+
+def _sample(base: Path, run: Path, condition: bytes, pictures: Path) -> Path:
+    hint = pictures / "condition.png"
+    hint.parent.mkdir(parents=True, exist_ok=True)
+    hint.write_bytes(condition)
+    return write_pictures(
+        load_base(str(base)),
+        str(run),
+        [hint],
+        pictures,
+        prompt=DEFAULT_PROMPT,
+        seeds=[0, 1],
+        steps=20,
+        guidance_scale=9.0,
+    )
+
+
+def _sheet(dataset: Path, path: Path) -> Path:
+    """Draw every sample with its map, thresholds and caption."""
+    view = Dataset.open(str(dataset)).view()
+    samples = [view.read(index) for index in range(len(view))]
+    cells = [
+        [decode_image(sample.image) for sample in samples],
+        [decode_image(sample.conditions["canny"]) for sample in samples],
+    ]
+    drawn = [sample.metadata["conditions"]["canny"] for sample in samples]
+    columns = [
+        f"{sample.caption} (low {values['low']}, high {values['high']})"
+        for sample, values in zip(samples, drawn, strict=True)
+    ]
+    return write_grid(path, cells, columns, ["image", "canny"])

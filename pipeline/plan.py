@@ -1,0 +1,161 @@
+"""The frozen plan: which images, in which order, cut into which units."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog import dataset as layout
+from catalog import storage, tables
+from catalog.errors import DatasetError
+from catalog.images import target_size
+from catalog.ranking import unit_id
+from catalog.sample import OK
+from pipeline.errors import UsageError
+from pipeline.recipe import Recipe, Rules
+
+# Measured on the 24 Kodak photographs at 512 x 512: JPEG of quality 95, and a Canny map as PNG.
+_IMAGE_BYTES_A_PIXEL = 0.55
+_MAP_BYTES_A_PIXEL = 0.16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanSummary:
+    """What a build would do.
+
+    Attributes:
+        fingerprint: of the recipe.
+        units: units of work.
+        images: images to annotate.
+        rejects: images already rejected, by status.
+        bytes_to_read: sum of the encoded images' sizes.
+        bytes_to_write: an estimate from photographs at 512 x 512.
+    """
+
+    fingerprint: str
+    units: int
+    images: int
+    rejects: dict[str, int]
+    bytes_to_read: int
+    bytes_to_write: int
+
+
+def judge(source: pa.Table, rules: Rules) -> pa.Table:
+    """Apply a recipe's limits to scanned rows; what breaks one becomes a rejected row, unranked."""
+    pixels = pc.multiply(pc.cast(source["width"], pa.int64()), source["height"])
+    broken = [
+        ("max_bytes", source["length"], pc.greater(source["length"], rules.max_bytes)),
+        ("max_pixels", pixels, pc.greater(pixels, rules.max_pixels)),
+    ]
+    side = pc.min_element_wise(source["width"], source["height"], skip_nulls=False)
+    broken.append(("min_side", side, pc.less(side, rules.min_side)))
+    for rule, measured, breaks in broken:
+        hit = pc.and_(pc.equal(source["status"], OK), pc.fill_null(breaks, False))
+        limit = float(getattr(rules, rule))
+        source = _set(
+            source, "value", pc.if_else(hit, pc.cast(measured, "double"), source["value"])
+        )
+        source = _set(source, "threshold", pc.if_else(hit, limit, source["threshold"]))
+        source = _set(source, "status", pc.if_else(hit, f"rejected:{rule}", source["status"]))
+    kept = source.filter(pc.equal(source["status"], OK))
+    lost = source.filter(pc.not_equal(source["status"], OK))
+    kept = _set(kept, "rank", pa.array(range(kept.num_rows), pa.int64()))
+    lost = _set(lost, "rank", pa.nulls(lost.num_rows, pa.int64()))
+    return pa.concat_tables([kept, lost])
+
+
+def cut_units(source: pa.Table, recipe: Recipe) -> tuple[pa.Table, list[str]]:
+    """Cut the usable rows of a judged source into units; return the plan and the unit ids."""
+    rows = source.filter(pc.equal(source["status"], OK)).drop_columns(["scores"])
+    size = recipe.samples_per_unit
+    units = pa.array([at // size for at in range(rows.num_rows)], pa.int32())
+    plan = rows.add_column(0, tables.PLAN.field("unit"), units).cast(tables.PLAN)
+    hashes = rows["sha256"].to_pylist()
+    starts = range(0, len(hashes), size)
+    return plan, [unit_id(recipe.fingerprint, hashes[at : at + size]) for at in starts]
+
+
+def summarize(source: pa.Table, recipe: Recipe) -> PlanSummary:
+    """Say what a judged source would come to, without writing anything."""
+    plan, unit_ids = cut_units(source, recipe)
+    rejects = Counter(status for status in source["status"].to_pylist() if status != OK)
+    options = recipe.image
+    sizes = zip(plan["width"].to_pylist(), plan["height"].to_pylist(), strict=True)
+    stored = (
+        target_size(width, height, resolution=options.resolution, crop=options.crop)
+        for width, height in sizes
+    )
+    pixels = sum(width * height for width, height in stored)
+    per_pixel = _IMAGE_BYTES_A_PIXEL + _MAP_BYTES_A_PIXEL * len(recipe.conditions)
+    return PlanSummary(
+        fingerprint=recipe.fingerprint,
+        units=len(unit_ids),
+        images=plan.num_rows,
+        rejects=dict(sorted(rejects.items())),
+        bytes_to_read=pc.sum(plan["length"]).as_py() or 0,
+        bytes_to_write=round(pixels * per_pixel),
+    )
+
+
+def claim(dataset: str, recipe: Recipe) -> None:
+    """Make `dataset` a dataset of this recipe; harmless where it is one already.
+
+    Raises:
+        DatasetError: it belongs to another recipe.
+    """
+    uri = storage.join(dataset, layout.RECIPE)
+    try:
+        storage.create_once(uri, recipe.to_json())
+    except FileExistsError:
+        theirs = json.loads(storage.read_bytes(uri))
+        if theirs["fingerprint"] != recipe.fingerprint:
+            changed = ", ".join(_differences(theirs["recipe"], recipe.to_dict())) or "code format"
+            raise DatasetError(
+                f"{dataset} belongs to recipe {theirs['fingerprint'][:12]}, this one is "
+                f"{recipe.fingerprint[:12]}; they differ in: {changed}. Choose another --out."
+            ) from None
+
+
+def freeze(dataset: str, recipe: Recipe, source: pa.Table, metadata: dict[str, Any]) -> None:
+    """Write source and plan into a claimed dataset, once; a racing build of equal input is no harm.
+
+    Raises:
+        UsageError: no usable image is left to plan.
+        DatasetError: another build froze other images there meanwhile.
+    """
+    judged = judge(source, recipe.rules)
+    plan, unit_ids = cut_units(judged, recipe)
+    if not unit_ids:
+        found = Counter(judged["status"].to_pylist())
+        raise UsageError(f"none of {judged.num_rows} images is usable: {dict(found)}")
+    _create_same(dataset, layout.SOURCE, tables.to_parquet(judged, metadata))
+    data = tables.to_parquet(plan, {"unit_ids": unit_ids}, row_group_size=recipe.samples_per_unit)
+    _create_same(dataset, layout.PLAN, data)
+
+
+def _create_same(dataset: str, name: str, data: bytes) -> None:
+    uri = storage.join(dataset, name)
+    try:
+        storage.create_once(uri, data)
+    except FileExistsError:
+        if storage.read_bytes(uri) != data:
+            raise DatasetError(
+                f"{dataset} was planned from other images: its {name} differs from this scan. "
+                "A dataset's plan is frozen; choose another --out for other images."
+            ) from None
+
+
+def _set(table: pa.Table, name: str, values: Any) -> pa.Table:
+    at = table.schema.get_field_index(name)
+    return table.set_column(at, table.schema.field(name), values)
+
+
+def _differences(theirs: Any, ours: Any, path: str = "") -> list[str]:
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        names = sorted(theirs.keys() | ours.keys())
+        pairs = ((f"{path}.{n}".strip("."), theirs.get(n), ours.get(n)) for n in names)
+        return [line for name, a, b in pairs for line in _differences(a, b, name)]
+    return [] if theirs == ours else [f"{path} ({theirs!r} there, {ours!r} here)"]

@@ -1,0 +1,94 @@
+"""Units on Ray: one Ray Data row is one unit is one call of an actor that holds the networks."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import ray
+from ray.data import ActorPoolStrategy, DataContext
+from ray.exceptions import RayError, RayTaskError
+
+from pipeline.annotate import UnitReport, UnitWorker
+from pipeline.errors import BuildError
+from pipeline.execution import Execution
+from pipeline.recipe import Recipe
+
+_IN_FLIGHT = 2  # units handed to an actor at a time: the next is there when one ends
+
+
+class UnitActor:
+    """A worker inside Ray; rows in and out are small, pixels never leave the actor."""
+
+    def __init__(self, dataset: str, recipe: dict[str, Any], threads: int) -> None:
+        self._worker = UnitWorker(dataset, Recipe.model_validate(recipe), threads=threads)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        """Run the units whose indices the batch holds; return their reports as JSON."""
+        reports = [self._worker.run(int(index)) for index in batch["unit"]]
+        return {"report": [json.dumps(asdict(report)) for report in reports]}
+
+
+def run_on_ray(
+    dataset: str, recipe: Recipe, execution: Execution, pending: Sequence[int]
+) -> Iterator[UnitReport]:
+    """Run units on a Ray cluster (RAY_ADDRESS), or on a local one that starts and stops by itself.
+
+    Raises:
+        BuildError: Ray could not finish; committed units stay, and the same command resumes.
+    """
+    started = not ray.is_initialized()
+    if started:
+        _start()
+    try:
+        for row in _dataset(dataset, recipe, execution, pending).iter_rows():
+            yield UnitReport(**json.loads(row["report"]))
+    except RayTaskError as error:
+        cause = error.cause if isinstance(error.cause, Exception) else error
+        raise _first_cause(cause) from error
+    except RayError as error:
+        raise BuildError(
+            f"Ray stopped: {error}. Committed units stay; run the same again."
+        ) from error
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _start() -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of this build
+    address = os.environ.get("RAY_ADDRESS")
+    local: dict[str, Any] = {} if address else {"include_dashboard": False}
+    ray.init(logging_level=logging.WARNING, log_to_driver=False, **local)
+
+
+def _dataset(
+    dataset: str, recipe: Recipe, execution: Execution, pending: Sequence[int]
+) -> ray.data.Dataset:
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    cpus: float = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
+    most = execution.actors or max(1, int(cpus))
+    units = ray.data.from_items([{"unit": i} for i in pending], override_num_blocks=len(pending))
+    return units.map_batches(
+        UnitActor,
+        fn_constructor_args=(os.path.abspath(dataset) if "://" not in dataset else dataset,),
+        fn_constructor_kwargs={"recipe": recipe.to_dict(), "threads": execution.threads},
+        batch_size=1,
+        num_cpus=execution.cpus_per_actor,
+        compute=ActorPoolStrategy(
+            min_size=1,
+            max_size=min(most, len(pending)),
+            max_tasks_in_flight_per_actor=_IN_FLIGHT,
+        ),
+    )
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """Return the exception that our own code raised inside Ray's wrappers."""
+    while isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
+        error = error.cause
+    return error

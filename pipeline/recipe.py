@@ -1,0 +1,112 @@
+"""What a dataset is made of: everything that changes its bytes, and nothing else."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from captioning.sidecar import SidecarSpec
+from catalog import storage
+from catalog.images import Crop
+from catalog.sample import canonical_json, sha256_hex
+from detectors.canny import CannySpec
+from pipeline.errors import RecipeError
+from pipeline.yaml_model import load_model
+
+FORMAT = 1
+"""Counts up when the code comes to write other bytes for the same recipe."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ImageOptions(_Strict):
+    """How an image is brought to size and stored."""
+
+    resolution: int = Field(512, ge=64, le=4096, multiple_of=64, description="short side; pixels")
+    crop: Crop = Field("center", description="center: a square; none: sides to multiples of 64")
+    format: Literal["jpg", "png"] = Field(
+        "jpg", description="one for all samples, because Hugging Face datasets refuses a mixture"
+    )
+    jpeg_quality: int = Field(95, ge=1, le=100)
+    reduced_decode: bool = Field(
+        True, description="decode a JPEG of twice the size or more at 1/2, 1/4 or 1/8"
+    )
+
+
+class Rules(_Strict):
+    """Limits that an image must keep; what breaks one is a row `rejected:<rule>`."""
+
+    max_pixels: int = Field(100_000_000, ge=1, description="width x height as found; pixels")
+    max_bytes: int = Field(256 << 20, ge=1, description="size of the encoded file; bytes")
+    min_side: int = Field(1, ge=1, description="shorter side as found; pixels")
+
+
+class Recipe(_Strict):
+    """A dataset's recipe; its fingerprint names the bytes that it makes of given images."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    seed: int = Field(0, ge=0, description="of every random draw")
+    samples_per_unit: int = Field(512, ge=1, le=10_000, description="images a unit and shard")
+    batch_size: int = Field(
+        8, ge=1, description="images a detector call; can move a network's last bits"
+    )
+    image: ImageOptions = ImageOptions()
+    rules: Rules = Rules()
+    detectors: tuple[CannySpec, ...] = Field(min_length=1)
+    captions: SidecarSpec = SidecarSpec()
+
+    @model_validator(mode="after")
+    def _conditions_differ(self) -> "Recipe":
+        names = [spec.condition for spec in self.detectors]
+        if len(set(names)) < len(names):
+            raise ValueError(f"conditions {names} are not distinct; give each detector its own")
+        return self
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Names of the condition maps, in the recipe's order."""
+        return tuple(spec.condition for spec in self.detectors)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the resolved recipe as JSON types."""
+        return self.model_dump(mode="json")
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash over all that changes bytes; 32 hex characters."""
+        return sha256_hex(canonical_json({"format": FORMAT, "recipe": self.to_dict()}))[:32]
+
+    def to_json(self) -> bytes:
+        """Return what a dataset keeps as ``recipe.json``."""
+        record = {"fingerprint": self.fingerprint, "format": FORMAT, "recipe": self.to_dict()}
+        return json.dumps(record, indent=2, sort_keys=True).encode() + b"\n"
+
+
+def load_recipe(source: str, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe by path or URI, or by the name of one that ships with the project.
+
+    Raises:
+        RecipeError: there is none, or it does not validate.
+    """
+    uri = source if storage.exists(source) else str(_shipped(source))
+    text = storage.read_bytes(uri).decode("utf-8", errors="replace")
+    return load_model(Recipe, text, name=source, overrides=overrides)
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Return the recipes that come with the project, by name."""
+    here = Path(__file__).parent
+    folders = (here / "recipes", here.parent / "recipes")  # in a wheel, in a checkout
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+
+
+def _shipped(name: str) -> Path:
+    recipes = shipped_recipes()
+    if name not in recipes:
+        known = ", ".join(recipes) or "none found"
+        raise RecipeError(f"no recipe at {name!r}; give a YAML file, or a shipped one: {known}")
+    return recipes[name]

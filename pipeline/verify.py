@@ -1,0 +1,35 @@
+"""Does the code still make the bytes that were committed? Rebuild some units and compare."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from catalog import commits, storage
+from catalog.dataset import Dataset
+from pipeline.annotate import UnitWorker
+from pipeline.recipe import Recipe
+
+
+def rebuild_sampled(dataset: Dataset, count: int, *, seed: int = 0, threads: int = 1) -> list[str]:
+    """Annotate `count` units again, drawn by `seed`, beside the dataset; return what differs."""
+    recipe = Recipe.model_validate(dataset.recipe)
+    worker = UnitWorker(dataset.uri, recipe, threads=threads)
+    done = commits.read_commits(dataset.uri)
+    draw = np.random.Generator(np.random.Philox(seed)).permutation(len(done))
+    return [line for at in sorted(draw[:count]) for line in _rebuild(worker, done[at])]
+
+
+def _rebuild(worker: UnitWorker, commit: commits.Commit) -> list[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        attempt = worker.attempt(commit.index, Path(folder))
+        pairs = ((attempt.tar, commit.shard), (attempt.rows, commit.rows))
+        changed = [
+            stored.name for path, stored in pairs if storage.sha256_file(str(path)) != stored.sha256
+        ]
+    if not changed:
+        return []
+    why = "in the same environment: the code or a library is not deterministic"
+    if attempt.environment != commit.environment:
+        why = f"made with {commit.environment}, rebuilt with {attempt.environment}"
+    return [f"unit {commit.index} rebuilds to other bytes: {', '.join(changed)} ({why})"]

@@ -1,0 +1,97 @@
+"""A base with random weights, a view without files, and settings for runs of a few steps."""
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from accelerate.state import AcceleratorState, GradientState
+from PIL import Image
+
+from catalog.sample import Sample
+from training.config import TrainConfig
+from training.controlnet import Base, load_base
+from training.random_base import write_random_base
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "png")
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FakeView:
+    """Rows drawn from their number: noise, with its bright pixels as the condition."""
+
+    rows: int = 5
+    sizes: tuple[tuple[int, int], ...] = ((64, 64),)  # (h, w); row i has size i modulo their number
+    hint_size: tuple[int, int] | None = None
+    name: str = "all"
+    fingerprint: str = "f00d"
+    conditions: tuple[str, ...] = ("canny",)
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def read(self, index: int) -> Sample:
+        height, width = self.sizes[index % len(self.sizes)]
+        pixels = np.random.default_rng(index).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        hint = np.where(pixels > 127, 255, 0).astype(np.uint8)
+        if self.hint_size is not None:
+            hint = np.zeros((*self.hint_size, 3), np.uint8)
+        return Sample(
+            key=f"{index:032x}",
+            image=png(pixels),
+            image_format="png",
+            conditions={name: png(hint) for name in self.conditions},
+            caption=f"picture {index}",
+            metadata={},
+        )
+
+
+@pytest.fixture(scope="session")
+def view_type() -> type[FakeView]:
+    return FakeView
+
+
+@pytest.fixture(scope="session")
+def base_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("base") / "random"
+    write_random_base(str(folder), seed=0)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def base(base_folder: str) -> Base:
+    return load_base(base_folder)
+
+
+@pytest.fixture
+def make_config(base_folder: str, tmp_path: Path) -> Callable[..., TrainConfig]:
+    def make(**changes: Any) -> TrainConfig:
+        settings = {
+            "dataset": "unused",
+            "condition": "canny",
+            "base": base_folder,
+            "out": str(tmp_path / "run"),
+            "steps": 4,
+            "batch_size": 2,
+            "learning_rate": 1e-3,
+            "checkpoint_every": 2,
+            "log_every": 1,
+        }
+        return TrainConfig(**{**settings, **changes})
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerate() -> Iterator[None]:
+    """Accelerate keeps the precision of the first run in a process-wide singleton."""
+    yield
+    AcceleratorState._reset_state(True)
+    GradientState._reset_state()

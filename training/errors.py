@@ -1,0 +1,38 @@
+"""What can go wrong in training.
+
+TrainingError (ValueError)       a user can act on it: the message names value, expectation and fix
+├── BaseModelError               a base model that is missing, incomplete or of another shape
+├── DataError                    a dataset that this training cannot read: condition, size, number
+├── ResumeMismatch               the run folder holds another training than the one asked for
+├── CheckpointError              a checkpoint that is damaged
+├── DivergedError                the loss is no longer a finite number
+└── SamplingError                a request for images that cannot be met
+"""
+
+
+class TrainingError(ValueError):
+    """Base of every error that training raises for its callers."""
+
+
+class BaseModelError(TrainingError):
+    """A base model is missing, incomplete, or its networks do not fit together."""
+
+
+class DataError(TrainingError):
+    """The dataset lacks the condition, has no rows, or has sizes that cannot be trained on."""
+
+
+class ResumeMismatch(TrainingError):
+    """The run folder holds another training than the one asked for."""
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint's files differ from what its manifest recorded."""
+
+
+class DivergedError(TrainingError):
+    """The loss is infinite or not a number."""
+
+
+class SamplingError(TrainingError):
+    """Images were asked for that cannot be made: a size, a missing seed, a missing model."""
