@@ -20,7 +20,7 @@ from training.random_base import write_random_base
 
 _PHOTOGRAPHS = {
     "astronaut.png": "a woman in an orange space suit before a flag and a rocket",
-    "chelsea.png": "the face of a ginger cat",
+    "chelsea.png": "the face of a tabby cat",
     "coffee.png": "a cup of coffee on a wooden table",
     "hubble_deep_field.jpg": "many distant galaxies in a dark sky",
     "motorcycle_left.png": "a motorcycle in a garage",

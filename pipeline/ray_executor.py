@@ -9,13 +9,14 @@ from typing import Any
 
 import ray
 from ray.data import ActorPoolStrategy, DataContext
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayError
 
 from pipeline.annotate import UnitReport, UnitWorker
 from pipeline.errors import BuildError
 from pipeline.execution import Execution
 from pipeline.recipe import Recipe
 
+_RESUME = "Committed units stay; the same command resumes."
 _IN_FLIGHT = 2  # units handed to an actor at a time: the next is there when one ends
 
 
@@ -27,8 +28,14 @@ class UnitActor:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         """Run the units whose indices the batch holds; return their reports as JSON."""
-        reports = [self._worker.run(int(index)) for index in batch["unit"]]
-        return {"report": [json.dumps(asdict(report)) for report in reports]}
+        return {"report": [json.dumps(self._run(int(index))) for index in batch["unit"]]}
+
+    def _run(self, index: int) -> dict[str, Any]:
+        # An error of ours goes back as data: Ray would wrap it in its own and lose its name.
+        try:
+            return asdict(self._worker.run(index))
+        except Exception as error:
+            return {"error": f"unit {index}: {type(error).__name__}: {error}"}
 
 
 def run_on_ray(
@@ -37,21 +44,19 @@ def run_on_ray(
     """Run units on a Ray cluster (RAY_ADDRESS), or on a local one that starts and stops by itself.
 
     Raises:
-        BuildError: Ray could not finish; committed units stay, and the same command resumes.
+        BuildError: a unit or Ray failed; committed units stay, and the same command resumes.
     """
     started = not ray.is_initialized()
     if started:
         _start()
     try:
         for row in _dataset(dataset, recipe, execution, pending).iter_rows():
-            yield UnitReport(**json.loads(row["report"]))
-    except RayTaskError as error:
-        cause = error.cause if isinstance(error.cause, Exception) else error
-        raise _first_cause(cause) from error
+            report = json.loads(row["report"])
+            if "error" in report:
+                raise BuildError(f"{report['error']}. {_RESUME}")
+            yield UnitReport(**report)
     except RayError as error:
-        raise BuildError(
-            f"Ray stopped: {error}. Committed units stay; run the same again."
-        ) from error
+        raise BuildError(f"Ray stopped: {error}. {_RESUME}") from error
     finally:
         if started:
             ray.shutdown()
@@ -59,9 +64,12 @@ def run_on_ray(
 
 def _start() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of this build
-    address = os.environ.get("RAY_ADDRESS")
-    local: dict[str, Any] = {} if address else {"include_dashboard": False}
-    ray.init(logging_level=logging.WARNING, log_to_driver=False, **local)
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(logging_level=logging.WARNING, log_to_driver=False)
+        return
+    # A private instance on this machine: what Ray says of tokens and restarts is for clusters.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
 
 
 def _dataset(
@@ -69,7 +77,7 @@ def _dataset(
 ) -> ray.data.Dataset:
     context = DataContext.get_current()
     context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     cpus: float = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
     most = execution.actors or max(1, int(cpus))
     units = ray.data.from_items([{"unit": i} for i in pending], override_num_blocks=len(pending))
@@ -85,10 +93,3 @@ def _dataset(
             max_tasks_in_flight_per_actor=_IN_FLIGHT,
         ),
     )
-
-
-def _first_cause(error: BaseException) -> BaseException:
-    """Return the exception that our own code raised inside Ray's wrappers."""
-    while isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
-        error = error.cause
-    return error

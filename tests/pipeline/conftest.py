@@ -1,0 +1,79 @@
+"""Pictures, recipes and an observer that the pipeline's tests share."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.annotate import UnitReport
+from pipeline.build import BuildResult, Executor, Inputs, build, run_local
+from pipeline.execution import Execution
+from pipeline.recipe import Recipe, load_recipe
+
+PICTURES = 10
+
+
+class Silent:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.reports: list[UnitReport] = []
+
+    def scanning(self) -> Callable[[int, int], None]:
+        return lambda done, total: None
+
+    def planned(self, units: int, pending: int, images: int) -> None:
+        self.pending = pending
+
+    def unit_done(self, report: UnitReport) -> None:
+        self.reports.append(report)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of ten pictures of different sizes, some with captions, in two subfolders."""
+    folder = tmp_path_factory.mktemp("pictures")
+    generator = np.random.default_rng(7)
+    for number in range(PICTURES):
+        size = (96 + 8 * number, 80 + 4 * (number % 3))
+        coarse = generator.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+        picture = Image.fromarray(coarse).resize(size, Image.Resampling.NEAREST)
+        path = folder / ("odd" if number % 2 else "even") / f"{number:02d}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        picture.save(path if number % 3 else path.with_suffix(".png"))
+        if number % 4:
+            path.with_suffix(".txt").write_text(f"picture {number}\n")
+    return folder
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    """The shipped Canny recipe, made small."""
+    return load_recipe("canny", ["image.resolution=64", "samples_per_unit=3"])
+
+
+@pytest.fixture
+def make(recipe: Recipe) -> Callable[..., BuildResult]:
+    """Build a dataset in this process, without a word."""
+
+    def run(
+        images: Path | list[Path],
+        out: Path,
+        *,
+        recipe: Recipe = recipe,
+        executor: Executor = run_local,
+        observer: Silent | None = None,
+    ) -> BuildResult:
+        uris = [str(path) for path in (images if isinstance(images, list) else [images])]
+        return build(
+            recipe,
+            str(out),
+            Inputs(images=uris),
+            Execution(threads=2),
+            executor=executor,
+            observer=observer or Silent(),
+        )
+
+    return run

@@ -1,0 +1,62 @@
+"""On a real Ray: the same bytes as in one process, and our errors by their own names."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from catalog.verify import differences
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+_COMMON = ["--set", "image.resolution=64", "--set", "samples_per_unit=3"]
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "pipeline", *arguments]
+    return subprocess.run(line, capture_output=True, text=True, timeout=240, check=False)
+
+
+@pytest.fixture(scope="module")
+def on_ray(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("ray") / "d"
+    sources = [str(pictures / "even"), str(pictures / "odd")]
+    done = command("build", "canny", "--images", *sources, "--out", str(out), *_COMMON)
+    assert done.returncode == 0, done.stderr
+    assert "4 of 4 committed" in done.stdout
+    return out
+
+
+def test_ray_and_one_process_give_the_same_bytes(
+    pictures: Path, on_ray: Path, tmp_path: Path
+) -> None:
+    sources = [str(pictures / "odd"), str(pictures / "even")]
+    out = str(tmp_path / "d")
+    done = command("build", "canny", "--local", "--images", *sources, "--out", out, *_COMMON)
+    assert done.returncode == 0, done.stderr
+    assert differences(str(on_ray), out) == []
+    compared = command("verify", out, "--against", str(on_ray))
+    assert compared.returncode == 0
+    assert "byte-identical" in compared.stdout
+
+
+def test_a_finished_build_starts_no_ray(on_ray: Path) -> None:
+    done = command("build", "canny", "--out", str(on_ray), *_COMMON)
+    assert done.returncode == 0, done.stderr
+    assert "nothing to do" in done.stdout
+    assert "ray" not in done.stderr.lower()
+
+
+def test_an_error_inside_an_actor_is_one_message(
+    pictures: Path, on_ray: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "d"
+    planned = command("plan", "canny", "--images", str(pictures), "--out", str(out), *_COMMON)
+    assert planned.returncode == 0, planned.stderr
+    (out / "shards").write_text("a file where a folder must be")
+    done = command("build", "canny", "--out", str(out), *_COMMON)
+    assert done.returncode == 1
+    assert "error: unit" in done.stderr
+    assert "the same command resumes" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
