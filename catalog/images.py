@@ -88,9 +88,10 @@ def decode(data: bytes, *, at_least: int | None = None) -> Decoded:
         if at_least is not None and image.format in _SINGLE_PICTURE:
             image.draft(image.mode, (at_least, at_least))
         scale = round(full_width / image.width)
+        turned = _orientation(image) != 1
         try:
             image.load()
-            upright = ImageOps.exif_transpose(image)
+            upright = ImageOps.exif_transpose(image) if turned else image
         except Exception as error:  # Pillow's plugins raise a dozen types on broken data
             raise ImageError("damaged", f"cannot decode: {error}") from error
         return Decoded(pixels=_to_rgb(upright), jpeg_scale=scale, header=header)
@@ -139,9 +140,7 @@ def resize(pixels: Image, size: tuple[int, int]) -> Image:
 
 def encode_jpeg(pixels: Image, quality: int) -> bytes:
     """Encode as a baseline JPEG; quality 1..100."""
-    buffer = io.BytesIO()
-    PILImage.fromarray(pixels).save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
+    return _encode(".jpg", pixels, cv2.IMWRITE_JPEG_QUALITY, quality)
 
 
 def encode_png(pixels: UInt8[np.ndarray, "h w *c"]) -> bytes:
@@ -149,9 +148,15 @@ def encode_png(pixels: UInt8[np.ndarray, "h w *c"]) -> bytes:
 
     Compression level 1: on edge maps level 6 takes four times as long for a quarter less.
     """
-    buffer = io.BytesIO()
-    PILImage.fromarray(pixels).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
+    return _encode(".png", pixels, cv2.IMWRITE_PNG_COMPRESSION, 1)
+
+
+def _encode(suffix: str, pixels: UInt8[np.ndarray, "h w *c"], option: int, value: int) -> bytes:
+    # OpenCV, because Pillow's encoders hold the interpreter lock and threads would wait.
+    colours = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
+    done, data = cv2.imencode(suffix, colours, [option, value])
+    assert done, f"OpenCV cannot encode {pixels.shape} as {suffix}"
+    return bytes(data.tobytes())
 
 
 def _open(file: IO[bytes]) -> PILImage.Image:
@@ -189,6 +194,8 @@ def _frames(image: PILImage.Image) -> int:
 
 
 def _orientation(image: PILImage.Image) -> int:
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1  # Pillow would decode all pixels to look for EXIF behind them
     try:
         value = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # broken EXIF is common in good pictures; Pillow shows them unrotated too
@@ -207,7 +214,7 @@ def _to_rgb(image: PILImage.Image) -> Image:
             rgba = image.convert("RGBA")
             image = PILImage.new("RGBA", rgba.size, "white")
             image.alpha_composite(rgba)
-        return np.array(image.convert("RGB"))
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
     except ValueError as error:
         raise ImageError("unsupported_mode", f"mode {image.mode}: {error}") from error
 
