@@ -169,9 +169,9 @@ def _open(file: IO[bytes]) -> PILImage.Image:
         if not file.read(1):
             raise ImageError("empty_file", "the file has zero bytes", value=0) from error
         raise ImageError("not_an_image", "no image format is recognised in the bytes") from error
-    except OSError:
-        raise
     except Exception as error:  # a plugin that trips over a malformed header
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's or the network's; Pillow's own have no number
         raise ImageError("damaged", f"cannot read the header: {error}") from error
 
 
@@ -181,7 +181,9 @@ def _header(image: PILImage.Image) -> Header:
     if frames > 1:
         raise ImageError("animated", f"{frames} frames, expected 1", value=frames)
     turned = _orientation(image)
-    width, height = (image.height, image.width) if turned >= 5 else (image.width, image.height)
+    width, height = image.size
+    if turned >= 5 and image.format != "TIFF":  # Pillow gives a TIFF's size as it will be shown
+        width, height = height, width
     plain = kind == "JPEG" and image.mode == "RGB" and turned == 1
     return Header(width=width, height=height, format=kind, plain=plain)
 

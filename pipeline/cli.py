@@ -1,5 +1,6 @@
 """The command line: ``controlnet-factory``, the same as ``python -m pipeline``."""
 
+import logging
 import sys
 import warnings
 from collections.abc import Sequence
@@ -358,13 +359,15 @@ def demo(
 
 
 def quiet_libraries() -> None:
-    """Turn off the progress bars and advice of the model libraries; ours say what a user needs."""
+    """Turn off the bars and advice of the model libraries, and let our own lines through."""
     import diffusers.utils.logging as diffusers_logging
     import transformers.utils.logging as transformers_logging
 
     for library in (diffusers_logging, transformers_logging):
         library.disable_progress_bar()
         library.set_verbosity_error()
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("training").setLevel(logging.INFO)
 
 
 def main() -> None:
