@@ -5,6 +5,7 @@ at a time, so that a caller can spread parts over threads or machines. Pixels ar
 here, and nothing that a file can hold raises: an unusable image is a row with its reason.
 """
 
+import io
 import json
 import math
 import os
@@ -104,16 +105,17 @@ def list_parts(
     parts: dict[str, Part] = {}
     ignored: Counter[str] = Counter()
     wanted, unwanted = tuple(include), tuple(exclude)
-    for uri in uris:
-        names = dict(_walk(uri))
+    walks = [dict(_walk(uri)) for uri in uris]
+    beside = set().union(*walks)
+    for names in walks:
         for found, relative in names.items():
             suffix = PurePosixPath(relative).suffix.lower().removeprefix(".")
             if suffix not in IMAGE_SUFFIXES | {"tar", "parquet"}:
-                ignored[f".{suffix}" if suffix else "no suffix"] += 1
+                ignored[_printable(f".{suffix}") if suffix else "no suffix"] += 1
             elif not _chosen(relative, wanted, unwanted):
                 ignored["excluded"] += 1
             else:
-                parts[found] = _part(found, suffix, names)
+                parts[found] = _part(found, suffix, beside)
     return Listing(parts=[parts[uri] for uri in sorted(parts)], ignored=dict(ignored))
 
 
@@ -123,7 +125,7 @@ def scan_part(part: Part) -> list[SourceRow]:
     rows: list[SourceRow] = []
     try:
         rows.extend(scan(part))
-    except (OSError, tarfile.TarError, pa.ArrowException, SourceError) as error:
+    except Exception as error:  # one file must not end the scan; its row names the class
         rows.append(_lost(SourceRow(uri=part.uri), error))
     return rows
 
@@ -169,7 +171,7 @@ def _chosen(relative: str, include: tuple[str, ...], exclude: tuple[str, ...]) -
     return not include or any(fnmatch(relative, pattern) for pattern in include)
 
 
-def _part(uri: str, suffix: str, names: dict[str, str]) -> Part:
+def _part(uri: str, suffix: str, names: set[str]) -> Part:
     if suffix == "tar":
         return Part(uri=uri, kind="tar")
     if suffix == "parquet":
@@ -201,6 +203,7 @@ def _scan_tar(part: Part) -> Iterator[SourceRow]:
             with tarfile.open(fileobj=file, mode="r:") as tar:
                 for member in tar:
                     _take_member(part.uri, tar, member, images, texts)
+                _check_end(file, tar.offset)
         except tarfile.TarError as error:
             broken = replace(_lost(SourceRow(uri=part.uri), error), status="failed:TarError")
     for key, rows in images.items():
@@ -230,6 +233,16 @@ def _take_member(
         texts.setdefault(key, {})[end] = content.read(_SIDECAR_LIMIT)
 
 
+def _check_end(file: IO[bytes], offset: int) -> None:
+    """Raise TarError unless a tar ends at `offset`; tarfile passes off a broken header as the end.
+
+    The end is a record of zeros, or that of the file, as tars that were put together lack the mark.
+    """
+    file.seek(offset)
+    if any(file.read(tarfile.BLOCKSIZE)):
+        raise tarfile.ReadError(f"no tar header at byte {offset}; members behind it are lost")
+
+
 def _scan_parquet(part: Part) -> Iterator[SourceRow]:
     with storage.open_binary(part.uri) as file, pq.ParquetFile(file) as table:
         column = _image_column(part.uri, table.schema_arrow)
@@ -254,15 +267,15 @@ def _parquet_row(uri: str, at: int, image: Any, values: dict[str, Any]) -> Sourc
     if isinstance(image, dict):  # Hugging Face datasets: {"bytes": ..., "path": ...}
         image = image.get("bytes") or image.get("path")
     try:
-        if isinstance(image, str):
+        if isinstance(image, str) and image:
             target = _beside(uri, image)
             with storage.open_binary(target) as file:
                 row = _measure(SourceRow(uri=target), file)
         elif isinstance(image, bytes):
-            row = _measure(SourceRow(uri=uri, row=at, length=len(image)), pa.BufferReader(image))
+            row = _measure(SourceRow(uri=uri, row=at, length=len(image)), io.BytesIO(image))
         else:
             row = _judged(SourceRow(uri=uri, row=at), ImageError("empty_file", "no image", value=0))
-    except OSError as error:
+    except Exception as error:  # a path column can hold anything
         row = _lost(SourceRow(uri=uri, row=at), error)
     return _with_fields(row, values)
 
@@ -308,7 +321,9 @@ def _judged(row: SourceRow, error: ImageError) -> SourceRow:
 
 def _lost(row: SourceRow, error: Exception) -> SourceRow:
     judgement = failed(error)
-    return replace(row, status=judgement.status, detail=_printable(judgement.detail))
+    return replace(
+        row, status=judgement.status, detail=judgement.detail and _printable(judgement.detail)
+    )
 
 
 def _with_sidecars(row: SourceRow, texts: dict[str, bytes]) -> SourceRow:
@@ -331,9 +346,9 @@ def _with_fields(row: SourceRow, fields: dict[str, Any]) -> SourceRow:
     scores = {str(name): float(value) for name, value in fields.items() if _is_score(value)}
     return replace(
         row,
-        caption=_printable(next(captions, None)),
+        caption=next((_printable(text) for text in captions), None),
         popularity=scores.pop("popularity", None),
-        scores={_printable(name) or "": scores[name] for name in sorted(scores)},
+        scores={_printable(name): scores[name] for name in sorted(scores)},
     )
 
 
@@ -346,6 +361,6 @@ def _is_score(value: Any) -> bool:
         return False
 
 
-def _printable(text: str | None) -> str | None:
+def _printable(text: str) -> str:
     """Replace what UTF-8 cannot hold: lone surrogates from JSON escapes or raw file names."""
-    return None if text is None else text.encode("utf-8", errors="replace").decode("utf-8")
+    return text.encode("utf-8", errors="replace").decode("utf-8")

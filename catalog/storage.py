@@ -6,6 +6,7 @@ also one whose name is not UTF-8), or anything that fsspec knows (``s3://bucket/
 
 import hashlib
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,12 +54,19 @@ def _remote(uri: str) -> tuple[Any, str]:
         ) from error
 
 
+def _open_local(path: Path) -> IO[bytes]:
+    kind = path.stat().st_mode
+    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # a folder raises below
+        raise StorageError(f"{path} is a pipe or a device, which may never end; expected a file")
+    return path.open("rb")
+
+
 @contextmanager
 def open_binary(uri: str) -> Iterator[IO[bytes]]:
     """Open `uri` for reading; seekable. Raises OSError as the file system gives it."""
     path = local_path(uri)
     if path is not None:
-        with path.open("rb") as file:
+        with _open_local(path) as file:
             yield file
         return
     fs, name = _remote(uri)
@@ -70,7 +78,7 @@ def read_bytes(uri: str, offset: int = 0, length: int | None = None) -> bytes:
     """Read `length` bytes of `uri` from `offset` (bytes; None reads to the end)."""
     path = local_path(uri)
     if path is not None:
-        with path.open("rb") as file:
+        with _open_local(path) as file:
             file.seek(offset)
             return file.read(-1 if length is None else length)
     fs, name = _remote(uri)

@@ -1,29 +1,14 @@
-"""The unit of work: decode threads, batched detectors, encode threads, one tar, one commit.
+"""Images to packed samples: decode threads, batched detectors and captioner, encode threads.
 
-Runs the same in-process and inside a Ray actor; knows neither.
+Images come out in the order in which they went in, each as a sample or as a rejection.
 """
 
-import platform
-import shutil
-import tempfile
-import time
-import uuid
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeVar
 
-import cv2
-import PIL
-import pyarrow as pa
-from PIL import features
-
-from catalog import storage, tables
-from catalog.commits import Attempt, Outcome, commit_unit, read_commit
-from catalog.dataset import PLAN
 from catalog.errors import CatalogError, ImageError
 from catalog.images import Image, decode, encode_jpeg, encode_png, fit, target_size
 from catalog.sample import (
@@ -36,7 +21,7 @@ from catalog.sample import (
     sample_key,
     sha256_hex,
 )
-from catalog.shards import ShardWriter, pack
+from catalog.shards import Block, pack
 from catalog.sources import read_image
 from detectors.base import Annotation, Detector, Refusal, Result, generator_for
 from pipeline.recipe import Recipe
@@ -44,39 +29,31 @@ from pipeline.recipe import Recipe
 T = TypeVar("T")
 R = TypeVar("R")
 
-_AHEAD = (
-    4  # finished images waiting for each thread: enough to stay busy, few enough to bound memory
-)
-_PRECISION = "fp32"
+# Finished images waiting for each thread: enough to stay busy, few enough to bound memory.
+_AHEAD = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UnitReport:
-    """What became of one call for a unit.
+class Work:
+    """An image on its way through a unit; a rejection ends the way.
 
     Attributes:
-        index: of the unit in the plan.
-        unit_id: 32 hex characters.
-        outcome: ``committed``, or what an earlier attempt's commit made of this one.
-        counts: images by status.
-        seconds: wall time of the whole call.
+        row: of the plan.
+        pixels: uint8 RGB (h, w, 3) at the final size; gone once the sample is packed.
+        size: (width, height) in pixels, as stored.
+        original: the file's bytes where they are stored as they are.
+        jpeg_scale: divisor at which a JPEG was decoded.
+        annotations: maps by condition; gone once the sample is packed.
+        parameters: what each detector drew, by condition.
+        caption: the chosen text.
+        rejection: why the image gives no sample.
+        block: the packed sample.
     """
-
-    index: int
-    unit_id: str
-    outcome: Outcome
-    counts: dict[str, int]
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Work:
-    """An image on its way through a unit; a rejection ends the way."""
 
     row: Mapping[str, Any]
     pixels: Image | None = None
-    size: tuple[int, int] = (0, 0)  # width, height as stored
-    original: bytes | None = None  # stored as they are: an upright RGB JPEG of the final size
+    size: tuple[int, int] = (0, 0)
+    original: bytes | None = None
     jpeg_scale: int = 1
     annotations: dict[str, Annotation] = field(default_factory=dict)
     parameters: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -89,82 +66,18 @@ class SourceChanged(CatalogError):
     """An image's bytes are not those that the scan hashed."""
 
 
-class UnitWorker:
-    """Holds a recipe's loaded detectors and turns units of one dataset into commits."""
+class Annotator:
+    """A recipe's loaded detectors and captioner, with threads to feed them."""
 
-    def __init__(self, dataset: str, recipe: Recipe, *, threads: int, device: str = "cpu") -> None:
-        cv2.setNumThreads(1)  # threads of ours run beside each other; a library's own would compete
-        self._dataset = dataset
+    def __init__(self, recipe: Recipe, *, threads: int, device: str) -> None:
         self._recipe = recipe
         self._threads = threads
-        self._environment = environment(device)
         self._detectors: dict[str, Detector] = {
             spec.condition: spec.load(device) for spec in recipe.detectors
         }
         self._captioner = recipe.captions.load(device)
 
-    @cached_property
-    def _plan(self) -> Any:
-        return tables.open_parquet(storage.join(self._dataset, PLAN))
-
-    @cached_property
-    def _unit_ids(self) -> list[str]:
-        return list(tables.read_metadata(storage.join(self._dataset, PLAN))["unit_ids"])
-
-    def run(self, index: int) -> UnitReport:
-        """Annotate and commit one unit; what a single image does wrong becomes its row.
-
-        Raises:
-            DeterminismError: an equal attempt gave other bytes.
-            OSError: the dataset's storage cannot be written.
-        """
-        start = time.perf_counter()
-        unit = self._unit_ids[index]
-        folder = _attempt_folder(self._dataset, unit)
-        try:
-            attempt = self.attempt(index, folder)
-            commit, outcome = commit_unit(self._dataset, attempt)
-        except FileNotFoundError:
-            existing = read_commit(self._dataset, unit)
-            if existing is None:
-                raise
-            commit, outcome = existing, "same"  # another build finished and swept our folder away
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        seconds = time.perf_counter() - start
-        return UnitReport(
-            index=index, unit_id=unit, outcome=outcome, counts=commit.counts, seconds=seconds
-        )
-
-    def attempt(self, index: int, folder: Path) -> Attempt:
-        """Annotate one unit into `folder` without committing it."""
-        rows = self._plan.read_row_group(index).to_pylist()
-        unit = self._unit_ids[index]
-        tar, parquet = (
-            folder / f"{index:06d}-{unit[:8]}.tar",
-            folder / f"{index:06d}-{unit[:8]}.parquet",
-        )
-        records: list[dict[str, Any]] = []
-        with tar.open("xb") as file:
-            writer = ShardWriter(file)
-            records.extend(_record(work, writer) for work in self._process(rows))
-            writer.close()
-            storage.sync_file(file)
-        table = pa.Table.from_pylist(records, schema=tables.ROWS)
-        with parquet.open("xb") as file:
-            file.write(tables.to_parquet(table))
-            storage.sync_file(file)
-        return Attempt(
-            unit_id=unit,
-            index=index,
-            fingerprint=self._recipe.fingerprint,
-            tar=tar,
-            rows=parquet,
-            counts=dict(sorted(Counter(record["status"] for record in records).items())),
-            environment=self._environment,
-        )
-
-    def _process(self, rows: list[dict[str, Any]]) -> Iterator[_Work]:
+    def annotate(self, rows: list[dict[str, Any]]) -> Iterator[Work]:
         """Yield the images of a unit in order; batches are cut by place, so they never vary."""
         ahead = self._threads * _AHEAD
         with ThreadPoolExecutor(self._threads) as pool:
@@ -172,11 +85,11 @@ class UnitWorker:
             annotated = (
                 work
                 for batch in _chunks(loaded, self._recipe.batch_size)
-                for work in self._annotate(batch)
+                for work in self._annotate_batch(batch)
             )
             yield from _map_ahead(pool, self._pack, annotated, ahead)
 
-    def _load(self, row: dict[str, Any]) -> _Work:
+    def _load(self, row: dict[str, Any]) -> Work:
         options = self._recipe.image
         try:
             data = read_image(row)
@@ -186,14 +99,14 @@ class UnitWorker:
             pixels = fit(decoded.pixels, resolution=options.resolution, crop=options.crop)
         except ImageError as error:
             rejection = rejected(error.rule, value=error.value, detail=str(error))
-            return _Work(row=row, rejection=rejection)
+            return Work(row=row, rejection=rejection)
         except Exception as error:  # one image must not end the unit; its row names the class
-            return _Work(row=row, rejection=failed(error))
+            return Work(row=row, rejection=failed(error))
         size = target_size(
             row["width"], row["height"], resolution=options.resolution, crop=options.crop
         )
         keeps = decoded.header.plain and size == (row["width"], row["height"])
-        return _Work(
+        return Work(
             row=row,
             pixels=pixels,
             size=size,
@@ -201,7 +114,7 @@ class UnitWorker:
             jpeg_scale=decoded.jpeg_scale,
         )
 
-    def _annotate(self, batch: list[_Work]) -> list[_Work]:
+    def _annotate_batch(self, batch: list[Work]) -> list[Work]:
         for condition, detector in self._detectors.items():
             batch = self._detect(batch, condition, detector)
         usable = [work for work in batch if work.rejection is None]
@@ -210,7 +123,7 @@ class UnitWorker:
         named = iter([_captioned(*pair) for pair in zip(usable, captions, strict=True)])
         return [next(named) if work.rejection is None else work for work in batch]
 
-    def _detect(self, batch: list[_Work], condition: str, detector: Detector) -> list[_Work]:
+    def _detect(self, batch: list[Work], condition: str, detector: Detector) -> list[Work]:
         usable = [work for work in batch if work.rejection is None]
         found: Iterator[Result | Rejection]
         try:
@@ -222,19 +135,19 @@ class UnitWorker:
             for work in batch
         ]
 
-    def _call(self, detector: Detector, condition: str, works: list[_Work]) -> list[Result]:
+    def _call(self, detector: Detector, condition: str, works: list[Work]) -> list[Result]:
         seed = self._recipe.seed
         pixels = [work.pixels for work in works if work.pixels is not None]
         draws = [generator_for(work.row["sha256"], condition, seed) for work in works]
         return detector(pixels, draws) if works else []
 
-    def _call_alone(self, detector: Detector, condition: str, work: _Work) -> Result | Rejection:
+    def _call_alone(self, detector: Detector, condition: str, work: Work) -> Result | Rejection:
         try:
             return self._call(detector, condition, [work])[0]
         except Exception as error:  # recorded as failed:<class>, never as a black map
             return failed(error)
 
-    def _pack(self, work: _Work) -> _Work:
+    def _pack(self, work: Work) -> Work:
         if work.rejection is not None or work.pixels is None:
             return replace(work, pixels=None)
         block = pack(self._sample(work, work.pixels))
@@ -242,7 +155,7 @@ class UnitWorker:
         # arrays go here: packed samples wait in memory for their turn to be written
         return replace(work, pixels=None, annotations={}, parameters=parameters, block=block)
 
-    def _sample(self, work: _Work, pixels: Image) -> Sample:
+    def _sample(self, work: Work, pixels: Image) -> Sample:
         options = self._recipe.image
         if work.original is not None:
             image = work.original
@@ -260,7 +173,7 @@ class UnitWorker:
             metadata=self._metadata(work, image, maps),
         )
 
-    def _metadata(self, work: _Work, image: bytes, maps: dict[str, bytes]) -> dict[str, Any]:
+    def _metadata(self, work: Work, image: bytes, maps: dict[str, bytes]) -> dict[str, Any]:
         """Build a sample's json: the same fields in each, as readers infer a schema from a few."""
         row = work.row
         return {
@@ -287,39 +200,8 @@ class UnitWorker:
         }
 
 
-def environment(device: str) -> dict[str, str]:
-    """Return what besides the recipe can move a bit of the output."""
-    return {
-        "device": device,
-        "libjpeg_turbo": str(features.version_feature("libjpeg_turbo")),
-        "machine": platform.machine(),
-        "opencv": cv2.__version__,
-        "pillow": PIL.__version__,
-        "precision": _PRECISION,
-        "pyarrow": pa.__version__,
-        "threads": "1",  # inside a library's call; fixed above, whatever the worker has beside it
-    }
-
-
-def _with_result(work: _Work, condition: str, result: Result | Rejection) -> _Work:
-    if isinstance(result, Rejection):
-        return replace(work, rejection=result)
-    if isinstance(result, Refusal):
-        refusal = rejected(result.rule, value=result.value, threshold=result.threshold)
-        return replace(work, rejection=refusal)
-    assert work.pixels is not None
-    assert result.map.shape[:2] == work.pixels.shape[:2], condition
-    return replace(work, annotations={**work.annotations, condition: result})
-
-
-def _captioned(work: _Work, caption: str | None) -> _Work:
-    if caption is None:
-        return replace(work, rejection=rejected("caption", detail="no caption beside the image"))
-    return replace(work, caption=caption)
-
-
-def _record(work: _Work, writer: ShardWriter) -> dict[str, Any]:
-    """Write the block of a kept sample and return the row of an image, kept or not."""
+def ledger_row(work: Work, block: Block | None) -> dict[str, Any]:
+    """Return the row of an image, kept (with the place of its block) or not."""
     row = work.row
     record: dict[str, Any] = {
         "key": sample_key(row["sha256"]),
@@ -332,7 +214,7 @@ def _record(work: _Work, writer: ShardWriter) -> dict[str, Any]:
         judged = work.rejection
         verdict = {"status": judged.status, "value": judged.value, "threshold": judged.threshold}
         return {**record, **verdict, "detail": judged.detail}
-    block = writer.add_block(work.block)
+    assert block is not None, work.row
     return {
         **record,
         "status": OK,
@@ -346,15 +228,21 @@ def _record(work: _Work, writer: ShardWriter) -> dict[str, Any]:
     }
 
 
-def _attempt_folder(dataset: str, unit: str) -> Path:
-    """Make an attempt's folder: beside the shards where those are local, so a link suffices."""
-    root = storage.local_path(dataset)
-    name = f"{unit}.{uuid.uuid4().hex[:8]}"
-    if root is None:
-        return Path(tempfile.mkdtemp(prefix=f"{name}."))
-    folder = root / "tmp" / name
-    folder.mkdir(parents=True)
-    return folder
+def _with_result(work: Work, condition: str, result: Result | Rejection) -> Work:
+    if isinstance(result, Rejection):
+        return replace(work, rejection=result)
+    if isinstance(result, Refusal):
+        refusal = rejected(result.rule, value=result.value, threshold=result.threshold)
+        return replace(work, rejection=refusal)
+    assert work.pixels is not None
+    assert result.map.shape[:2] == work.pixels.shape[:2], condition
+    return replace(work, annotations={**work.annotations, condition: result})
+
+
+def _captioned(work: Work, caption: str | None) -> Work:
+    if caption is None:
+        return replace(work, rejection=rejected("caption", detail="no caption beside the image"))
+    return replace(work, caption=caption)
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

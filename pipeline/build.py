@@ -11,12 +11,12 @@ from catalog import dataset as layout
 from catalog import storage, tables
 from catalog.dataset import Dataset, Status
 from pipeline import plan
-from pipeline.annotate import UnitReport, UnitWorker
 from pipeline.errors import UsageError
 from pipeline.execution import Execution
 from pipeline.recipe import Recipe
 from pipeline.run_log import RunLog
 from pipeline.scan import Progress, scan
+from pipeline.unit import UnitReport, UnitWorker
 
 Executor = Callable[[str, Recipe, Execution, Sequence[int]], Iterator[UnitReport]]
 

@@ -9,9 +9,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from catalog.dataset import Status
-from pipeline.annotate import UnitReport
 from pipeline.plan import PlanSummary
 from pipeline.scan import Progress as ScanProgress
+from pipeline.unit import UnitReport
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)

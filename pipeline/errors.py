@@ -7,6 +7,8 @@ BuildError (RuntimeError)        exit 1: the build could not go on
 
 from enum import IntEnum
 
+from pydantic import ValidationError
+
 
 class Exit(IntEnum):
     """Exit codes of every command."""
@@ -27,3 +29,11 @@ class RecipeError(UsageError):
 
 class BuildError(RuntimeError):
     """A build stopped before its units were done; the same command resumes it."""
+
+
+def in_flags(error: ValidationError) -> str:
+    """Put a validation error in terms of the flags that were given."""
+    issues = (("-".join(map(str, issue["loc"])), issue) for issue in error.errors())
+    return "; ".join(
+        f"--{name.replace('_', '-')} {issue['input']!r}: {issue['msg']}" for name, issue in issues
+    )

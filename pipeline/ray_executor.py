@@ -11,10 +11,10 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import RayError
 
-from pipeline.annotate import UnitReport, UnitWorker
 from pipeline.errors import BuildError
 from pipeline.execution import Execution
 from pipeline.recipe import Recipe
+from pipeline.unit import UnitReport, UnitWorker
 
 _RESUME = "Committed units stay; the same command resumes."
 _IN_FLIGHT = 2  # units handed to an actor at a time: the next is there when one ends

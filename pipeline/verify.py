@@ -7,8 +7,8 @@ import numpy as np
 
 from catalog import commits, storage
 from catalog.dataset import Dataset
-from pipeline.annotate import UnitWorker
 from pipeline.recipe import Recipe
+from pipeline.unit import UnitWorker
 
 
 def rebuild_sampled(dataset: Dataset, count: int, *, seed: int = 0, threads: int = 1) -> list[str]:

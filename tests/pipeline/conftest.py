@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.annotate import UnitReport
 from pipeline.build import BuildResult, Executor, Inputs, build, run_local
 from pipeline.execution import Execution
 from pipeline.recipe import Recipe, load_recipe
+from pipeline.unit import UnitReport
 
 PICTURES = 10
 

@@ -19,7 +19,7 @@ from catalog.errors import DatasetError
 from catalog.images import decode_image
 from catalog.verify import differences, verify
 from detectors.base import Annotation, Refusal, Result
-from pipeline.annotate import UnitWorker
+from detectors.canny import CannySpec
 from pipeline.build import BuildResult
 from pipeline.errors import UsageError
 from pipeline.recipe import Recipe, load_recipe
@@ -214,13 +214,7 @@ def test_a_detector_that_fails_on_one_image_costs_that_image(
     for grey in (10, 20, 30, 40):
         Image.new("RGB", (64, 64), (grey, grey, grey)).save(source / f"{grey}.png")
     picky = _Picky()
-    start = UnitWorker.__init__
-
-    def with_double(self: UnitWorker, *arguments: Any, **options: Any) -> None:
-        start(self, *arguments, **options)
-        self._detectors = {"canny": picky}
-
-    monkeypatch.setattr(UnitWorker, "__init__", with_double)
+    monkeypatch.setattr(CannySpec, "load", lambda spec, device: picky)
     recipe = load_recipe("canny", ["image.resolution=64", "image.format=png"])
     result = make(source, tmp_path / "d", recipe=recipe)
     assert result.status.samples == 2

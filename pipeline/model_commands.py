@@ -1,0 +1,119 @@
+"""Commands that train and sample."""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.markup import escape
+
+from pipeline.console import out
+from pipeline.errors import UsageError, in_flags
+
+app = typer.Typer()
+
+SubsetName = Annotated[str | None, typer.Option(help="A subset, for example 1k; default all.")]
+Base = Annotated[
+    str, typer.Option(help="Stable Diffusion: a folder in diffusers' layout, or a hub id.")
+]
+
+
+@app.command()
+def train(
+    dataset: Annotated[str, typer.Option(help="The dataset's folder or URI.")],
+    base: Base,
+    out_: Annotated[str, typer.Option("--out", help="The run's folder; again resumes it.")],
+    condition: Annotated[str, typer.Option(help="Which of the dataset's conditions.")] = "canny",
+    subset: SubsetName = None,
+    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 10_000,
+    batch_size: Annotated[int, typer.Option(help="Samples a process and micro-step.")] = 4,
+    gradient_accumulation: Annotated[int, typer.Option(help="Micro-steps an optimizer step.")] = 1,
+    learning_rate: Annotated[float, typer.Option(help="AdamW's; the paper's is 1e-5.")] = 1e-5,
+    prompt_dropout: Annotated[float, typer.Option(help="Share of prompts made empty.")] = 0.5,
+    seed: Annotated[int, typer.Option(help="Of order, noise and dropout.")] = 0,
+    num_workers: Annotated[int, typer.Option(help="Loader processes.")] = 0,
+    mixed_precision: Annotated[str, typer.Option(help="no, fp16 or bf16.")] = "no",
+    checkpoint_every: Annotated[int, typer.Option(help="Optimizer steps.")] = 1000,
+    revision: Annotated[str | None, typer.Option(help="Of the base on the hub.")] = None,
+    local_files_only: Annotated[bool, typer.Option(help="Never ask the hub.")] = False,
+) -> None:
+    """Train a ControlNet on a dataset's shards; the run's folder loads in plain diffusers."""
+    from training.config import TrainConfig
+
+    fields = {name: value for name, value in locals().items() if name in TrainConfig.model_fields}
+    try:
+        config = TrainConfig(**fields, out=out_)
+    except ValidationError as error:
+        raise UsageError(in_flags(error)) from error
+    quiet_libraries()
+    from training.loop import train as run
+
+    result = run(config)
+    done = f"{result.steps} steps"
+    if not result.steps_done:
+        out.print(f"nothing to do: {escape(out_)} has its {done}")
+    else:
+        speed = f"loss {result.loss:.4f}, {result.images_per_second:.2f} images/s"
+        out.print(f"trained: {done} in {escape(out_)}, {speed}")
+
+
+@app.command()
+def generate(
+    controlnet: Annotated[str, typer.Option(help="A run's folder, or one of its checkpoints.")],
+    base: Base,
+    image: Annotated[list[Path], typer.Option(help="A condition map. Repeatable.")],
+    out_: Annotated[Path, typer.Option("--out", help="Folder for the pictures.")] = Path(
+        "generated"
+    ),
+    prompt: Annotated[str | None, typer.Option(help="Default: the paper's default prompt.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Repeatable; one picture each.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="DDIM steps.")] = 20,
+    cfg: Annotated[float, typer.Option(help="Classifier-free guidance scale.")] = 9.0,
+    revision: Annotated[str | None, typer.Option(help="Of the base on the hub.")] = None,
+    local_files_only: Annotated[bool, typer.Option(help="Never ask the hub.")] = False,
+) -> None:
+    """Sample with a trained ControlNet: PNGs and a labelled grid (DDIM, 20 steps, CFG 9.0)."""
+    quiet_libraries()
+    from pipeline.pictures import write_pictures
+    from training.controlnet import load_base
+    from training.prompts import choose_prompt
+
+    grid = write_pictures(
+        load_base(base, revision=revision, local_files_only=local_files_only),
+        controlnet,
+        image,
+        out_,
+        prompt=choose_prompt("default" if prompt is None else "user", prompt),
+        seeds=seed or [0],
+        steps=steps,
+        guidance_scale=cfg,
+    )
+    out.print(f"written: {escape(str(grid))}")
+
+
+@app.command()
+def demo(
+    out_: Annotated[Path, typer.Option("--out", help="Folder for all that it makes.")] = Path(
+        "demo"
+    ),
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 40,
+    local: Annotated[bool, typer.Option("--local", help="Without Ray.")] = False,
+) -> None:
+    """Walk the whole path on real photographs, in a few minutes on a laptop."""
+    quiet_libraries()
+    from pipeline.demo import run_demo
+
+    run_demo(out_, steps=steps, local=local)
+
+
+def quiet_libraries() -> None:
+    """Turn off the bars and advice of the model libraries, and let our own lines through."""
+    import diffusers.utils.logging as diffusers_logging
+    import transformers.utils.logging as transformers_logging
+
+    for library in (diffusers_logging, transformers_logging):
+        library.disable_progress_bar()
+        library.set_verbosity_error()
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("training").setLevel(logging.INFO)
