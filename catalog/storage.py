@@ -187,9 +187,13 @@ def sync_file(file: IO[bytes]) -> None:
 def _write_temporary(path: Path, data: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
-    with temporary.open("xb") as file:
-        file.write(data)
-        sync_file(file)
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            sync_file(file)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     return temporary
 
 

@@ -150,7 +150,10 @@ class Annotator:
     def _pack(self, work: Work) -> Work:
         if work.rejection is not None or work.pixels is None:
             return replace(work, pixels=None)
-        block = pack(self._sample(work, work.pixels))
+        try:
+            block = pack(self._sample(work, work.pixels))
+        except Exception as error:  # one image must not end the unit; its row names the class
+            return replace(work, pixels=None, annotations={}, rejection=failed(error))
         parameters = {name: found.parameters for name, found in work.annotations.items()}
         # arrays go here: packed samples wait in memory for their turn to be written
         return replace(work, pixels=None, annotations={}, parameters=parameters, block=block)

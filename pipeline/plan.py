@@ -50,8 +50,11 @@ def judge(source: pa.Table, rules: Rules) -> pa.Table:
         ("max_bytes", source["length"], pc.greater(source["length"], rules.max_bytes)),
         ("max_pixels", pixels, pc.greater(pixels, rules.max_pixels)),
     ]
-    side = pc.min_element_wise(source["width"], source["height"], skip_nulls=False)
-    broken.append(("min_side", side, pc.less(side, rules.min_side)))
+    sides = source["width"], source["height"]
+    short, long = pc.min_element_wise(*sides), pc.max_element_wise(*sides)
+    aspect = pc.divide(pc.cast(long, pa.float64()), short)
+    broken.append(("max_aspect", aspect, pc.greater(aspect, rules.max_aspect)))
+    broken.append(("min_side", short, pc.less(short, rules.min_side)))
     for rule, measured, breaks in broken:
         hit = pc.and_(pc.equal(source["status"], OK), pc.fill_null(breaks, False))
         limit = float(getattr(rules, rule))

@@ -26,7 +26,7 @@ class _Strict(BaseModel):
 class ImageOptions(_Strict):
     """How an image is brought to size and stored."""
 
-    resolution: int = Field(512, ge=64, le=4096, multiple_of=64, description="short side; pixels")
+    resolution: int = Field(512, ge=64, le=2048, multiple_of=64, description="short side; pixels")
     crop: Crop = Field("center", description="center: a square; none: sides to multiples of 64")
     format: Literal["jpg", "png"] = Field(
         "jpg", description="one for all samples, because Hugging Face datasets refuses a mixture"
@@ -42,6 +42,9 @@ class Rules(_Strict):
 
     max_pixels: int = Field(100_000_000, ge=1, description="width x height as found; pixels")
     max_bytes: int = Field(256 << 20, ge=1, description="size of the encoded file; bytes")
+    max_aspect: float = Field(
+        16, ge=1, le=30, description="longer side over shorter; 30 x 2048 is what a JPEG can hold"
+    )
     min_side: int = Field(1, ge=1, description="shorter side as found; pixels")
 
 

@@ -77,6 +77,7 @@ class UnitWorker:
         unit = self._unit_ids[index]
         folder = _attempt_folder(self._dataset, unit)
         try:
+            folder.mkdir(parents=True)
             attempt = self.attempt(index, folder)
             commit, outcome = commit_unit(self._dataset, attempt)
         except FileNotFoundError:
@@ -134,11 +135,7 @@ def environment(device: str) -> dict[str, str]:
 
 
 def _attempt_folder(dataset: str, unit: str) -> Path:
-    """Make an attempt's folder: beside the shards where those are local, so a link suffices."""
+    """Name an attempt's folder: beside the shards where those are local, so a link suffices."""
     root = storage.local_path(dataset)
-    name = f"{unit}.{uuid.uuid4().hex[:8]}"
-    if root is None:
-        return Path(tempfile.mkdtemp(prefix=f"{name}."))
-    folder = root / "tmp" / name
-    folder.mkdir(parents=True)
-    return folder
+    parent = Path(tempfile.gettempdir()) if root is None else root / "tmp"
+    return parent / f"{unit}.{uuid.uuid4().hex[:8]}"
