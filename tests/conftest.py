@@ -1,6 +1,37 @@
-"""Hypothesis without a clock: on a busy machine a slow example is no failure."""
+"""Hypothesis without a clock, and an S3 server on loopback."""
 
+import uuid
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
 
-settings.register_profile("factory", deadline=None)
+settings.register_profile("factory", deadline=None)  # on a busy machine slow is no failure
 settings.load_profile("factory")
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """Start an S3 server of this module's own; yield the URI of an empty bucket.
+
+    Credentials and endpoint go the way they do in production: through the environment.
+    """
+    pytest.importorskip("s3fs", reason="the extra s3 is not installed")
+    import fsspec
+    import s3fs
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        s3fs.S3FileSystem.clear_instance_cache()
+        bucket = f"bucket-{uuid.uuid4().hex}"  # all servers of one process share their contents
+        fsspec.filesystem("s3").mkdir(bucket)
+        yield f"s3://{bucket}"
+        s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()

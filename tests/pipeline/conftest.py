@@ -59,8 +59,8 @@ def make(recipe: Recipe) -> Callable[..., BuildResult]:
     """Build a dataset in this process, without a word."""
 
     def run(
-        images: Path | list[Path],
-        out: Path,
+        images: Path | str | list[Path],
+        out: Path | str,
         *,
         recipe: Recipe = recipe,
         executor: Executor = run_local,

@@ -1,0 +1,91 @@
+"""The same promises on object storage, spoken over the real protocol."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from catalog import storage
+from catalog.commits import Attempt, commit_unit, read_commits
+from catalog.dataset import Dataset
+from catalog.sources import list_parts, scan_part
+from catalog.verify import verify
+
+
+def test_create_once_and_publish_never_replace(s3: str, tmp_path: Path) -> None:
+    (tmp_path / "two").write_bytes(b"two")
+    uri = f"{s3}/once/file"
+    storage.create_once(uri, b"one")
+    with pytest.raises(FileExistsError):
+        storage.create_once(uri, b"two")
+    with pytest.raises(FileExistsError):
+        storage.publish(tmp_path / "two", uri)
+    assert storage.read_bytes(uri) == b"one"
+    storage.write_atomic(uri, b"three")
+    assert storage.read_bytes(uri) == b"three"
+
+
+def test_of_racing_creators_exactly_one_wins(s3: str) -> None:
+    uri, won = f"{s3}/race/commit", []
+
+    def create(number: int) -> None:
+        try:
+            storage.create_once(uri, b"%d" % number)
+        except FileExistsError:
+            return
+        won.append(number)
+
+    threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert storage.read_bytes(uri) == b"%d" % won[0]
+
+
+def test_ranges_sizes_and_listings(s3: str) -> None:
+    folder = f"{s3}/listing"
+    assert storage.list_names(folder) == []
+    assert not storage.exists(f"{folder}/a")
+    storage.write_atomic(f"{folder}/a", b"0123456789")
+    assert storage.list_names(folder) == ["a"]
+    storage.write_atomic(f"{folder}/b", b"")  # a cached listing would not show it
+    assert storage.list_names(folder) == ["a", "b"]
+    assert storage.read_bytes(f"{folder}/a", 3, 4) == b"3456"
+    assert storage.read_bytes(f"{folder}/a", 8) == b"89"
+    assert storage.size(f"{folder}/a") == 10
+    with storage.open_binary(f"{folder}/a") as file:
+        file.seek(5)
+        assert file.read() == b"56789"
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(f"{folder}/none")
+
+
+def test_a_dataset_is_committed_and_verified(
+    s3: str, tmp_path: Path, make_dataset: Callable[..., Dataset], make_sample: Callable[[int], Any]
+) -> None:
+    dataset = make_dataset(f"{s3}/dataset", tmp_path, [[0, 1], [2]])
+    assert dataset.view().read(2) == make_sample(2)
+    assert verify(dataset) == []
+    assert dataset.write_subset(2, policy="top", seed=0).read(1) == make_sample(1)
+    assert dataset.subsets() == ["2"]
+
+
+def test_a_second_attempt_finds_the_first(
+    s3: str, tmp_path: Path, make_attempt: Callable[..., Attempt]
+) -> None:
+    out = f"{s3}/twice"
+    assert commit_unit(out, make_attempt(tmp_path / "one", [1]))[1] == "committed"
+    assert commit_unit(out, make_attempt(tmp_path / "two", [1]))[1] == "same"
+    assert len(read_commits(out)) == 1
+
+
+def test_images_beside_captions_are_found(s3: str, make_sample: Callable[[int], Any]) -> None:
+    storage.write_atomic(f"{s3}/images/a b#1.png", make_sample(1).image)
+    storage.write_atomic(f"{s3}/images/a b#1.txt", b"with a caption")
+    (part,) = list_parts([f"{s3}/images"]).parts
+    (row,) = scan_part(part)
+    assert (row.status, row.caption, row.width) == ("ok", "with a caption", 8)
