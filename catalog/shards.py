@@ -85,12 +85,18 @@ def unpack(block: bytes) -> Sample:
     if len(keys) != 1 or image_format is None or not {"json", "txt"} <= members.keys():
         found = sorted(members)
         raise CorruptSampleError(f"block holds keys {sorted(keys)} with {found}, not one sample")
+    try:
+        caption, metadata = members.pop("txt").decode("utf-8"), json.loads(members.pop("json"))
+    except (ValueError, RecursionError) as error:
+        raise CorruptSampleError(
+            f"{keys}: txt or json of the sample is no text: {error}"
+        ) from error
     return Sample(
         key=keys.pop(),
         image=members.pop(image_format),
         image_format=image_format,
-        caption=members.pop("txt").decode("utf-8"),
-        metadata=json.loads(members.pop("json")),
+        caption=caption,
+        metadata=metadata,
         conditions={end.removesuffix(".png"): data for end, data in members.items()},
     )
 
@@ -110,7 +116,7 @@ def _walk(block: bytes) -> Iterator[tuple[str, bytes]]:
             raise CorruptSampleError(f"no tar header at byte {at} of the block: {error}") from error
         start = at + _RECORD
         data = block[start : start + header.size]
-        if len(data) != header.size:
+        if len(data) != header.size:  # a negative size too
             raise CorruptSampleError(f"member {header.name!r} is cut off at {len(data)} bytes")
         yield header.name, data
         at = start + header.size + (-header.size % _RECORD)
