@@ -210,6 +210,7 @@ class Dataset:
         storage.write_atomic(self.path(REJECTS), tables.to_parquet(rejects, {"folded": folded}))
         kept = ranking.rank(
             rows.filter(pc.equal(rows["status"], OK)),
+            by=self.recipe.get("ranking", "resolution"),
             width_column="source_width",
             height_column="source_height",
         )

@@ -6,6 +6,7 @@ No two rows are equal under it, so the order in which files were listed cannot s
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 from catalog.errors import CatalogError
 
 Policy: TypeAlias = Literal["top", "stratified"]
+Ranking: TypeAlias = Literal["resolution", "popularity"]
 
 STRATA = 10
 """Resolution quantiles from which a stratified subset draws equally."""
@@ -23,18 +25,28 @@ STRATA = 10
 _SUFFIXES = {"k": 1_000, "m": 1_000_000}
 
 
-def rank(rows: pa.Table, *, width_column: str = "width", height_column: str = "height") -> pa.Table:
-    """Return `rows` in rank order, best first: by their sizes in pixels as found, and sha256."""
+def rank(
+    rows: pa.Table,
+    *,
+    by: Ranking = "resolution",
+    width_column: str = "width",
+    height_column: str = "height",
+) -> pa.Table:
+    """Return `rows` in rank order, best first: by their sizes in pixels as found, and sha256.
+
+    By ``popularity``, the column of that name goes first, largest first and unknown last.
+    """
     width, height = (pc.cast(rows[name], pa.int64()) for name in (width_column, height_column))
-    keys = pa.table(
-        {
-            "pixels": pc.multiply(width, height),
-            "side": pc.min_element_wise(width, height),
-            "sha256": rows["sha256"],
-        }
-    )
+    keys = {
+        "pixels": pc.multiply(width, height),
+        "side": pc.min_element_wise(width, height),
+        "sha256": rows["sha256"],
+    }
     order = [("pixels", "descending"), ("side", "descending"), ("sha256", "ascending")]
-    return rows.take(pc.sort_indices(keys, sort_keys=order))
+    if by == "popularity":
+        keys["popularity"] = pc.fill_null(rows["popularity"], -math.inf)
+        order.insert(0, ("popularity", "descending"))
+    return rows.take(pc.sort_indices(pa.table(keys), sort_keys=order))
 
 
 def unit_id(fingerprint: str, sha256s: Sequence[str]) -> str:

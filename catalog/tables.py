@@ -31,6 +31,8 @@ SOURCE = pa.schema(
         pa.field("height", pa.int32()),
         pa.field("format", pa.string()),
         pa.field("caption", pa.string()),
+        pa.field("label", pa.string()),  # URI of the ground truth beside the image
+        pa.field("label_sha256", pa.string()),
         pa.field("popularity", pa.float64()),
         pa.field("scores", _SCORES),
         *_JUDGEMENT,

@@ -1,15 +1,30 @@
-"""What a detector is: a frozen spec that a recipe holds, and a worker that the spec loads."""
+"""What a detector is: a frozen spec that a recipe holds, a network that specs share, a finish.
+
+A condition is made in two steps. A network, if the spec names one, turns images into findings: an
+edge map, raw depth, people. It runs in batches on a device and is shared by all specs that name an
+equal one. `Spec.annotate` turns one image and its finding into the map or a refusal: pure, on the
+CPU, safe to call from many threads.
+"""
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt8, UInt16
+from pydantic import BaseModel, ConfigDict, Field
 
 Image: TypeAlias = UInt8[np.ndarray, "h w 3"]
-Map: TypeAlias = UInt8[np.ndarray, "h w *c"]
+Batch: TypeAlias = UInt8[np.ndarray, "b h w 3"]
+Map: TypeAlias = UInt8[np.ndarray, "h w *c"] | UInt16[np.ndarray, "h w"]
+Precision: TypeAlias = Literal["fp32", "fp16", "bf16"]
+
+ConditionName: TypeAlias = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=32)]
+
+Label: TypeAlias = Literal["classes", "normals"]
+"""Ground truth at the image's height and width: class ids, int32 (h, w); unit normals, float32
+(h, w, 3), NaN where none was measured. Both are cropped and resized with the nearest neighbour."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +32,8 @@ class Annotation:
     """A condition map and what made it.
 
     Attributes:
-        map: uint8, (h, w) or (h, w, 3), 0..255, of the image's own height and width.
+        map: uint8, (h, w) or (h, w, 3), 0..255, or uint16 (h, w), 0..65535; of the image's own
+            height and width.
         parameters: every value that was drawn or derived for this image; JSON types.
     """
 
@@ -33,18 +49,48 @@ class Refusal:
         rule: short stable reason, for example ``keypoints``.
         value: the measured number.
         threshold: the number that it was judged by.
+        parameters: what was found all the same, so that another threshold can be asked later; JSON
+            types.
     """
 
     rule: str
     value: float
     threshold: float
+    parameters: dict[str, Any] = field(default_factory=dict)
 
 
 Result: TypeAlias = Annotation | Refusal
 
 
+class Network(Protocol):
+    """Loaded and ready on a device."""
+
+    def __call__(self, images: Batch) -> Sequence[Any]:
+        """Return a finding for each image of one size, in order; its type is the network's."""
+        ...
+
+
+class NetworkSpec(BaseModel):
+    """What identifies a network: frozen and hashable, so that equal ones are loaded once.
+
+    A subclass lists its parameters as fields.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    checkpoint: str
+
+    def load(self, device: str, precision: Precision) -> Network:
+        """Load the network onto `device`, for example ``cpu`` or ``cuda:0``.
+
+        Raises:
+            WeightsError: the checkpoint is not here and cannot be had.
+        """
+        raise NotImplementedError
+
+
 class Detector(Protocol):
-    """Loaded and ready: networks on a device, or none."""
+    """A spec with its network loaded."""
 
     def __call__(
         self, images: Sequence[Image], generators: Sequence[np.random.Generator]
@@ -53,18 +99,36 @@ class Detector(Protocol):
         ...
 
 
-@runtime_checkable
-class DetectorSpec(Protocol):
-    """Parameters of a detector: frozen, picklable, part of a recipe's fingerprint."""
+class Spec(BaseModel):
+    """Parameters of a condition: frozen, picklable, part of a recipe's fingerprint."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label: ClassVar[Label | None] = None
+    """What must lie beside the image; `annotate` is given it in place of a network's finding."""
+
+    condition: ConditionName
 
     @property
-    def condition(self) -> str:
-        """Name of the condition: the middle part of the member ``<key>.<condition>.png``."""
-        ...
+    def network(self) -> NetworkSpec | None:
+        """The network whose finding `annotate` needs, or None."""
+        return None
 
-    def load(self, device: str) -> Detector:
-        """Load what the detector needs onto `device`, for example ``cpu`` or ``cuda:0``."""
-        ...
+    def annotate(self, image: Image, found: Any, generator: np.random.Generator) -> Result:
+        """Make the map of one image.
+
+        Args:
+            image: uint8 RGB (h, w, 3).
+            found: the network's finding for this image, or the label; None for a spec with neither.
+            generator: the only source of randomness.
+        """
+        raise NotImplementedError
+
+    def load(self, device: str = "cpu", precision: Precision = "fp32") -> Detector:
+        """Load this spec alone; `detectors.graph` loads several that share networks."""
+        from detectors.graph import Graph
+
+        return Graph([self], device=device, precision=precision).detector(self)
 
 
 def generator_for(sha256: str, condition: str, seed: int) -> np.random.Generator:

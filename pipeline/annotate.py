@@ -1,4 +1,7 @@
-"""Images to packed samples: decode threads, batched detectors and captioner, encode threads.
+"""Images to packed samples: decoding, networks in batches, maps, captions, encoding.
+
+Networks and captioner run in batches on the caller's thread and device; decoding, the maps' last
+steps and encoding run in threads beside them, a few images ahead.
 
 Images come out in the order in which they went in, each as a sample or as a rejection.
 """
@@ -9,8 +12,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+import numpy as np
+
 from catalog.errors import CatalogError, ImageError
 from catalog.images import Image, decode, encode_jpeg, encode_png, fit, target_size
+from catalog.labels import fit_label, read_label
 from catalog.sample import (
     OK,
     Rejection,
@@ -23,7 +29,8 @@ from catalog.sample import (
 )
 from catalog.shards import Block, pack
 from catalog.sources import read_image
-from detectors.base import Annotation, Detector, Refusal, Result, generator_for
+from detectors.base import Annotation, Refusal, Result, generator_for
+from detectors.graph import Findings, Graph, annotate
 from pipeline.recipe import Recipe
 
 T = TypeVar("T")
@@ -39,7 +46,8 @@ class Work:
 
     Attributes:
         row: of the plan.
-        pixels: uint8 RGB (h, w, 3) at the final size; gone once the sample is packed.
+        pixels: uint8 RGB (h, w, 3) at the final size; gone once the image is packed or rejected.
+        label: ground truth at the final size, where the recipe has labels.
         size: (width, height) in pixels, as stored.
         original: the file's bytes where they are stored as they are.
         jpeg_scale: divisor at which a JPEG was decoded.
@@ -52,6 +60,7 @@ class Work:
 
     row: Mapping[str, Any]
     pixels: Image | None = None
+    label: np.ndarray | None = None
     size: tuple[int, int] = (0, 0)
     original: bytes | None = None
     jpeg_scale: int = 1
@@ -67,27 +76,33 @@ class SourceChanged(CatalogError):
 
 
 class Annotator:
-    """A recipe's loaded detectors and captioner, with threads to feed them."""
+    """A recipe's loaded networks and captioner, with threads to feed them."""
 
     def __init__(self, recipe: Recipe, *, threads: int, device: str) -> None:
         self._recipe = recipe
         self._threads = threads
-        self._detectors: dict[str, Detector] = {
-            spec.condition: spec.load(device) for spec in recipe.detectors
-        }
+        self._graph = Graph(
+            recipe.detectors,
+            device=device,
+            precision=recipe.precision,
+            micro_batch=recipe.batch_size,
+        )
         self._captioner = recipe.captions.load(device)
+
+    @property
+    def micro_batch(self) -> int:
+        """Images that a network is given at once; falls when the device runs out of memory."""
+        return self._graph.micro_batch
 
     def annotate(self, rows: list[dict[str, Any]]) -> Iterator[Work]:
         """Yield the images of a unit in order; batches are cut by place, so they never vary."""
-        ahead = self._threads * _AHEAD
+        ahead, size = self._threads * _AHEAD, self._recipe.batch_size
         with ThreadPoolExecutor(self._threads) as pool:
             loaded = _map_ahead(pool, self._load, rows, ahead)
-            annotated = (
-                work
-                for batch in _chunks(loaded, self._recipe.batch_size)
-                for work in self._annotate_batch(batch)
-            )
-            yield from _map_ahead(pool, self._pack, annotated, ahead)
+            found = (pair for batch in _chunks(loaded, size) for pair in self._run(batch))
+            detected = _map_ahead(pool, self._detect, found, ahead)
+            captioned = (work for batch in _chunks(detected, size) for work in self._caption(batch))
+            yield from _map_ahead(pool, self._pack, captioned, ahead)
 
     def _load(self, row: dict[str, Any]) -> Work:
         options = self._recipe.image
@@ -97,6 +112,7 @@ class Annotator:
                 raise SourceChanged(f"{row['uri']} changed after it was scanned")
             decoded = decode(data, at_least=options.resolution if options.reduced_decode else None)
             pixels = fit(decoded.pixels, resolution=options.resolution, crop=options.crop)
+            label = self._load_label(row)
         except ImageError as error:
             rejection = rejected(error.rule, value=error.value, detail=str(error))
             return Work(row=row, rejection=rejection)
@@ -109,47 +125,59 @@ class Annotator:
         return Work(
             row=row,
             pixels=pixels,
+            label=label,
             size=size,
             original=data if keeps and options.format == "jpg" else None,
             jpeg_scale=decoded.jpeg_scale,
         )
 
-    def _annotate_batch(self, batch: list[Work]) -> list[Work]:
-        for condition, detector in self._detectors.items():
-            batch = self._detect(batch, condition, detector)
-        usable = [work for work in batch if work.rejection is None]
+    def _load_label(self, row: dict[str, Any]) -> np.ndarray | None:
+        if self._recipe.labels is None:
+            return None
+        options = self._recipe.image
+        return fit_label(
+            read_label(row["label"], row["label_sha256"]),
+            width=row["width"],
+            height=row["height"],
+            resolution=options.resolution,
+            crop=options.crop,
+        )
+
+    def _run(self, batch: list[Work]) -> Iterator[tuple[Work, Findings]]:
+        """Run the networks over the images that were decoded."""
+        pixels = [work.pixels for work in batch if work.pixels is not None]
+        findings = iter(self._graph.run(pixels))
+        return ((work, {} if work.pixels is None else next(findings)) for work in batch)
+
+    def _detect(self, pair: tuple[Work, Findings]) -> Work:
+        """Make every map of one image; the first refusal or failure ends its way."""
+        work, findings = pair
+        if work.pixels is None:
+            return work
+        sha256, annotations = work.row["sha256"], {}
+        for spec in self._recipe.detectors:
+            draws = generator_for(sha256, spec.condition, self._recipe.seed)
+            try:
+                result = annotate(spec, work.pixels, findings, draws, work.label)
+            except Exception as error:  # recorded as failed:<class>, never as a black map
+                return replace(work, pixels=None, rejection=failed(error))
+            if isinstance(result, Annotation):
+                result = _covered(result, self._recipe.rules.min_coverage)
+            if isinstance(result, Refusal):
+                return _refused(work, spec.condition, result)
+            annotations[spec.condition] = result
+        return replace(work, annotations=annotations)
+
+    def _caption(self, batch: list[Work]) -> list[Work]:
+        usable = [work for work in batch if work.pixels is not None]
         pixels = [work.pixels for work in usable if work.pixels is not None]
         captions = self._captioner(pixels, [work.row["caption"] for work in usable])
         named = iter([_captioned(*pair) for pair in zip(usable, captions, strict=True)])
-        return [next(named) if work.rejection is None else work for work in batch]
-
-    def _detect(self, batch: list[Work], condition: str, detector: Detector) -> list[Work]:
-        usable = [work for work in batch if work.rejection is None]
-        found: Iterator[Result | Rejection]
-        try:
-            found = iter(self._call(detector, condition, usable))
-        except Exception:  # find the image that the batch fails on: each alone, the others go on
-            found = (self._call_alone(detector, condition, work) for work in usable)
-        return [
-            _with_result(work, condition, next(found)) if work.rejection is None else work
-            for work in batch
-        ]
-
-    def _call(self, detector: Detector, condition: str, works: list[Work]) -> list[Result]:
-        seed = self._recipe.seed
-        pixels = [work.pixels for work in works if work.pixels is not None]
-        draws = [generator_for(work.row["sha256"], condition, seed) for work in works]
-        return detector(pixels, draws) if works else []
-
-    def _call_alone(self, detector: Detector, condition: str, work: Work) -> Result | Rejection:
-        try:
-            return self._call(detector, condition, [work])[0]
-        except Exception as error:  # recorded as failed:<class>, never as a black map
-            return failed(error)
+        return [work if work.pixels is None else next(named) for work in batch]
 
     def _pack(self, work: Work) -> Work:
-        if work.rejection is not None or work.pixels is None:
-            return replace(work, pixels=None)
+        if work.pixels is None:
+            return work
         try:
             block = pack(self._sample(work, work.pixels))
         except Exception as error:  # one image must not end the unit; its row names the class
@@ -216,7 +244,8 @@ def ledger_row(work: Work, block: Block | None) -> dict[str, Any]:
     if work.rejection is not None:
         judged = work.rejection
         verdict = {"status": judged.status, "value": judged.value, "threshold": judged.threshold}
-        return {**record, **verdict, "detail": judged.detail}
+        found = {"parameters": canonical_json(work.parameters).decode()} if work.parameters else {}
+        return {**record, **verdict, **found, "detail": judged.detail}
     assert block is not None, work.row
     return {
         **record,
@@ -231,20 +260,31 @@ def ledger_row(work: Work, block: Block | None) -> dict[str, Any]:
     }
 
 
-def _with_result(work: Work, condition: str, result: Result | Rejection) -> Work:
-    if isinstance(result, Rejection):
-        return replace(work, rejection=result)
-    if isinstance(result, Refusal):
-        refusal = rejected(result.rule, value=result.value, threshold=result.threshold)
-        return replace(work, rejection=refusal)
-    assert work.pixels is not None
-    assert result.map.shape[:2] == work.pixels.shape[:2], condition
-    return replace(work, annotations={**work.annotations, condition: result})
+def _covered(made: Annotation, least: float) -> Result:
+    """Measure which share of a map is not black, and judge it."""
+    marked = made.map.any(axis=2) if made.map.ndim == 3 else made.map
+    coverage = round(np.count_nonzero(marked) / marked.size, 6)
+    parameters = {**made.parameters, "coverage": coverage}
+    if coverage < least:
+        return Refusal(rule="coverage", value=coverage, threshold=least, parameters=parameters)
+    return replace(made, parameters=parameters)
+
+
+def _refused(work: Work, condition: str, result: Refusal) -> Work:
+    """End an image's way, and keep what was found: another threshold is then a query."""
+    return replace(
+        work,
+        pixels=None,
+        parameters={condition: result.parameters},
+        rejection=rejected(result.rule, value=result.value, threshold=result.threshold),
+    )
 
 
 def _captioned(work: Work, caption: str | None) -> Work:
     if caption is None:
-        return replace(work, rejection=rejected("caption", detail="no caption beside the image"))
+        return replace(
+            work, pixels=None, rejection=rejected("caption", detail="no caption beside the image")
+        )
     return replace(work, caption=caption)
 
 

@@ -10,12 +10,13 @@ import pyarrow as pa
 from catalog import dataset as layout
 from catalog import storage, tables
 from catalog.dataset import Dataset, Status
+from catalog.labels import Labels
 from pipeline import plan
 from pipeline.errors import UsageError
 from pipeline.execution import Execution
 from pipeline.recipe import Recipe
 from pipeline.run_log import RunLog
-from pipeline.scan import Progress, scan
+from pipeline.scan import Progress, describe_inputs, scan
 from pipeline.unit import UnitReport, UnitWorker
 
 Executor = Callable[[str, Recipe, Execution, Sequence[int]], Iterator[UnitReport]]
@@ -30,12 +31,14 @@ class Inputs:
         source: URI of a source.parquet.
         include: glob patterns; see `pipeline.scan.scan`.
         exclude: glob patterns.
+        labels: URI of a folder of ground truth whose tree mirrors the images'.
     """
 
     images: Sequence[str] = ()
     source: str | None = None
     include: Iterable[str] = ()
     exclude: Iterable[str] = ()
+    labels: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,13 +127,15 @@ def prepare(recipe: Recipe, dataset: str, inputs: Inputs, observer: Observer) ->
         plan.claim(dataset, recipe)
         _same_inputs(dataset, inputs)
     else:
-        source, metadata = load_source(inputs, observer)
+        source, metadata = load_source(recipe, inputs, observer)
         plan.claim(dataset, recipe)
         plan.freeze(dataset, recipe, source, metadata)
     return Dataset.open(dataset)
 
 
-def load_source(inputs: Inputs, observer: Observer) -> tuple[pa.Table, dict[str, object]]:
+def load_source(
+    recipe: Recipe, inputs: Inputs, observer: Observer
+) -> tuple[pa.Table, dict[str, object]]:
     """Scan the sources, or read the table that an earlier scan wrote."""
     if inputs.source is not None:
         table = tables.read_table(inputs.source)
@@ -144,6 +149,7 @@ def load_source(inputs: Inputs, observer: Observer) -> tuple[pa.Table, dict[str,
         inputs.images,
         include=inputs.include,
         exclude=inputs.exclude,
+        labels=Labels(suffix=recipe.labels.suffix, root=inputs.labels) if recipe.labels else None,
         progress=observer.scanning(),
     )
 
@@ -152,7 +158,7 @@ def run_local(
     dataset: str, recipe: Recipe, execution: Execution, pending: Sequence[int]
 ) -> Iterator[UnitReport]:
     """Run units one after the other in this process; decoding and encoding are threaded."""
-    worker = UnitWorker(dataset, recipe, threads=execution.threads)
+    worker = UnitWorker(dataset, recipe, execution)
     for index in pending:
         yield worker.run(index)
 
@@ -180,11 +186,8 @@ def _same_inputs(dataset: str, inputs: Inputs) -> None:
     if not inputs.images:
         return
     frozen = tables.read_metadata(storage.join(dataset, layout.SOURCE))
-    asked = {
-        "images": sorted({storage.absolute(uri) for uri in inputs.images}),
-        "include": sorted(inputs.include),
-        "exclude": sorted(inputs.exclude),
-    }
+    labels = Labels(suffix="", root=inputs.labels)
+    asked = describe_inputs(inputs.images, inputs.include, inputs.exclude, labels)
     for name, value in asked.items():
         if frozen.get(name) != value:
             raise UsageError(

@@ -7,7 +7,8 @@ import typer
 from rich.markup import escape
 
 from catalog.errors import CatalogError
-from pipeline import dataset_commands, model_commands
+from detectors.errors import DetectorError
+from pipeline import dataset_commands, image_commands, model_commands, weights_commands
 from pipeline.console import err
 from pipeline.errors import BuildError, Exit, UsageError
 from training.errors import TrainingError
@@ -24,7 +25,9 @@ app = typer.Typer(
     "Exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 3 done with too many failed images.",
 )
 app.add_typer(dataset_commands.app)
+app.add_typer(image_commands.app)
 app.add_typer(model_commands.app)
+app.add_typer(weights_commands.app)
 
 
 def main() -> None:
@@ -34,7 +37,7 @@ def main() -> None:
         app()
     except UsageError as error:
         _fail(error, Exit.USAGE)
-    except (CatalogError, TrainingError, BuildError) as error:
+    except (CatalogError, DetectorError, TrainingError, BuildError) as error:
         _fail(error, Exit.FAILED)
     except OSError as error:
         _fail(error, Exit.FAILED)

@@ -33,10 +33,16 @@ Exclude = Annotated[
     list[str] | None, typer.Option(help="Glob below the folder; none may match. Repeatable.")
 ]
 RecipeName = Annotated[str, typer.Argument(help="A recipe's YAML file, or a shipped one: canny.")]
+LabelsRoot = Annotated[
+    str | None,
+    typer.Option("--labels", metavar="URI", help="Ground truth, in a tree like the images'."),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a field: detectors.0.low=80."),
 ]
+Device = Annotated[str, typer.Option(help="Where networks run: cpu or cuda.")]
+NetworkThreads = Annotated[int, typer.Option(help="Threads inside a network on the CPU.")]
 SourceTable = Annotated[str | None, typer.Option(help="A source.parquet that `scan` wrote.")]
 DatasetUri = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's folder or URI.")]
 SubsetName = Annotated[str | None, typer.Option(help="A subset, for example 1k; default all.")]
@@ -49,15 +55,23 @@ def scan(
     out_: Annotated[str, typer.Option("--out", help="The parquet to write.")] = "source.parquet",
     include: Include = None,
     exclude: Exclude = None,
+    labels: LabelsRoot = None,
+    label_suffix: Annotated[
+        str | None, typer.Option(help="Of ground truth: .png or _normal.npy in the image's place.")
+    ] = None,
 ) -> None:
     """List, hash and rank images: one row an image, best resolution first."""
+    from catalog.labels import Labels
     from pipeline.scan import scan as run
 
+    if labels is not None and label_suffix is None:
+        raise UsageError("--labels needs --label-suffix, for example .png")
     with BuildView() as view:
         table, metadata = run(
             _images(images, more),
             include=include or (),
             exclude=exclude or (),
+            labels=Labels(suffix=label_suffix, root=labels) if label_suffix else None,
             progress=view.scanning(),
         )
     storage.write_atomic(out_, tables.to_parquet(table, metadata))
@@ -81,6 +95,7 @@ def plan(
     source: SourceTable = None,
     include: Include = None,
     exclude: Exclude = None,
+    labels: LabelsRoot = None,
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option(help="Show the plan and write nothing.")] = False,
 ) -> None:
@@ -91,15 +106,21 @@ def plan(
 
     made = load_recipe(recipe, overrides or ())
     found = [*(images or ()), *(more or ())]
-    inputs = Inputs(images=found, source=source, include=include or (), exclude=exclude or ())
+    inputs = Inputs(
+        images=found,
+        source=source,
+        include=include or (),
+        exclude=exclude or (),
+        labels=labels,
+    )
     if not found and source is None:
         raise UsageError("plan needs --images URI... or --source source.parquet")
     if not dry_run and out_ is None:
         raise UsageError("plan needs --out DATASET to write to, or --dry-run to look only")
     with BuildView() as view:
         if dry_run or out_ is None:
-            table, _ = load_source(inputs, view)
-            console.show_plan(summarize(judge(table, made.rules), made))
+            table, _ = load_source(made, inputs, view)
+            console.show_plan(summarize(judge(table, made), made))
             return
         dataset = prepare(made, out_, inputs, view)
     out.print(f"planned: {len(dataset.unit_ids):,} units in {escape(out_)}")
@@ -116,6 +137,7 @@ def build(
     source: SourceTable = None,
     include: Include = None,
     exclude: Exclude = None,
+    labels: LabelsRoot = None,
     overrides: Overrides = None,
     local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
     actors: Annotated[
@@ -124,6 +146,11 @@ def build(
     threads: Annotated[
         int | None, typer.Option(help="Threads a worker; default one a CPU.")
     ] = None,
+    device: Device = "cpu",
+    gpus_per_actor: Annotated[
+        float, typer.Option(help="GPUs, or a share of one, for each actor on cuda.")
+    ] = 1.0,
+    network_threads: NetworkThreads = 1,
     max_failed_share: Annotated[
         float, typer.Option(help="Share of failed images above which the exit code is 3.")
     ] = 0.01,
@@ -131,20 +158,22 @@ def build(
     """Scan, plan, annotate and commit; the same command again resumes.
 
     On Ray by default: on the cluster of RAY_ADDRESS, else on a local instance that starts by
-    itself. Both ways, and any number of actors and threads, give the same bytes.
+    itself. Both ways, and any number of actors and threads, give the same bytes; another device,
+    or another number of network threads, may move a network's last bits, and each commit says so.
     """
     from pipeline.build import Inputs, run_local
     from pipeline.build import build as run
     from pipeline.recipe import load_recipe
 
     made = load_recipe(recipe, overrides or ())
-    options = {"actors": actors, "threads": threads, "max_failed_share": max_failed_share}
-    execution = _execution({name: value for name, value in options.items() if value is not None})
+    given = {name: value for name, value in locals().items() if name in Execution.model_fields}
+    execution = _execution({name: value for name, value in given.items() if value is not None})
     inputs = Inputs(
         images=[*(images or ()), *(more or ())],
         source=source,
         include=include or (),
         exclude=exclude or (),
+        labels=labels,
     )
     if local:
         executor = run_local
@@ -172,6 +201,8 @@ def status(dataset: DatasetUri) -> None:
 def verify(
     dataset: DatasetUri,
     rebuild: Annotated[int, typer.Option(help="Annotate this many units again and compare.")] = 0,
+    device: Device = "cpu",
+    network_threads: NetworkThreads = 1,
     against: Annotated[
         str | None, typer.Option(help="Another dataset that must be byte-identical, logs apart.")
     ] = None,
@@ -184,7 +215,8 @@ def verify(
     opened = Dataset.open(dataset)
     faults = run(opened)
     if rebuild:
-        faults += rebuild_sampled(opened, rebuild)
+        execution = _execution({"device": device, "network_threads": network_threads})
+        faults += rebuild_sampled(opened, rebuild, execution)
     if against is not None:
         faults += differences(dataset, against)
     for fault in faults:

@@ -8,7 +8,8 @@ import typer
 from pydantic import ValidationError
 from rich.markup import escape
 
-from pipeline.console import out
+from catalog.dataset import Dataset
+from pipeline.console import err, out
 from pipeline.errors import UsageError, in_flags
 
 app = typer.Typer()
@@ -22,9 +23,16 @@ Base = Annotated[
 @app.command()
 def train(
     dataset: Annotated[str, typer.Option(help="The dataset's folder or URI.")],
-    base: Base,
     out_: Annotated[str, typer.Option("--out", help="The run's folder; again resumes it.")],
-    condition: Annotated[str, typer.Option(help="Which of the dataset's conditions.")] = "canny",
+    base: Annotated[
+        str | None, typer.Option(help="Stable Diffusion: folder or hub id; default the recipe's.")
+    ] = None,
+    condition: Annotated[
+        str | None, typer.Option(help="Which of the dataset's conditions; default its only one.")
+    ] = None,
+    start_from: Annotated[
+        str | None, typer.Option(help="A run whose ControlNet to go on from, as recipes may ask.")
+    ] = None,
     subset: SubsetName = None,
     steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 10_000,
     batch_size: Annotated[int, typer.Option(help="Samples a process and micro-step.")] = 4,
@@ -43,7 +51,7 @@ def train(
 
     fields = {name: value for name, value in locals().items() if name in TrainConfig.model_fields}
     try:
-        config = TrainConfig(**fields, out=out_)
+        config = TrainConfig(**fields | _defaults(dataset, base, condition, start_from), out=out_)
     except ValidationError as error:
         raise UsageError(in_flags(error)) from error
     quiet_libraries()
@@ -56,6 +64,26 @@ def train(
     else:
         speed = f"loss {result.loss:.4f}, {result.images_per_second:.2f} images/s"
         out.print(f"trained: {done} in {escape(out_)}, {speed}")
+
+
+def _defaults(
+    dataset: str, base: str | None, condition: str | None, start_from: str | None
+) -> dict[str, str]:
+    """Fill in what was not asked for from the recipe that the dataset was made by."""
+    recipe = Dataset.open(dataset).recipe
+    training = recipe.get("training") or {}
+    base = base or training.get("base")
+    if base is None:
+        raise UsageError(f"the recipe of {dataset} names no base model: give one with --base")
+    conditions = [spec["condition"] for spec in recipe["detectors"]]
+    if condition is None and len(conditions) > 1:
+        raise UsageError(f"{dataset} has several conditions: --condition {'|'.join(conditions)}")
+    if start_from is None and training.get("start"):
+        err.print(
+            f"the paper starts this from a ControlNet trained on {escape(training['start'])}: "
+            "--start-from RUN; going on from the base alone"
+        )
+    return {"base": base, "condition": condition or conditions[0]}
 
 
 @app.command()

@@ -8,9 +8,9 @@ import numpy as np
 from catalog.errors import ImageError
 from catalog.images import Image, decode_image, encode_png
 from pipeline.errors import UsageError
-from training.controlnet import Base
+from training.controlnet import Base, load_controlnet
 from training.grid import draw_grid
-from training.sampling import generate, load_controlnet
+from training.sampling import generate
 
 
 def write_pictures(
@@ -30,7 +30,7 @@ def write_pictures(
 
     Raises:
         UsageError: a map cannot be read.
-        SamplingError: a ControlNet or size that cannot be sampled with.
+        TrainingError: a ControlNet or size that cannot be sampled with.
     """
     hints = [_read(path) for path in images]
     network = load_controlnet(controlnet)

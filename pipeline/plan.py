@@ -12,10 +12,10 @@ from catalog import dataset as layout
 from catalog import storage, tables
 from catalog.errors import DatasetError
 from catalog.images import target_size
-from catalog.ranking import unit_id
+from catalog.ranking import rank, unit_id
 from catalog.sample import OK
 from pipeline.errors import UsageError
-from pipeline.recipe import Recipe, Rules
+from pipeline.recipe import Recipe
 
 # Measured on the 24 Kodak photographs at 512 x 512: JPEG of quality 95, and a Canny map as PNG.
 _IMAGE_BYTES_A_PIXEL = 0.55
@@ -43,8 +43,9 @@ class PlanSummary:
     bytes_to_write: int
 
 
-def judge(source: pa.Table, rules: Rules) -> pa.Table:
-    """Apply a recipe's limits to scanned rows; what breaks one becomes a rejected row, unranked."""
+def judge(source: pa.Table, recipe: Recipe) -> pa.Table:
+    """Rank scanned rows and apply a recipe's limits; what breaks one is a rejected row."""
+    rules = recipe.rules
     pixels = pc.multiply(pc.cast(source["width"], pa.int64()), source["height"])
     broken = [
         ("max_bytes", source["length"], pc.greater(source["length"], rules.max_bytes)),
@@ -63,11 +64,27 @@ def judge(source: pa.Table, rules: Rules) -> pa.Table:
         )
         source = _set(source, "threshold", pc.if_else(hit, limit, source["threshold"]))
         source = _set(source, "status", pc.if_else(hit, f"rejected:{rule}", source["status"]))
-    kept = source.filter(pc.equal(source["status"], OK))
+    if recipe.labels is not None:
+        hit = pc.and_(pc.equal(source["status"], OK), pc.is_null(source["label"]))
+        source = _set(source, "status", pc.if_else(hit, "rejected:label", source["status"]))
+    kept = rank(source.filter(pc.equal(source["status"], OK)), by=recipe.ranking)
     lost = source.filter(pc.not_equal(source["status"], OK))
-    kept = _set(kept, "rank", pa.array(range(kept.num_rows), pa.int64()))
+    places = pa.array(range(kept.num_rows), pa.int64())
+    kept = _set(kept, "rank", places)
+    if recipe.max_images is not None:
+        kept = _cut_off(kept, recipe.max_images)
     lost = _set(lost, "rank", pa.nulls(lost.num_rows, pa.int64()))
     return pa.concat_tables([kept, lost])
+
+
+def _cut_off(ranked: pa.Table, most: int) -> pa.Table:
+    """Reject what ranks behind the first `most`; the value is the place in the ranking, from 1."""
+    good, more = ranked.slice(0, most), ranked.slice(most)
+    places = pc.cast(pc.add(more["rank"], 1), pa.float64())
+    more = _set(more, "value", places)
+    more = _set(more, "threshold", pa.array([float(most)] * more.num_rows, pa.float64()))
+    more = _set(more, "status", pa.array(["rejected:max_images"] * more.num_rows, pa.string()))
+    return pa.concat_tables([good, _set(more, "rank", pa.nulls(more.num_rows, pa.int64()))])
 
 
 def cut_units(source: pa.Table, recipe: Recipe) -> tuple[pa.Table, list[str]]:
@@ -77,6 +94,9 @@ def cut_units(source: pa.Table, recipe: Recipe) -> tuple[pa.Table, list[str]]:
     units = pa.array([at // size for at in range(rows.num_rows)], pa.int32())
     plan = rows.add_column(0, tables.PLAN.field("unit"), units).cast(tables.PLAN)
     hashes = rows["sha256"].to_pylist()
+    if recipe.labels is not None:
+        truths = rows["label_sha256"].to_pylist()
+        hashes = [f"{one} {other}" for one, other in zip(hashes, truths, strict=True)]
     starts = range(0, len(hashes), size)
     return plan, [unit_id(recipe.fingerprint, hashes[at : at + size]) for at in starts]
 
@@ -129,7 +149,7 @@ def freeze(dataset: str, recipe: Recipe, source: pa.Table, metadata: dict[str, A
         UsageError: no usable image is left to plan.
         DatasetError: another build froze other images there meanwhile.
     """
-    judged = judge(source, recipe.rules)
+    judged = judge(source, recipe)
     plan, unit_ids = cut_units(judged, recipe)
     if not unit_ids:
         found = Counter(judged["status"].to_pylist())

@@ -23,8 +23,10 @@ _IN_FLIGHT = 2  # units handed to an actor at a time: the next is there when one
 class UnitActor:
     """A worker inside Ray; rows in and out are small, pixels never leave the actor."""
 
-    def __init__(self, dataset: str, recipe: dict[str, Any], threads: int) -> None:
-        self._worker = UnitWorker(dataset, Recipe.model_validate(recipe), threads=threads)
+    def __init__(self, dataset: str, recipe: dict[str, Any], execution: dict[str, Any]) -> None:
+        self._worker = UnitWorker(
+            dataset, Recipe.model_validate(recipe), Execution.model_validate(execution)
+        )
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         """Run the units whose indices the batch holds; return their reports as JSON."""
@@ -78,18 +80,28 @@ def _dataset(
     context = DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    cpus: float = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
-    most = execution.actors or max(1, int(cpus))
+    gpus = execution.gpus_per_actor if execution.device == "cuda" else 0
+    most = execution.actors or _actors_that_fit(execution.cpus_per_actor, gpus)
     units = ray.data.from_items([{"unit": i} for i in pending], override_num_blocks=len(pending))
     return units.map_batches(
         UnitActor,
         fn_constructor_args=(os.path.abspath(dataset) if "://" not in dataset else dataset,),
-        fn_constructor_kwargs={"recipe": recipe.to_dict(), "threads": execution.threads},
+        fn_constructor_kwargs={"recipe": recipe.to_dict(), "execution": execution.model_dump()},
         batch_size=1,
         num_cpus=execution.cpus_per_actor,
+        num_gpus=gpus,
         compute=ActorPoolStrategy(
             min_size=1,
             max_size=min(most, len(pending)),
             max_tasks_in_flight_per_actor=_IN_FLIGHT,
         ),
     )
+
+
+def _actors_that_fit(cpus: float, gpus: float) -> int:
+    """Return how many actors of this size the cluster has room for; at least one."""
+    have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    fit = have.get("CPU", 1) / cpus
+    if gpus:
+        fit = min(fit, have.get("GPU", 0) / gpus)
+    return max(1, int(fit))

@@ -3,20 +3,50 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from captioning.sidecar import SidecarSpec
 from catalog import storage
 from catalog.images import Crop
+from catalog.ranking import Ranking
 from catalog.sample import canonical_json, sha256_hex
+from detectors import weights
+from detectors.base import Precision
 from detectors.canny import CannySpec
+from detectors.depth import DepthSpec
+from detectors.hed import HedSpec
+from detectors.lineart_anime import LineartAnimeSpec
+from detectors.lsd import LsdSpec
+from detectors.mlsd import MlsdSpec
+from detectors.normal import NormalBaeSpec, NormalLabelsSpec, NormalSpec
+from detectors.scribble import ScribbleSpec
+from detectors.segmentation import SegDeepLabSpec, SegLabelsSpec, SegUperNetSpec
 from pipeline.errors import RecipeError
 from pipeline.yaml_model import load_model
 
 FORMAT = 1
 """Counts up when the code comes to write other bytes for the same recipe."""
+
+
+AnySpec: TypeAlias = Annotated[
+    CannySpec
+    | HedSpec
+    | ScribbleSpec
+    | MlsdSpec
+    | LsdSpec
+    | DepthSpec
+    | NormalSpec
+    | NormalLabelsSpec
+    | NormalBaeSpec
+    | SegLabelsSpec
+    | SegUperNetSpec
+    | SegDeepLabSpec
+    | LineartAnimeSpec,
+    Field(discriminator="detector"),
+]
+"""Every detector that a recipe can name."""
 
 
 class _Strict(BaseModel):
@@ -46,6 +76,26 @@ class Rules(_Strict):
         16, ge=1, le=30, description="longer side over shorter; 30 x 2048 is what a JPEG can hold"
     )
     min_side: int = Field(1, ge=1, description="shorter side as found; pixels")
+    min_coverage: float = Field(
+        0, ge=0, le=1, description="share of a map's pixels that are not black; 0 keeps a blank one"
+    )
+
+
+class LabelFiles(_Strict):
+    """How the ground truth beside an image is named; see `catalog.labels`."""
+
+    suffix: str = Field(
+        min_length=1,
+        description="replaces the image's: .png, _normal.npy; labels may have a --labels",
+    )
+
+
+class TrainingDefaults(_Strict):
+    """What the paper trained on this dataset; `train` reads it, and no byte depends on it."""
+
+    base: str = Field(description="Stable Diffusion: a hub id or a folder")
+    start: str | None = Field(None, description="recipe whose ControlNet training starts from")
+    samples: int | None = Field(None, ge=1, description="pairs that the paper had")
 
 
 class Recipe(_Strict):
@@ -55,18 +105,32 @@ class Recipe(_Strict):
     seed: int = Field(0, ge=0, description="of every random draw")
     samples_per_unit: int = Field(512, ge=1, le=10_000, description="images a unit and shard")
     batch_size: int = Field(
-        8, ge=1, description="images a detector call; can move a network's last bits"
+        8, ge=1, description="images that a network is given at once; can move its last bits"
     )
+    precision: Precision = Field("fp32", description="of the networks")
     image: ImageOptions = ImageOptions()
     rules: Rules = Rules()
-    detectors: tuple[CannySpec, ...] = Field(min_length=1)
+    detectors: tuple[AnySpec, ...] = Field(min_length=1)
     captions: SidecarSpec = SidecarSpec()
+    ranking: Ranking = Field("resolution", description="what makes an image come first")
+    max_images: int | None = Field(None, ge=1, description="annotate only the first so many")
+    labels: LabelFiles | None = Field(None, description="ground truth, for detectors that draw it")
+    training: TrainingDefaults | None = None
 
     @model_validator(mode="after")
     def _conditions_differ(self) -> "Recipe":
         names = [spec.condition for spec in self.detectors]
         if len(set(names)) < len(names):
             raise ValueError(f"conditions {names} are not distinct; give each detector its own")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_are_named(self) -> "Recipe":
+        kinds = {spec.label for spec in self.detectors if spec.label is not None}
+        if kinds and self.labels is None:
+            raise ValueError("a detector draws labels: say how they are named, labels.suffix")
+        if len(kinds) > 1:
+            raise ValueError(f"detectors want labels of {len(kinds)} kinds, an image has one")
         return self
 
     @property
@@ -80,8 +144,12 @@ class Recipe(_Strict):
 
     @property
     def fingerprint(self) -> str:
-        """Hash over all that changes bytes; 32 hex characters."""
-        return sha256_hex(canonical_json({"format": FORMAT, "recipe": self.to_dict()}))[:32]
+        """Hash over all that changes bytes, the networks' checkpoints too; 32 hex characters."""
+        networks = [spec.network for spec in self.detectors if spec.network is not None]
+        checkpoints = {spec.checkpoint: weights.identity(spec.checkpoint) for spec in networks}
+        fields = {name: value for name, value in self.to_dict().items() if name != "training"}
+        record = {"format": FORMAT, "recipe": fields, "checkpoints": checkpoints}
+        return sha256_hex(canonical_json(record))[:32]
 
     def to_json(self) -> bytes:
         """Return what a dataset keeps as ``recipe.json``."""

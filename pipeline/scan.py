@@ -7,9 +7,11 @@ from dataclasses import asdict, replace
 import pyarrow as pa
 
 from catalog import storage
+from catalog.labels import Labels
 from catalog.ranking import rank
 from catalog.sample import OK
-from catalog.sources import Part, SourceRow, list_parts, scan_part
+from catalog.source_rows import SourceRow
+from catalog.sources import Part, list_parts, scan_part
 from catalog.tables import SOURCE
 from pipeline.errors import UsageError
 
@@ -23,6 +25,7 @@ def scan(
     *,
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
+    labels: Labels | None = None,
     progress: Progress | None = None,
 ) -> tuple[pa.Table, dict[str, object]]:
     """Scan sources of images.
@@ -31,6 +34,7 @@ def scan(
         images: folders, images, tars or parquet files, by path or fsspec URI, in any order.
         include: glob patterns of which a path below its folder must match one.
         exclude: glob patterns of which it may match none.
+        labels: where the ground truth of image files lies.
         progress: called with (parts done, parts in all).
 
     Returns:
@@ -41,17 +45,25 @@ def scan(
         UsageError: no image file is found.
         SourceError: a URI does not exist.
     """
-    asked = {
-        "images": sorted({storage.absolute(uri) for uri in images}),
-        "include": sorted(include),
-        "exclude": sorted(exclude),
-    }
-    listing = list_parts(images, include=asked["include"], exclude=asked["exclude"])
+    asked = describe_inputs(images, include, exclude, labels)
+    listing = list_parts(images, include=asked["include"], exclude=asked["exclude"], labels=labels)
     if not listing.parts:
         passed = ", ".join(f"{n} {kind}" for kind, n in sorted(listing.ignored.items()))
         raise UsageError(f"no image files in {', '.join(images)} (passed over: {passed or 'none'})")
     rows = mark_duplicates(_scan_parts(listing.parts, progress))
     return to_ranked_table(rows), {**asked, "ignored": listing.ignored}
+
+
+def describe_inputs(
+    images: Iterable[str], include: Iterable[str], exclude: Iterable[str], labels: Labels | None
+) -> dict[str, list[str]]:
+    """Return what a scan was asked for in the one form that is kept with its table."""
+    return {
+        "images": sorted({storage.absolute(uri) for uri in images}),
+        "include": sorted(include),
+        "exclude": sorted(exclude),
+        "labels": [storage.absolute(labels.root)] if labels and labels.root else [],
+    }
 
 
 def mark_duplicates(rows: Iterable[SourceRow]) -> list[SourceRow]:

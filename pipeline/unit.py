@@ -24,9 +24,8 @@ from catalog.commits import Attempt, Outcome, commit_unit, read_commit
 from catalog.dataset import PLAN
 from catalog.shards import ShardWriter
 from pipeline.annotate import Annotator, ledger_row
+from pipeline.execution import Execution
 from pipeline.recipe import Recipe
-
-_PRECISION = "fp32"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +50,12 @@ class UnitReport:
 class UnitWorker:
     """Holds a recipe's loaded detectors and turns units of one dataset into commits."""
 
-    def __init__(self, dataset: str, recipe: Recipe, *, threads: int, device: str = "cpu") -> None:
+    def __init__(self, dataset: str, recipe: Recipe, execution: Execution) -> None:
         cv2.setNumThreads(1)  # threads of ours run beside each other; a library's own would compete
         self._dataset = dataset
         self._recipe = recipe
-        self._environment = environment(device)
-        self._annotator = Annotator(recipe, threads=threads, device=device)
+        self._environment = environment(recipe, execution)
+        self._annotator = Annotator(recipe, threads=execution.threads, device=execution.device)
 
     @cached_property
     def _plan(self) -> Any:
@@ -116,22 +115,33 @@ class UnitWorker:
             tar=tar,
             rows=parquet,
             counts=dict(sorted(Counter(record["status"] for record in records).items())),
-            environment=self._environment,
+            environment=self._environment | {"micro_batch": str(self._annotator.micro_batch)},
         )
 
 
-def environment(device: str) -> dict[str, str]:
-    """Return what besides the recipe can move a bit of the output."""
-    return {
-        "device": device,
+def environment(recipe: Recipe, execution: Execution) -> dict[str, str]:
+    """Return what besides the recipe can move a bit of the output.
+
+    Fixes the number of threads inside torch, which sums in another order with another number.
+    """
+    signature = {
+        "device": execution.device,
         "libjpeg_turbo": str(features.version_feature("libjpeg_turbo")),
         "machine": platform.machine(),
         "opencv": cv2.__version__,
         "pillow": PIL.__version__,
-        "precision": _PRECISION,
         "pyarrow": pa.__version__,
-        "threads": "1",  # inside a library's call; fixed above, whatever the worker has beside it
     }
+    if any(spec.network is not None for spec in recipe.detectors):
+        import torch
+
+        torch.set_num_threads(execution.network_threads)
+        signature["network_threads"] = str(execution.network_threads)
+        signature["precision"] = recipe.precision
+        signature["torch"] = torch.__version__
+        if execution.device == "cuda":
+            signature["device"] = torch.cuda.get_device_name()
+    return signature
 
 
 def _attempt_folder(dataset: str, unit: str) -> Path:

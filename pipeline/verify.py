@@ -7,14 +7,17 @@ import numpy as np
 
 from catalog import commits, storage
 from catalog.dataset import Dataset
+from pipeline.execution import Execution
 from pipeline.recipe import Recipe
 from pipeline.unit import UnitWorker
 
 
-def rebuild_sampled(dataset: Dataset, count: int, *, seed: int = 0, threads: int = 1) -> list[str]:
+def rebuild_sampled(
+    dataset: Dataset, count: int, execution: Execution, *, seed: int = 0
+) -> list[str]:
     """Annotate `count` units again, drawn by `seed`, beside the dataset; return what differs."""
     recipe = Recipe.model_validate(dataset.recipe)
-    worker = UnitWorker(dataset.uri, recipe, threads=threads)
+    worker = UnitWorker(dataset.uri, recipe, execution)
     done = commits.read_commits(dataset.uri)
     draw = np.random.Generator(np.random.Philox(seed)).permutation(len(done))
     return [line for at in sorted(draw[:count]) for line in _rebuild(worker, done[at])]

@@ -26,6 +26,11 @@ class TrainConfig(BaseModel):
     revision: str | None = Field(
         default=None, description="Commit, tag or branch of a hub id; null for its main branch."
     )
+    start_from: str | None = Field(
+        default=None,
+        description="Run or checkpoint folder whose ControlNet training starts from; null for a "
+        "copy of the base's encoder.",
+    )
     local_files_only: bool = Field(
         default=False, description="Use only a hub id's files that are already on this machine."
     )

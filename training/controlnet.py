@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from training.errors import BaseModelError
+from training.errors import BaseModelError, ControlNetError
 
 PARTS = ("tokenizer", "text_encoder", "vae", "unet", "scheduler")
 
@@ -158,6 +158,37 @@ def fingerprint(networks: Sequence[nn.Module]) -> str:
             digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def load_controlnet(folder: str) -> ControlNetModel:
+    """Load a ControlNet from a run folder or a checkpoint's folder.
+
+    Raises:
+        ControlNetError: the folder holds none.
+    """
+    if not (Path(folder) / "config.json").is_file():
+        raise ControlNetError(
+            f"{folder!r} holds no ControlNet (no config.json): name a finished run, "
+            "or one of its checkpoints/ folders"
+        )
+    return ControlNetModel.from_pretrained(folder, local_files_only=True)
+
+
+def starting_controlnet(base: Base, folder: str) -> ControlNetModel:
+    """Load a trained ControlNet to train on, as the paper's scribbles start from its Canny model.
+
+    Raises:
+        ControlNetError: there is none in `folder`, or it was made for another base.
+    """
+    trained = load_controlnet(folder)
+    fits = new_controlnet(base, seed=0).state_dict()
+    shapes = {name: tensor.shape for name, tensor in trained.state_dict().items()}
+    if shapes != {name: tensor.shape for name, tensor in fits.items()}:
+        raise ControlNetError(
+            f"the ControlNet in {folder!r} has other layers than one for this base: start from a "
+            "run on the same base, or leave start_from out"
+        )
+    return trained
 
 
 def new_controlnet(base: Base, *, seed: int) -> ControlNetModel:

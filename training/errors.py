@@ -2,6 +2,7 @@
 
 TrainingError (ValueError)       a user can act on it: the message names value, expectation and fix
 ├── BaseModelError               a base model that is missing, incomplete or of another shape
+├── ControlNetError              a folder without a ControlNet, or with one for another base
 ├── DataError                    a dataset that this training cannot read: condition, size, number
 ├── ResumeMismatch               the run folder holds another training than the one asked for
 ├── CheckpointError              a checkpoint that is damaged
@@ -16,6 +17,10 @@ class TrainingError(ValueError):
 
 class BaseModelError(TrainingError):
     """A base model is missing, incomplete, or its networks do not fit together."""
+
+
+class ControlNetError(TrainingError):
+    """A folder holds no ControlNet, or one that was made for another base."""
 
 
 class DataError(TrainingError):

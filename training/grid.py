@@ -21,6 +21,7 @@ def draw_grid(
     *,
     columns: Sequence[str],
     rows: Sequence[str],
+    notes: Sequence[Sequence[str]] | None = None,
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Draw images in rows and columns, with a title over each column and a label before each row.
 
@@ -31,6 +32,7 @@ def draw_grid(
         cells: rows of RGB images, 0..255; all rows of one length.
         columns: a title a column.
         rows: a label a row.
+        notes: a text under each image.
 
     Raises:
         ValueError: the numbers of images and labels do not fit, or there are none.
@@ -44,7 +46,9 @@ def draw_grid(
     line = _line_height(font)
     left = _GAP + max(_text_width(label, font) for label in labels)
     top = _GAP + line * max(len(title) for title in titles)
-    row_height = max(height, line * max(len(label) for label in labels))
+    texts = [[wrap(note, width, font) for note in row] for row in notes or [[""] * len(columns)]]
+    below = line * max(len(text) for row in texts for text in row) if notes else 0
+    row_height = max(height + below, line * max(len(label) for label in labels))
     size = (
         left + (width + _GAP) * len(columns) + _GAP,
         top + (row_height + _GAP) * len(rows) + _GAP,
@@ -61,6 +65,8 @@ def draw_grid(
             x = left + _GAP + column * (width + _GAP)
             middle = (x + (width - image.shape[1]) // 2, y + (row_height - image.shape[0]) // 2)
             page.paste(Image.fromarray(image), middle)
+            if notes:
+                _write(pen, x, y + height + _GAP // 2, texts[index][column], font)
     return np.asarray(page).copy()
 
 

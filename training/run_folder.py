@@ -25,10 +25,11 @@ _SAME_TO_RESUME = (
     "seed",
     "mixed_precision",
     "hint_encoder",
+    "start_from",
 )
 _VERSIONS = ("torch", "diffusers", "transformers", "accelerate", "numpy")
 
-Identity = dict[str, str | int | float]
+Identity = dict[str, str | int | float | None]
 """What makes a training the one it is; the run may grow longer, move, or change its workers."""
 
 

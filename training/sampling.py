@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,20 +36,6 @@ def ddim(trained: DDPMScheduler) -> DDIMScheduler:
         clip_sample=False,
         timestep_spacing="leading",
     )
-
-
-def load_controlnet(folder: str) -> ControlNetModel:
-    """Load a ControlNet from a run folder or a checkpoint's folder.
-
-    Raises:
-        SamplingError: the folder holds none.
-    """
-    if not (Path(folder) / "config.json").is_file():
-        raise SamplingError(
-            f"{folder!r} holds no ControlNet (no config.json): name a finished run, "
-            "or one of its checkpoints/ folders"
-        )
-    return ControlNetModel.from_pretrained(folder, local_files_only=True)
 
 
 def generate(

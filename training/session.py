@@ -18,7 +18,13 @@ from training.checkpoint import (
     verify,
 )
 from training.config import TrainConfig
-from training.controlnet import Base, fingerprint, load_base, new_controlnet
+from training.controlnet import (
+    Base,
+    fingerprint,
+    load_base,
+    new_controlnet,
+    starting_controlnet,
+)
 from training.data import Examples, SampleView
 from training.errors import TrainingError
 from training.run_folder import (
@@ -146,7 +152,10 @@ def _record(config: TrainConfig, run: Path, identity: Identity) -> None:
 
 
 def _save_untrained(config: TrainConfig, run: Path, base: Base) -> None:
-    controlnet = new_controlnet(base, seed=config.seed)
+    if config.start_from is None:
+        controlnet = new_controlnet(base, seed=config.seed)
+    else:
+        controlnet = starting_controlnet(base, config.start_from)
     state = State(optimizer=_adamw(config, controlnet).state_dict(), scaler=None)
     save_checkpoint(run, controlnet, state, step=0, position=0)
 

@@ -31,6 +31,12 @@ class Silent:
         self.reports.append(report)
 
 
+@pytest.fixture
+def silent() -> type[Silent]:
+    """Return the observer that shows nothing."""
+    return Silent
+
+
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of ten pictures of different sizes, some with captions, in two subfolders."""

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from catalog import tables
 from catalog.dataset import Dataset
 from catalog.errors import DatasetError
 from catalog.images import decode_image
@@ -22,6 +23,7 @@ from detectors.base import Annotation, Refusal, Result
 from detectors.canny import CannySpec
 from pipeline.build import BuildResult
 from pipeline.errors import UsageError
+from pipeline.execution import Execution
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.verify import rebuild_sampled
 
@@ -181,45 +183,45 @@ def test_an_image_that_changes_after_the_scan_is_a_recorded_failure(
 def test_rebuilt_units_have_the_committed_bytes(pictures: Path, tmp_path: Path, make: Make) -> None:
     make(pictures, tmp_path / "d")
     dataset = Dataset.open(str(tmp_path / "d"))
-    assert rebuild_sampled(dataset, 2) == []
+    assert rebuild_sampled(dataset, 2, Execution()) == []
     changed = json.loads((tmp_path / "d" / "recipe.json").read_text())
     changed["recipe"]["seed"] = 5
     (tmp_path / "d" / "recipe.json").write_text(json.dumps(changed))
-    faults = rebuild_sampled(Dataset.open(str(tmp_path / "d")), 2)
+    faults = rebuild_sampled(Dataset.open(str(tmp_path / "d")), 2, Execution())
     assert len(faults) == 2
     assert "rebuilds to other bytes" in faults[0]
 
 
-class _Picky:
+def _picky(spec: CannySpec, image: np.ndarray, found: object, draws: object) -> Result:
     """A test double: fails on one picture, refuses another, and marks the rest."""
-
-    def __init__(self) -> None:
-        self.batches: list[int] = []
-
-    def __call__(self, images: Sequence[np.ndarray], generators: Sequence[object]) -> list[Result]:
-        self.batches.append(len(images))
-        if any(image[0, 0, 0] == 10 for image in images):
-            raise FloatingPointError("the double fails on this picture")
-        refusal = Refusal(rule="keypoints", value=0.1, threshold=0.3)
-        return [
-            refusal if image[0, 0, 0] == 20 else Annotation(map=image[:, :, 0]) for image in images
-        ]
+    if image[0, 0, 0] == 10:
+        raise FloatingPointError("the double fails on this picture")
+    if image[0, 0, 0] == 20:
+        return Refusal(rule="keypoints", value=0.1, threshold=0.3, parameters={"people": [0.1]})
+    return Annotation(map=image[:, :, 0] // 40)
 
 
-def test_a_detector_that_fails_on_one_image_costs_that_image(
+def test_what_a_detector_does_to_one_image_costs_that_image(
     tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = tmp_path / "in"
     source.mkdir()
     for grey in (10, 20, 30, 40):
         Image.new("RGB", (64, 64), (grey, grey, grey)).save(source / f"{grey}.png")
-    picky = _Picky()
-    monkeypatch.setattr(CannySpec, "load", lambda spec, device: picky)
-    recipe = load_recipe("canny", ["image.resolution=64", "image.format=png"])
+    monkeypatch.setattr(CannySpec, "annotate", _picky)
+    recipe = load_recipe("canny", ["image.resolution=64", "rules.min_coverage=0.5"])
     result = make(source, tmp_path / "d", recipe=recipe)
-    assert result.status.samples == 2
-    assert result.status.rejects == {"failed:FloatingPointError": 1, "rejected:keypoints": 1}
-    assert picky.batches == [4, 1, 1, 1, 1]
+    assert result.status.samples == 1
+    assert result.status.rejects == {
+        "failed:FloatingPointError": 1,
+        "rejected:coverage": 1,
+        "rejected:keypoints": 1,
+    }
+    (rows,) = (tmp_path / "d" / "shards").glob("*.parquet")
+    kept = {row["status"]: row["parameters"] for row in tables.read_table(str(rows)).to_pylist()}
+    assert json.loads(kept["rejected:keypoints"]) == {"canny": {"people": [0.1]}}
+    assert json.loads(kept["rejected:coverage"]) == {"canny": {"coverage": 0.0}}
+    assert json.loads(kept["ok"]) == {"canny": {"coverage": 1.0}}
 
 
 def test_the_log_names_each_unit_once(pictures: Path, tmp_path: Path, make: Make) -> None:

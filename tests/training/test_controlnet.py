@@ -2,10 +2,16 @@ import shutil
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import ControlNetModel, StableDiffusionPipeline
 
-from training.controlnet import fingerprint, hint_channels, load_base, new_controlnet
-from training.errors import BaseModelError
+from training.controlnet import (
+    fingerprint,
+    hint_channels,
+    load_base,
+    new_controlnet,
+    starting_controlnet,
+)
+from training.errors import BaseModelError, ControlNetError
 from training.loss import Inputs, denoising_loss, draw
 from training.random_base import write_random_base
 
@@ -164,3 +170,13 @@ def test_the_random_bases_tokenizer_spells_any_text(base):
     )
     assert (ids[0], ids[-1]) == (base.tokenizer.bos_token_id, base.tokenizer.eos_token_id)
     assert max(ids) < base.text_encoder.config.vocab_size
+
+
+def test_a_trained_controlnet_is_a_start(base, tmp_path) -> None:
+    trained = new_controlnet(base, seed=5)
+    trained.save_pretrained(tmp_path)
+    assert fingerprint([starting_controlnet(base, str(tmp_path))]) == fingerprint([trained])
+    other = ControlNetModel.from_unet(base.unet, conditioning_embedding_out_channels=(8, 16))
+    other.save_pretrained(tmp_path / "other")
+    with pytest.raises(ControlNetError, match="other layers than one for this base"):
+        starting_controlnet(base, str(tmp_path / "other"))

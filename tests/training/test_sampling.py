@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from training.controlnet import new_controlnet
-from training.errors import SamplingError
+from training.controlnet import load_controlnet, new_controlnet
+from training.errors import ControlNetError, SamplingError
 from training.prompts import DEFAULT_PROMPT, choose_prompt
-from training.sampling import ddim, generate, generate_base, load_controlnet
+from training.sampling import ddim, generate, generate_base
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_an_image_needs_a_seed(base):
 
 
 def test_a_folder_without_a_controlnet_is_named(tmp_path):
-    with pytest.raises(SamplingError, match=r"no ControlNet \(no config.json\)"):
+    with pytest.raises(ControlNetError, match=r"no ControlNet \(no config.json\)"):
         load_controlnet(str(tmp_path))
 
 

@@ -1,0 +1,1 @@
+"""The networks themselves: torch code, imported only where one is loaded."""

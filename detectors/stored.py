@@ -1,0 +1,117 @@
+"""A checkpoint in a folder: whether it is whole, and how it gets there.
+
+Kept ready to load: a safetensors file that was converted, a transformers folder with one, or the
+original as it is.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from detectors import tensor_file
+from detectors.checkpoints import Checkpoint
+from detectors.conversions import convert
+from detectors.errors import WeightsError
+
+ABSENT = "not there"
+_KEPT = "kept"
+
+
+def ready(checkpoint: Checkpoint, folder: Path) -> Path:
+    """Return what a network loads: the file, or the transformers folder."""
+    path = checkpoint.stored_in(folder)
+    return path.parent if checkpoint.beside else path
+
+
+def fault(checkpoint: Checkpoint, folder: Path, *, whole: bool) -> str | None:
+    """Return what is wrong with what `folder` keeps ready to load, `ABSENT`, or None.
+
+    Args:
+        checkpoint: which.
+        folder: a folder of checkpoints.
+        whole: re-hash it; without it only the header and the size are looked at.
+    """
+    weights, *beside = _files(checkpoint, folder)
+    if not weights.is_file():
+        return ABSENT
+    if checkpoint.conversion is None:
+        return original_fault(checkpoint, weights, whole=whole)
+    for path in beside:
+        if not path.is_file():
+            return f"{path.name} is missing beside it"
+    return tensor_file.fault(weights, _made_from(checkpoint), whole=whole)
+
+
+def original_fault(checkpoint: Checkpoint, path: Path, *, whole: bool) -> str | None:
+    """Return what is wrong with an original file, `ABSENT`, or None."""
+    if not path.is_file():
+        return ABSENT
+    size = path.stat().st_size
+    if checkpoint.exact and size != checkpoint.bytes:
+        return f"it has {size:,} bytes, expected {checkpoint.bytes:,}"
+    if whole:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != checkpoint.sha256:
+            return f"its sha256 is {found}, expected {checkpoint.sha256}"
+    return None
+
+
+def keep(checkpoint: Checkpoint, original: Path, beside: Sequence[Path], part: Path) -> None:
+    """Check an original and make of it, in the temporary folder `part`, what is kept.
+
+    Raises:
+        WeightsError: the original is not the one that the table names.
+    """
+    wrong = original_fault(checkpoint, original, whole=True)
+    if wrong is not None:
+        raise WeightsError(wrong)
+    weights, *others = _files(checkpoint, part / _KEPT)
+    weights.parent.mkdir(parents=True)
+    if checkpoint.conversion is None:
+        shutil.copyfile(original, weights)
+    else:
+        made = convert(checkpoint.conversion, original)
+        tensor_file.write(weights, made, _made_from(checkpoint))
+    for source, target in zip(beside, others, strict=True):
+        shutil.copyfile(source, target)
+
+
+def take(checkpoint: Checkpoint, folder: Path, part: Path) -> None:
+    """Make what is kept, in the temporary folder `part`, of what another folder has.
+
+    Raises:
+        WeightsError: the folder has it neither ready nor as a good original.
+    """
+    original = checkpoint.original_in(folder)
+    wrong = fault(checkpoint, folder, whole=True)
+    if wrong is None:
+        sources, targets = _files(checkpoint, folder), _files(checkpoint, part / _KEPT)
+        targets[0].parent.mkdir(parents=True)
+        for source, target in zip(sources, targets, strict=True):
+            shutil.copyfile(source, target)
+    elif checkpoint.conversion is not None and original.is_file():
+        beside = [original.parent / name for name in checkpoint.beside]
+        keep(checkpoint, original, beside, part)
+    else:
+        raise WeightsError(wrong)
+
+
+def install(checkpoint: Checkpoint, part: Path, target: Path) -> None:
+    """Rename what is kept into its place, over what is there."""
+    made, place = ready(checkpoint, part / _KEPT), ready(checkpoint, target)
+    if place.is_dir():
+        shutil.rmtree(place)
+    os.replace(made, place)
+
+
+def _files(checkpoint: Checkpoint, folder: Path) -> list[Path]:
+    weights = checkpoint.stored_in(folder)
+    return [weights, *(weights.parent / name for name in checkpoint.beside)]
+
+
+def _made_from(checkpoint: Checkpoint) -> dict[str, str]:
+    assert checkpoint.conversion is not None, checkpoint.name
+    return {"source_sha256": checkpoint.sha256, "conversion": checkpoint.conversion}
