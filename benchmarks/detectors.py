@@ -25,6 +25,9 @@ from typing import Any
 
 import numpy as np
 
+if sys.path[0] == str(Path(__file__).parent):
+    sys.path.pop(0)  # there this file would hide the package of its name
+
 SIDE = 512
 TOGETHER = ("hed", "scribble", "depth", "normal", "canny")
 NETWORKS = ("hed", "mlsd", "openpose", "depth", "lineart_anime")
@@ -120,7 +123,7 @@ def graph_of(names: tuple[str, ...], device: str, precision: str, batch: int) ->
     from detectors.graph import Graph
     from pipeline.annotate_images import specs_of
 
-    for module in ("hed", "mlsd", "openpose", "midas", "anime2sketch"):
+    for module in ("hed", "mlsd", "midas", "anime2sketch"):
         __import__(f"detectors.networks.{module}")
         loaded = sys.modules[f"detectors.networks.{module}"]
         loaded.load_state_dict = _either  # type: ignore[attr-defined]

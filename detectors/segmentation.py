@@ -125,7 +125,7 @@ def _painted(
 ) -> Result:
     painted = colours.painted(ids)
     counts = np.bincount(ids.ravel(), minlength=256) / ids.size
-    shares = {str(id_): round(float(counts[id_]), 4) for id_ in np.flatnonzero(counts).tolist()}
+    shares = {str(id_): round(float(counts[id_]), 6) for id_ in np.flatnonzero(counts).tolist()}
     parameters = {"palette": colours.name, "classes": shares}
     unlabelled = shares.get(str(colours.unlabelled), 0.0)
     if unlabelled > max_unlabelled:

@@ -8,8 +8,8 @@ import typer
 from rich.markup import escape
 
 from detectors import weights
-from detectors.checkpoints import CHECKPOINTS, Checkpoint, Hub, Package, find
 from detectors.errors import WeightsError
+from detectors.weights.checkpoints import CHECKPOINTS, Checkpoint, Hub, Package, find
 from pipeline.console import err, human_bytes, out
 from pipeline.errors import Exit, UsageError
 

@@ -1,4 +1,4 @@
-"""Conversions: tensors in torch's layouts under the networks' names, and files of the same bytes."""
+"""Conversions: torch's layouts under the networks' names, and files of the same bytes."""
 
 from pathlib import Path
 
@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from detectors import tensor_file
-from detectors.conversions import convert
 from detectors.errors import WeightsError
+from detectors.weights import tensor_file
+from detectors.weights.conversions import convert
 from tests.weights import need, need_file
 
 _CONVOLUTIONS = (2, 2, 3, 3, 3)  # in each of HED's blocks
@@ -169,11 +169,7 @@ def test_damage_is_seen(tmp_path: Path, damage, said: str) -> None:
 def test_the_authors_hed_fits_the_network() -> None:
     from controlnet_aux.hed import ControlNetHED_Apache2
 
-    state = need("hed_bsds500")
-    ControlNetHED_Apache2().load_state_dict(state)  # strict
-    edges = state["block1.convs.0.weight"].abs().sum()
-    assert torch.isfinite(edges)
-    assert edges > 1
+    ControlNetHED_Apache2().load_state_dict(need("hed_bsds500"))
 
 
 def test_tf_poses_net_has_all_its_layers() -> None:

@@ -2,30 +2,26 @@
 
 import pickle
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 
-from detectors.base import Annotation, Image, Refusal
+from detectors.base import Annotation, Image, Precision, Refusal
 from detectors.errors import DetectorError
 from detectors.graph import Graph
 from detectors.mlsd import MlsdNetwork, MlsdSpec
 from detectors.networks import mlsd as network
 from tests.detectors.running import batched, liven, mixed
-
-TINY = Path(__file__).parents[2].parent / "shared/weights/mlsd/mlsd_tiny_512_fp32.pth"
+from tests.weights import need
 
 
 @pytest.fixture(scope="module")
 def tiny(controlnet_aux_quiet: None) -> torch.nn.Module:
-    """The authors' small net, for ours and for the reference; skips where it is absent."""
-    if not TINY.exists():
-        pytest.skip("mlsd_tiny_512_fp32.pth is not beside this checkout")
+    """The authors' small net for the reference; skips where it is absent."""
     net = network._layers("mlsd_tiny").eval()
-    net.load_state_dict(torch.load(TINY, weights_only=True))
+    net.load_state_dict(need("mlsd_tiny"))
     return net
 
 
@@ -37,12 +33,10 @@ def large(controlnet_aux_quiet: None) -> torch.nn.Module:
     return net
 
 
-@pytest.fixture(autouse=True)
-def _checkpoints(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(name: str) -> dict[str, torch.Tensor]:
-        return request.getfixturevalue(name.removeprefix("mlsd_")).state_dict()
-
-    monkeypatch.setattr(network, "load_state_dict", load)
+@pytest.fixture
+def random_large(large: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
+    monkeypatch.setattr(network, "load_state_dict", lambda name: large.state_dict())
+    return large
 
 
 def reference(
@@ -92,16 +86,16 @@ def test_the_map_is_the_references(
 
 
 def test_the_large_net_gives_the_references_lines(
-    large: torch.nn.Module, photographs: list[Image]
+    random_large: torch.nn.Module, photographs: list[Image]
 ) -> None:
     image = photographs[0][:128, :192]
     lines, _ = found(MlsdSpec(score=0.5), image)
     assert len(lines) > 10
-    assert_same_lines(lines, reference(large, image, None, score=0.5))
+    assert_same_lines(lines, reference(random_large, image, None, score=0.5))
 
 
 def test_mixed_sizes_in_any_batch_give_the_same_lines(
-    large: torch.nn.Module, photographs: list[Image]
+    random_large: torch.nn.Module, photographs: list[Image]
 ) -> None:
     spec = MlsdSpec()
     graph = Graph([spec])
@@ -112,11 +106,11 @@ def test_mixed_sizes_in_any_batch_give_the_same_lines(
             assert np.abs(one[:50] - other[:50]).max() < 0.01  # pixels of half the size
 
 
-def test_colours_are_not_swapped(large: torch.nn.Module, red_and_blue: Image) -> None:
+def test_colours_are_not_swapped(random_large: torch.nn.Module, red_and_blue: Image) -> None:
     spec = MlsdSpec(score=0.5)
     lines, _ = found(spec, red_and_blue)
     swapped, _ = found(spec, red_and_blue[:, :, ::-1].copy())
-    theirs = reference(large, red_and_blue, None, score=0.5)
+    theirs = reference(random_large, red_and_blue, None, score=0.5)
     assert_same_lines(lines, theirs)
     with pytest.raises(AssertionError):
         assert_same_lines(swapped, theirs)
@@ -126,7 +120,7 @@ def test_colours_are_not_swapped(large: torch.nn.Module, red_and_blue: Image) ->
 def test_lower_precisions_stay_close(
     tiny: torch.nn.Module,
     kodak: Callable[[int], list[Image]],
-    precision: str,
+    precision: Precision,
     pixels: float,
 ) -> None:
     image = kodak(1)[0][:256, :256]
@@ -176,12 +170,12 @@ def test_no_line_is_a_black_map_unless_lines_are_asked_for() -> None:
     assert len(refused.parameters["lines"]) == 1
 
 
-def test_a_size_that_the_network_cannot_take_is_named(large: torch.nn.Module) -> None:
+def test_a_size_that_the_network_cannot_take_is_named(random_large: torch.nn.Module) -> None:
     with pytest.raises(DetectorError, match="multiples of 16, got 72x64"):
         found(MlsdSpec(), np.zeros((64, 72, 3), np.uint8))
 
 
-def test_values_that_are_not_finite_are_no_black_map(large: torch.nn.Module) -> None:
+def test_values_that_are_not_finite_are_no_black_map(random_large: torch.nn.Module) -> None:
     net = MlsdNetwork().load("cpu", "fp32")
     net._net.block23.conv3.bias.fill_(float("nan"))
     with pytest.raises(DetectorError, match="not finite"):

@@ -149,6 +149,14 @@ def test_bae_gives_unit_vectors_in_any_batch(graph: Graph, photographs: list[Ima
             assert np.abs(np.linalg.norm(one, axis=2) - 1).max() < 1e-4
 
 
+def test_bae_stays_close_in_the_lowest_precision(graph: Graph, photographs: list[Image]) -> None:
+    image = photographs[2][:64, :64]
+    low = Graph([NormalBaeSpec()], precision="bf16").run([image])[0][BaeNetwork()]
+    full = graph.run([image])[0][BaeNetwork()]
+    assert low.dtype == np.float32
+    assert np.abs(low - full).mean() < 0.05
+
+
 def test_bae_names_a_size_that_it_cannot_take(graph: Graph) -> None:
     found = graph.run([np.zeros((68, 64, 3), np.uint8)])[0][BaeNetwork()]
     assert isinstance(found, DetectorError)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from pydantic import BaseModel, ValidationError
 
-from detectors.base import Annotation, Image, Refusal
+from detectors.base import Annotation, Image, Precision, Refusal
 from detectors.errors import DetectorError, WeightsError
 from detectors.graph import Graph
 from detectors.networks import deeplab, upernet
@@ -18,6 +18,7 @@ from detectors.networks.upstream import quietly
 from detectors.palettes import palette, voc_colour
 from detectors.segmentation import SegDeepLabSpec, SegLabelsSpec, SegUperNetSpec, UperNetwork
 from tests.detectors.running import batched, liven, maps, mixed
+from tests.weights import need_file
 
 pytestmark = pytest.mark.usefixtures("controlnet_aux_quiet")
 
@@ -207,6 +208,16 @@ def test_upernet_gives_the_same_classes_in_any_batch(
             assert (one != other).mean() < 1e-3
 
 
+@pytest.mark.parametrize(("precision", "share"), [("bf16", 0.1), ("fp16", 0.02)])
+def test_upernet_finds_nearly_the_same_in_lower_precisions(
+    graph: Graph, photographs: list[Image], precision: Precision, share: float
+) -> None:
+    image = photographs[2][:128, :128].copy()
+    low = Graph([SegUperNetSpec()], precision=precision).run([image])[0][UperNetwork()]
+    full = graph.run([image])[0][UperNetwork()]
+    assert (low != full).mean() < share
+
+
 def test_upernet_of_another_dataset_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,20 +226,15 @@ def test_upernet_of_another_dataset_is_refused(
         SegUperNetSpec().load()
 
 
-@pytest.fixture
-def deeplab_file(monkeypatch: pytest.MonkeyPatch) -> Path:
-    pytest.importorskip("ai_edge_litert", reason="the extra tflite is not installed")
-    path = SHARED / "weights/deeplab_ade20k/deeplabv3_mnv2_ade20k_uint8.tflite"
-    if not path.exists():
-        pytest.skip("deeplabv3_mnv2_ade20k_uint8.tflite is not beside this checkout")
-    monkeypatch.setattr(deeplab, "resolve", lambda name: path)
-    return path
-
-
-def test_deeplab_finds_what_is_there(deeplab_file: Path) -> None:
+def test_deeplab_finds_what_is_there() -> None:
     from catalog.images import decode_image
 
-    image = decode_image((SHARED / "data/ade20k/ADE_val_00000001.jpg").read_bytes())
+    pytest.importorskip("ai_edge_litert", reason="the extra tflite is not installed")
+    need_file("deeplab_ade20k")
+    path = SHARED / "data/ade20k/ADE_val_00000001.jpg"
+    if not path.exists():
+        pytest.skip("the photographs of ADE20K are not beside this checkout")
+    image = decode_image(path.read_bytes())
     graph = Graph([SegDeepLabSpec()])
     right, wrong, small = (
         findings[SegDeepLabSpec().network]

@@ -61,7 +61,9 @@ def fault(path: Path, made_from: Mapping[str, str], *, whole: bool) -> str | Non
         size, expected = path.stat().st_size, _LENGTH_BYTES + length + end
         if size != expected:
             return f"it has {size:,} bytes, expected {expected:,}"
-        if whole and _digest(header, iter(lambda: file.read(_CHUNK), b"")) != metadata["digest"]:
+        if whole and _digest(header, iter(lambda: file.read(_CHUNK), b"")) != metadata.get(
+            "digest"
+        ):
             return "its tensors are damaged"
     return None
 

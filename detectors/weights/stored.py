@@ -10,10 +10,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from detectors import tensor_file
-from detectors.checkpoints import Checkpoint
-from detectors.conversions import convert
 from detectors.errors import WeightsError
+from detectors.weights import tensor_file
+from detectors.weights.checkpoints import Checkpoint
+from detectors.weights.conversions import convert
 
 ABSENT = "not there"
 _KEPT = "kept"

@@ -2,8 +2,8 @@
 
 Looked at in order: the folders of CONTROLNET_FACTORY_WEIGHTS (several are separated as in PATH),
 which may hold originals under their own names or what `fetch` makes; the cache; then the sources of
-`detectors.checkpoints`. Everything is made under a temporary name, checked, and renamed: a file
-under its own name is whole. Processes that want the same one wait for the first.
+`detectors.weights.checkpoints`. Everything is made under a temporary name, checked, and renamed: a
+file under its own name is whole. Processes that want the same one wait for the first.
 """
 
 import logging
@@ -16,10 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from detectors import stored
-from detectors.checkpoints import Checkpoint, Hub, Package, Source, find
 from detectors.errors import WeightsError
-from detectors.origins import obtain
+from detectors.weights import stored
+from detectors.weights.checkpoints import Checkpoint, Hub, Package, Source, find
+from detectors.weights.origins import obtain
 
 if TYPE_CHECKING:
     import torch
@@ -155,7 +155,7 @@ def _locked(target: Path, name: str) -> Iterator[None]:
     except OSError as error:
         raise WeightsError(
             f"{name} cannot be kept in {target}: {error.strerror}; "
-            f"set {CACHE} to a folder that can be written"
+            f"give a folder that can be written; {CACHE} moves the cache"
         ) from error
     with FileLock(locks / f"{name}.lock"):
         for left_over in target.glob(f".{name}-*"):  # of a process that was killed
@@ -177,7 +177,7 @@ def _make(checkpoint: Checkpoint, target: Path, source: From) -> None:
             stored.install(checkpoint, Path(temporary), target)
             log.info("%s: from %s to %s", checkpoint.name, label, target)
             return
-    raise WeightsError(_not_to_be_had(checkpoint, tried))
+    raise WeightsError(_not_to_be_had(checkpoint, tried, source))
 
 
 def _attempts(checkpoint: Checkpoint, source: From) -> Iterator[tuple[str, Callable[[Path], None]]]:
@@ -197,12 +197,14 @@ def _download(checkpoint: Checkpoint, source: Source, part: Path) -> None:
     stored.keep(checkpoint, original, beside, part)
 
 
-def _not_to_be_had(checkpoint: Checkpoint, tried: dict[str, str]) -> str:
+def _not_to_be_had(checkpoint: Checkpoint, tried: dict[str, str], source: From) -> str:
     name, about = checkpoint.name, "" if checkpoint.exact else "about "
-    size = f"{about}{checkpoint.bytes / (1 << 20):.0f} MiB"
+    size = f"{about}{checkpoint.bytes / (1 << 20):.1f} MiB"
+    unasked = [str(one) for one in checkpoint.sources if not isinstance(one, _KINDS[source])]
     lines = [f"the checkpoint {name} ({checkpoint.file}, {size}) is not here and cannot be had:"]
     lines += [] if folders() else [f"  {FOLDERS} is not set"]
     lines += [f"  {label}: {reason}" for label, reason in tried.items()]
+    lines += [f"  {label}: not asked, only {source}" for label in unasked]
     if checkpoint.sources:
         lines += [
             f"Where there is a network: controlnet-factory weights fetch {name} --to FOLDER",

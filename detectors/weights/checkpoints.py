@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from detectors.conversions import Conversion
 from detectors.errors import WeightsError
+from detectors.weights.conversions import Conversion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +254,6 @@ def find(name: str) -> Checkpoint:
     """
     if name in CHECKPOINTS:
         return CHECKPOINTS[name]
-    close = difflib.get_close_matches(name, CHECKPOINTS, n=1)
+    close = difflib.get_close_matches(name, CHECKPOINTS, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(CHECKPOINTS)}"
     raise WeightsError(f"no checkpoint is called {name!r}; {hint}")

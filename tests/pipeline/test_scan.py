@@ -1,0 +1,155 @@
+"""Scans: every source gives the same rows however it is listed, and keeps what lies beside."""
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from catalog.source_rows import SourceRow
+from pipeline.errors import UsageError
+from pipeline.scan import mark_duplicates, scan, to_ranked_table
+
+
+def picture(side: int = 8, colour: str = "red", kind: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (side, side + 2), colour).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def put(tmp_path: Path) -> Callable[..., Path]:
+    def write(name: str, data: bytes | dict[str, Any]) -> Path:
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(json.dumps(data).encode() if isinstance(data, dict) else data)
+        return path
+
+    return write
+
+
+def rows_of(*uris: Path, **options: Any) -> list[dict[str, Any]]:
+    return scan([str(uri) for uri in uris], **options)[0].to_pylist()
+
+
+HASHES = st.sampled_from(["a", "b", "c", "d"])
+ROWS = st.lists(st.tuples(HASHES, st.integers(1, 3)), max_size=12)
+
+
+@given(ROWS, st.randoms(use_true_random=False))
+def test_the_order_of_listing_does_not_show(rows: list[tuple[str, int]], shuffler: Any) -> None:
+    made = [
+        SourceRow(uri=f"file:///{at:02d}", sha256=sha256, width=side, height=4, length=1)
+        for at, (sha256, side) in enumerate(rows)
+    ]
+    shuffled = list(made)
+    shuffler.shuffle(shuffled)
+    table = to_ranked_table(mark_duplicates(made))
+    assert to_ranked_table(mark_duplicates(shuffled)).equals(table)
+    kept = [row for row in table.to_pylist() if row["status"] == "ok"]
+    assert sorted(row["sha256"] for row in kept) == sorted({sha256 for sha256, _ in rows})
+    assert [row["rank"] for row in kept] == list(range(len(kept)))
+
+
+def test_the_first_of_equal_files_is_kept_and_named(put: Callable[..., Path]) -> None:
+    first = put("a/1.png", picture())
+    put("b/0.png", picture())
+    rows = rows_of(first.parents[1])
+    assert [row["status"] for row in rows] == ["ok", "rejected:duplicate"]
+    assert rows[0]["uri"] == first.as_uri()
+    assert rows[1]["detail"] == f"same bytes as {first.as_uri()}"
+    assert rows_of(first.parents[1] / "b", first.parent) == rows
+
+
+def test_globs_choose_below_the_folder(put: Callable[..., Path]) -> None:
+    for at, name in enumerate(("keep/a.png", "keep/b.jpg", "drop/c.png")):
+        folder = put(name, picture(8 + at)).parents[1]
+    assert len(rows_of(folder)) == 3
+    assert [Path(row["uri"]).name for row in rows_of(folder, include=["*.png"])] == [
+        "c.png",
+        "a.png",
+    ]
+    assert len(rows_of(folder, exclude=["drop/*"])) == 2
+    _, metadata = scan([str(folder)], include=["*.png"], exclude=["drop/*"])
+    assert metadata["ignored"] == {"excluded": 2}
+    assert metadata["include"] == ["*.png"]
+
+
+def test_what_lies_beside_an_image_is_taken(put: Callable[..., Path]) -> None:
+    put("a.png", picture(9))
+    put("a.json", {"caption": "from json", "popularity": 4, "aesthetic": 5.5, "nsfw": True})
+    put("b.png", picture(8))
+    put("b.json", {"text": "from json"})
+    folder = put("b.txt", b"from txt\n").parent
+    a, b = rows_of(folder)
+    assert (a["caption"], a["popularity"], a["scores"]) == ("from json", 4.0, [("aesthetic", 5.5)])
+    assert (b["caption"], b["popularity"], b["scores"]) == ("from txt\n", None, [])
+
+
+def test_a_tar_as_img2dataset_writes_it(put: Callable[..., Path]) -> None:
+    members = {
+        "000000000.jpg": picture(16, kind="JPEG"),
+        "000000000.json": json.dumps({"caption": "c", "similarity": 0.3, "url": "u"}).encode(),
+        "000000000.txt": b"t",
+        "000000001.jpg": picture(12, kind="JPEG"),
+    }
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    path = put("00000.tar", buffer.getvalue())
+    first, second = rows_of(path)
+    assert (first["caption"], first["scores"], second["caption"]) == (
+        "t",
+        [("similarity", 0.3)],
+        None,
+    )
+    for row, data in ((first, members["000000000.jpg"]), (second, members["000000001.jpg"])):
+        at = row["offset"]
+        assert path.read_bytes()[at : at + row["length"]] == data
+
+
+def test_a_table_with_bytes_and_one_with_paths(put: Callable[..., Path]) -> None:
+    image = put("images/a.png", picture(9))
+    columns = {"text": ["one"], "popularity": [2], "pwatermark": [0.1]}
+    rows = []
+    for name, column in (("bytes", {"jpg": [picture(8)]}), ("paths", {"path": ["images/a.png"]})):
+        path = put(f"{name}.parquet", b"")
+        pq.write_table(pa.table({**column, **columns}), path)
+        rows += rows_of(path)
+    for row in rows:
+        assert (row["caption"], row["popularity"]) == ("one", 2.0)
+        assert row["scores"] == [("pwatermark", 0.1)]
+    assert (rows[0]["row"], rows[1]["row"], rows[1]["uri"]) == (0, None, image.as_uri())
+
+
+def test_sizes_are_those_after_rotation(put: Callable[..., Path]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (row,) = rows_of(put("a.jpg", picture(8, kind="JPEG", exif=exif)))
+    assert (row["width"], row["height"]) == (10, 8)
+
+
+def test_progress_ends_at_the_last_file(put: Callable[..., Path]) -> None:
+    for at in range(5):
+        folder = put(f"{at}.png", picture(8 + at)).parent
+    told: list[tuple[int, int]] = []
+    scan([str(folder)], progress=lambda done, total: told.append((done, total)))
+    assert told == [(at, 5) for at in range(1, 6)]
+
+
+def test_no_images_say_what_was_there(put: Callable[..., Path]) -> None:
+    put("a.txt", b"")
+    folder = put("b.doc", b"").parent
+    with pytest.raises(UsageError, match=r"passed over: 1 \.doc, 1 \.txt"):
+        scan([str(folder)])
