@@ -15,6 +15,8 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 from pydantic import BaseModel, ConfigDict, Field
 
+from detectors import weights
+
 Image: TypeAlias = UInt8[np.ndarray, "h w 3"]
 Batch: TypeAlias = UInt8[np.ndarray, "b h w 3"]
 Map: TypeAlias = UInt8[np.ndarray, "h w *c"] | UInt16[np.ndarray, "h w"]
@@ -79,6 +81,11 @@ class NetworkSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     checkpoint: str
+
+    @property
+    def identity(self) -> str:
+        """What stands for the weights in a recipe's fingerprint; needs neither file nor network."""
+        return weights.identity(self.checkpoint)
 
     def load(self, device: str, precision: Precision) -> Network:
         """Load the network onto `device`, for example ``cpu`` or ``cuda:0``.

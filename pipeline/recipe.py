@@ -12,7 +12,6 @@ from catalog import storage
 from catalog.images import Crop
 from catalog.ranking import Ranking
 from catalog.sample import canonical_json, sha256_hex
-from detectors import weights
 from detectors.base import Precision
 from detectors.canny import CannySpec
 from detectors.depth import DepthSpec
@@ -20,7 +19,10 @@ from detectors.hed import HedSpec
 from detectors.lineart_anime import LineartAnimeSpec
 from detectors.lsd import LsdSpec
 from detectors.mlsd import MlsdSpec
+from detectors.movenet import MoveNetSpec
 from detectors.normal import NormalBaeSpec, NormalLabelsSpec, NormalSpec
+from detectors.openpifpaf import OpenPifPafSpec
+from detectors.openpose import OpenposeLightSpec, OpenposeSpec
 from detectors.scribble import ScribbleSpec
 from detectors.segmentation import SegDeepLabSpec, SegLabelsSpec, SegUperNetSpec
 from pipeline.errors import RecipeError
@@ -43,7 +45,11 @@ AnySpec: TypeAlias = Annotated[
     | SegLabelsSpec
     | SegUperNetSpec
     | SegDeepLabSpec
-    | LineartAnimeSpec,
+    | LineartAnimeSpec
+    | OpenposeSpec
+    | OpenposeLightSpec
+    | OpenPifPafSpec
+    | MoveNetSpec,
     Field(discriminator="detector"),
 ]
 """Every detector that a recipe can name."""
@@ -146,7 +152,7 @@ class Recipe(_Strict):
     def fingerprint(self) -> str:
         """Hash over all that changes bytes, the networks' checkpoints too; 32 hex characters."""
         networks = [spec.network for spec in self.detectors if spec.network is not None]
-        checkpoints = {spec.checkpoint: weights.identity(spec.checkpoint) for spec in networks}
+        checkpoints = {spec.checkpoint: spec.identity for spec in networks}
         fields = {name: value for name, value in self.to_dict().items() if name != "training"}
         record = {"format": FORMAT, "recipe": fields, "checkpoints": checkpoints}
         return sha256_hex(canonical_json(record))[:32]

@@ -1,14 +1,12 @@
 """DeepLab v3 for ADE20K out of MLCommons' mobile models, by LiteRT on the CPU."""
 
-from pathlib import Path
-from typing import Any
-
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 
 from detectors.base import Batch, Image
-from detectors.errors import DetectorError, WeightsError
+from detectors.errors import WeightsError
+from detectors.networks.litert import interpreter
 from detectors.weights import resolve
 
 SIDE = 512  # pixels of the square that it takes
@@ -19,7 +17,8 @@ class DeepLab:
     """Semantic segmentation (Chen et al., 2017); 8-bit weights, so the precision is its own."""
 
     def __init__(self, checkpoint: str) -> None:
-        self._interpreter = _interpreter(resolve(checkpoint))
+        self._interpreter = interpreter(resolve(checkpoint))
+        self._interpreter.allocate_tensors()
         (self._input,) = self._interpreter.get_input_details()
         (self._output,) = self._interpreter.get_output_details()
         have = (tuple(self._input["shape"]), self._input["dtype"])
@@ -46,15 +45,3 @@ def _square(image: Image) -> Image:
     shrinks = min(image.shape[:2]) >= SIDE
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, (SIDE, SIDE), interpolation=how))
-
-
-def _interpreter(path: Path) -> Any:
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError as error:
-        raise DetectorError(
-            "seg_deeplab needs the package ai-edge-litert: pip install 'controlnet-factory[tflite]'"
-        ) from error
-    interpreter = Interpreter(model_path=str(path), num_threads=1)
-    interpreter.allocate_tensors()
-    return interpreter

