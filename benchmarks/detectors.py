@@ -11,6 +11,7 @@ photographs are those of scikit-image and matplotlib.
 """
 
 import argparse
+import functools
 import json
 import resource
 import statistics
@@ -69,8 +70,8 @@ def upstream_layers(name: str) -> Any:
     else:
         from controlnet_aux.lineart_anime import UnetGenerator
 
-        norm = torch.nn.InstanceNorm2d
-        return UnetGenerator(3, 1, 8, 64, norm_layer=lambda n: norm(n), use_dropout=False)
+        norm = functools.partial(torch.nn.InstanceNorm2d, affine=False, track_running_stats=False)
+        return UnetGenerator(3, 1, 8, 64, norm_layer=norm, use_dropout=False)
     return Net()
 
 
@@ -93,12 +94,10 @@ def peer(name: str, device: str) -> Runner:
     state, _ = weights_of(name)
     common = {"detect_resolution": SIDE, "image_resolution": SIDE, "output_type": "np"}
     if name == "openpose":
-        from controlnet_aux.open_pose import OpenposeDetector
+        from controlnet_aux.open_pose import OpenposeDetector, util
         from controlnet_aux.open_pose.body import Body
 
         body = Body.__new__(Body)
-        from controlnet_aux.open_pose import util
-
         net.load_state_dict(util.transfer(net, state))
         body.model = net.eval().to(device)
         detector: Any = OpenposeDetector(body)
@@ -119,16 +118,14 @@ def peer(name: str, device: str) -> Runner:
 
 def graph_of(names: tuple[str, ...], device: str, precision: str, batch: int) -> Any:
     """Return our graph and its specs, with the same weights as the peer."""
-    from detectors import weights
     from detectors.graph import Graph
     from pipeline.annotate_images import specs_of
 
-    for module in ("hed", "mlsd", "midas", "anime2sketch"):
+    for module in ("hed", "mlsd", "openpose", "midas", "anime2sketch"):
         __import__(f"detectors.networks.{module}")
         loaded = sys.modules[f"detectors.networks.{module}"]
         loaded.load_state_dict = _either  # type: ignore[attr-defined]
     specs = specs_of(names)
-    assert weights
     return Graph(specs, device=device, precision=precision, micro_batch=batch), specs
 
 
@@ -158,7 +155,6 @@ def child(arguments: argparse.Namespace) -> None:
     """Measure one side; prints seconds an image and peak memory as JSON."""
     import torch
 
-    warnings.simplefilter("ignore")
     torch.set_num_threads(arguments.threads)
     device, batch = arguments.device, int(arguments.batch)
     names = tuple(arguments.names.split(","))
@@ -253,6 +249,7 @@ def main() -> None:
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--names", default=",".join(NETWORKS))
     arguments = parser.parse_args()
+    warnings.simplefilter("ignore")  # importing controlnet_aux gives two dozen
     if arguments.child:
         child(arguments)
         return

@@ -50,7 +50,7 @@ class OpenposeLightSpec(PoseSpec):
     """People by OpenPose's decoding of MobileNet-thin's maps."""
 
     detector: Literal["openpose_light"] = "openpose_light"
-    condition: ConditionName = "openpose"
+    condition: ConditionName = "openpose_light"
     checkpoint: LightCheckpoint = "openpose_mobilenet_thin"
 
     @property

@@ -44,6 +44,9 @@ class Synthesis(BaseModel):
         ("dilate", "erode", "open", "close"), description="one of these is drawn; empty: none"
     )
     radius: IntRange = Field((1, 12), description="of the morphology's disk; pixels")
+    min_length: float = Field(
+        12, ge=0, description="of a stroke, or it is a speck and goes; side of its box; pixels"
+    )
     mask_out: FloatRange = Field((0.0, 0.5), description="share of the strokes that is left out")
     max_width: float = Field(24, ge=1, description="a wider blot becomes its outline; pixels")
 
@@ -118,31 +121,35 @@ def _synthesise(grey: Grey, ranges: Synthesis, generator: np.random.Generator) -
         drawn["radius"] = draw_int(ranges.radius, generator)
     sigma = drawn["sigma"] * scale
     if drawn["nms"]:
-        strokes, drawn["strokes"] = _mask_out(
-            ridges(grey, sigma, drawn["threshold"]), drawn["mask_out"], generator
-        )
-        strokes = paint(strokes, sigma)
+        strokes = ridges(grey, sigma, drawn["threshold"])
     else:
-        smooth = cv2.GaussianBlur(grey, (0, 0), sigma)
-        strokes, drawn["strokes"] = _mask_out(
-            np.asarray(smooth > drawn["threshold"]), drawn["mask_out"], generator
-        )
+        strokes = np.asarray(cv2.GaussianBlur(grey, (0, 0), sigma) > drawn["threshold"])
+    strokes, drawn["strokes"] = _choose(
+        strokes, ranges.min_length * scale, drawn["mask_out"], generator
+    )
+    if drawn["nms"]:
+        strokes = paint(strokes, sigma)
     if ranges.morphology:
         strokes = _morph(strokes, drawn["morphology"], max(1, round(drawn["radius"] * scale)))
     return Annotation(map=_white(limit_width(strokes, ranges.max_width * scale)), parameters=drawn)
 
 
-def _mask_out(strokes: Mask, share: float, generator: np.random.Generator) -> tuple[Mask, int]:
-    """Leave out this share of the connected strokes, rounded down; return also how many there were.
+def _choose(
+    strokes: Mask, min_length: float, mask_out: float, generator: np.random.Generator
+) -> tuple[Mask, int]:
+    """Leave out specks, and a share of the strokes, rounded down; return the number of strokes.
 
     The order of leaving out is drawn even where nothing is left out, so that a draw that follows
-    does not depend on `share`.
+    does not depend on `mask_out`.
     """
-    count, labels = cv2.connectedComponents(_white(strokes), connectivity=8)
-    order = generator.permutation(count - 1) + 1  # 0 is the ground
-    keep = np.ones(count, bool)
-    keep[order[: int(share * (count - 1))]] = False
-    return np.asarray(strokes & keep[labels]), count - 1
+    count, labels, boxes, _ = cv2.connectedComponentsWithStats(_white(strokes), connectivity=8)
+    lengths = boxes[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max(1)
+    long = np.flatnonzero(lengths >= min_length)
+    long = long[long > 0]  # 0 is the ground
+    order = generator.permutation(long)
+    keep = np.zeros(count, bool)
+    keep[order[int(mask_out * len(long)) :]] = True
+    return np.asarray(keep[labels]), len(long)
 
 
 def _morph(strokes: Mask, how: Morphology, radius: int) -> Mask:

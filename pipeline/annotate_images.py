@@ -44,7 +44,7 @@ class Annotated:
 
 
 def specs_of(conditions: Sequence[str], overrides: Sequence[str] = ()) -> list[Spec]:
-    """Return the detectors of these names with their defaults.
+    """Return the detectors of these names with their defaults, each as a condition of its name.
 
     Args:
         conditions: names of detectors: ``canny``, ``hed``, ...
@@ -59,7 +59,9 @@ def specs_of(conditions: Sequence[str], overrides: Sequence[str] = ()) -> list[S
             close = difflib.get_close_matches(name, known, n=1)
             guess = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
             raise UsageError(f"no detector {name!r} looks at images; {guess}")
-    fields: dict[str, dict[str, Any]] = {name: {"detector": name} for name in conditions}
+    fields: dict[str, dict[str, Any]] = {
+        name: {"detector": name, "condition": name} for name in conditions
+    }
     for override in overrides:
         path, _, value = override.partition("=")
         name, _, key = path.partition(".")
@@ -116,6 +118,13 @@ def annotate_images(
             (out / f"{name}.{condition}.png").write_bytes(encode_png(drawn))
         (out / f"{name}.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
         yield made
+
+
+def write_sheet(path: Path, rows: Sequence[Annotated], specs: Sequence[Spec]) -> Path:
+    """Write `draw_sheet` as PNG; return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode_png(draw_sheet(rows, specs)))
+    return path
 
 
 def draw_sheet(rows: Sequence[Annotated], specs: Sequence[Spec]) -> Image:

@@ -1,5 +1,6 @@
 """The whole path on real photographs: dataset, subset, a short training run, pictures."""
 
+import importlib.util
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,10 @@ from rich.markup import escape
 
 from catalog.dataset import Dataset
 from catalog.images import decode_image
+from detectors import weights
+from detectors.base import Spec
+from detectors.graph import Graph
+from pipeline.annotate_images import annotate_images, specs_of, write_sheet
 from pipeline.build import Executor, Inputs, build, run_local
 from pipeline.console import BuildView, out
 from pipeline.execution import Execution
@@ -28,6 +33,7 @@ _PHOTOGRAPHS = {
     "rocket.jpg": "a rocket on its launch pad",
 }
 _PORTRAIT = ("grace_hopper.jpg", "a portrait of a woman in a navy uniform")
+_CONDITIONS = ("canny", "hed", "scribble", "openpose_light", "movenet", "lsd")
 _SUBSET = 4
 _RESOLUTION = 256  # half the paper's: four times as many training steps a minute on two cores
 
@@ -44,15 +50,17 @@ def run_demo(folder: Path, *, steps: int, local: bool) -> None:
     )
     if not base.exists():
         write_random_base(str(base))
+    conditions = draw_conditions(photographs, folder)
     out.print(
-        "4. training a ControlNet on a tiny base model with RANDOM WEIGHTS (its pictures are noise)"
+        "5. training a ControlNet on a tiny base model with RANDOM WEIGHTS (its pictures are noise)"
     )
     result = train(_config(dataset, view.name, base, run, steps))
     if result.steps_done:
         out.print(f"   {result.steps} steps, {result.images_per_second:.1f} images/s")
     grid = _sample(base, run, view.read(0).conditions["canny"], pictures)
     sheet = _sheet(dataset, folder / "dataset.png")
-    out.print(f"""5. done. Look at:
+    out.print(f"""6. done. Look at:
+   {escape(str(conditions))}  conditions side by side, by real networks where they are here
    {escape(str(sheet))}  each photograph and its Canny map, with the thresholds that were drawn
    {escape(str(grid))}  condition and sample; the base has random weights, so expect noise
    {escape(str(dataset))}  shards (plain WebDataset tars), manifest, subset, commits
@@ -73,6 +81,31 @@ def collect(folder: Path) -> int:
         shutil.copyfile(path, folder / path.name)
         (folder / path.name).with_suffix(".txt").write_text(text)
     return len(found)
+
+
+def draw_conditions(photographs: Path, folder: Path) -> Path:
+    """Draw the photographs' conditions side by side; what is not on this machine is told."""
+    specs = [spec for spec in specs_of(_CONDITIONS) if _is_here(spec)]
+    missing = [name for name in _CONDITIONS if name not in {spec.condition for spec in specs}]
+    left_out = f"; left out, not on this machine: {', '.join(missing)} (make weights)"
+    out.print(f"4. conditions of the photographs{left_out if missing else ''}")
+    rows = annotate_images(
+        [str(photographs)],
+        specs,
+        folder / "conditions",
+        resolution=_RESOLUTION,
+        seed=0,
+        graph=Graph(specs),
+    )
+    return write_sheet(folder / "conditions.png", list(rows), specs)
+
+
+def _is_here(spec: Spec) -> bool:
+    if spec.network is None:
+        return True
+    if spec.condition == "movenet" and importlib.util.find_spec("ai_edge_litert") is None:
+        return False
+    return weights.where(spec.network.checkpoint) is not None
 
 
 def build_dataset(photographs: Path, dataset: Path, *, local: bool) -> None:

@@ -26,9 +26,8 @@ def annotate(
     ] = None,
 ) -> None:
     """Make condition maps of a few images, and a labelled sheet to look at."""
-    from catalog.images import encode_png
     from detectors.graph import Graph
-    from pipeline.annotate_images import annotate_images, draw_sheet, specs_of
+    from pipeline.annotate_images import annotate_images, specs_of, write_sheet
 
     names = [name.strip() for name in conditions.split(",") if name.strip()]
     specs = specs_of(names, overrides or ())
@@ -42,6 +41,5 @@ def annotate(
                 err.print(f"{escape(row.name)}: {escape(condition)}: {escape(note)}")
         rows.append(row)
     if sheet is not None:
-        sheet.parent.mkdir(parents=True, exist_ok=True)
-        sheet.write_bytes(encode_png(draw_sheet(rows, specs)))
+        write_sheet(sheet, rows, specs)
         out.print(f"written: {escape(str(sheet))}")

@@ -12,6 +12,9 @@ from pipeline.errors import RecipeError
 Model = TypeVar("Model", bound=BaseModel)
 _Path = tuple[str | int, ...]
 
+# PyYAML lets through what its own scalars raise, for example on 2001-99-99, and deep nesting.
+_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+
 
 def load_model(model: type[Model], text: str, *, name: str, overrides: Iterable[str] = ()) -> Model:
     """Read a model from YAML.
@@ -28,7 +31,7 @@ def load_model(model: type[Model], text: str, *, name: str, overrides: Iterable[
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except _NOT_YAML as error:
         raise RecipeError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
     if root is None or not isinstance(values, dict):
         raise RecipeError(f"{name} holds {type(values).__name__}, expected a mapping of fields")
@@ -37,7 +40,7 @@ def load_model(model: type[Model], text: str, *, name: str, overrides: Iterable[
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        lines = [_describe(model, root, issue) for issue in error.errors()]
+        lines = [_describe(model, root, values, issue) for issue in _causes(error)]
         raise RecipeError(f"{name} does not validate:\n" + "\n".join(lines)) from error
 
 
@@ -51,7 +54,7 @@ def _override(values: dict[str, Any], override: str) -> None:
         at = _step(at, step, override, ".".join(parents[: depth + 1]))
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except _NOT_YAML as error:
         raise RecipeError(f"--set {override}: the value is not YAML: {text!r}") from error
     if isinstance(at, list):
         at[_index(at, last, override, path)] = value
@@ -72,19 +75,28 @@ def _step(at: Any, step: str, override: str, path: str) -> Any:
 
 
 def _index(at: list[Any], step: str, override: str, path: str) -> int:
-    if not step.isdigit() or int(step) >= len(at):
+    if not step.isdecimal() or int(step) >= len(at):
         known = f"0 to {len(at) - 1}" if at else "empty"
         raise RecipeError(f"--set {override}: {path} is no item of the list, which is {known}")
     return int(step)
 
 
-def _describe(model: type[BaseModel], root: yaml.Node, issue: Mapping[str, Any]) -> str:
-    path: _Path = tuple(step for step in issue["loc"])
-    node_path, line = _locate(root, path)
-    shown = ".".join(str(step) for step in node_path) or "(the whole file)"
+def _causes(error: ValidationError) -> list[Mapping[str, Any]]:
+    """Leave out that a list is too short where an item is wrong: pydantic does not count it."""
+    issues: list[Mapping[str, Any]] = list(error.errors())
+    inside = {issue["loc"][:depth] for issue in issues for depth in range(len(issue["loc"]))}
+    return [one for one in issues if one["type"] != "too_short" or one["loc"] not in inside]
+
+
+def _describe(
+    model: type[BaseModel], root: yaml.Node, values: Any, issue: Mapping[str, Any]
+) -> str:
+    kept = _given(values, issue["loc"], missing=issue["type"] == "missing")
+    line = _line(root, kept)
+    shown = ".".join(str(step) for step in kept) or "(the whole file)"
     where = f"  {shown} (line {line}): " if line else f"  {shown}: "
     if issue["type"] == "extra_forbidden":
-        return where + f"unknown field{_did_you_mean(model, node_path)}"
+        return where + f"unknown field{_did_you_mean(model, kept)}"
     if issue["type"] == "union_tag_invalid":
         context = issue["ctx"]
         return (
@@ -96,18 +108,28 @@ def _describe(model: type[BaseModel], root: yaml.Node, issue: Mapping[str, Any])
     return where + f"{message}; found {issue['input']!r}"
 
 
-def _locate(root: yaml.Node, path: _Path) -> tuple[_Path, int | None]:
-    """Follow `path` into the YAML; steps that are pydantic's own (union tags) are passed over."""
-    node, kept, line = root, [], None
+def _given(values: Any, path: _Path, *, missing: bool) -> _Path:
+    """Return `path` without steps that are pydantic's own: union tags, and kinds of a value."""
+    at, kept = values, []
     for step in path:
-        child = _child(node, step)
-        if child is None:
-            if isinstance(node, yaml.MappingNode) and step == path[-1]:
-                kept.append(step)
-            continue
-        node, line = child
-        kept.append(step)
-    return tuple(kept), line
+        inside = (isinstance(at, dict) and step in at) or (
+            isinstance(at, list) and isinstance(step, int) and step < len(at)
+        )
+        if inside or (missing and step == path[-1]):
+            kept.append(step)
+            at = at[step] if inside else None
+    return tuple(kept)
+
+
+def _line(root: yaml.Node, path: _Path) -> int | None:
+    """Return the line of what lies at `path`, or of the last of its groups that the file has."""
+    node, line = root, None
+    for step in path:
+        found = _child(node, step)
+        if found is None:
+            break
+        node, line = found
+    return line
 
 
 def _child(node: yaml.Node, step: str | int) -> tuple[yaml.Node, int] | None:
@@ -122,6 +144,8 @@ def _child(node: yaml.Node, step: str | int) -> tuple[yaml.Node, int] | None:
 
 def _did_you_mean(model: type[BaseModel], path: _Path) -> str:
     known = _fields_below(model)
+    if path[-1] in known:
+        return "; not a field of this group"
     close = difflib.get_close_matches(str(path[-1]), known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(sorted(known))}"
 

@@ -63,7 +63,7 @@ def draw_grid(
         _write(pen, _GAP, y, label, font)
         for column, image in enumerate(row):
             x = left + _GAP + column * (width + _GAP)
-            middle = (x + (width - image.shape[1]) // 2, y + (row_height - image.shape[0]) // 2)
+            middle = (x + (width - image.shape[1]) // 2, y + (height - image.shape[0]) // 2)
             page.paste(Image.fromarray(image), middle)
             if notes:
                 _write(pen, x, y + height + _GAP // 2, texts[index][column], font)

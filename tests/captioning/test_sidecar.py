@@ -52,6 +52,18 @@ def test_a_long_text_is_cut_without_a_trailing_space() -> None:
     ]
 
 
+@given(TEXT, st.integers(1, 12))
+def test_captions_are_clean_and_no_longer_than_asked(text: str, limit: int) -> None:
+    (line,) = caption(SidecarSpec(max_characters=limit), [text])
+    assert line is not None
+    assert clean(line) == line
+    assert len(line) <= limit
+    assert clean(text).startswith(line)
+    assert caption(SidecarSpec(max_characters=limit, when_missing="reject"), [text]) == [
+        line or None
+    ]
+
+
 def test_specs_travel_and_refuse_unknown_fields() -> None:
     spec = SidecarSpec(when_missing="reject")
     assert pickle.loads(pickle.dumps(spec)) == spec

@@ -50,10 +50,11 @@ def test_draws_do_not_depend_on_order_or_company() -> None:
     detector = CannySpec().load("cpu")
     images = [noise(32, 32, number) for number in range(5)]
 
-    def run(order: list[int]) -> dict[int, dict[str, int]]:
+    def run(order: list[int]) -> dict[int, tuple[object, bytes]]:
         draws = [generator_for(str(number), "canny", 0) for number in order]
         made = detector([images[number] for number in order], draws)
-        return {number: one.parameters for number, one in zip(order, made, strict=True)}
+        pairs = zip(order, made, strict=True)
+        return {number: (one.parameters, one.map.tobytes()) for number, one in pairs}
 
     together = run([0, 1, 2, 3, 4])
     assert together == run([4, 2, 0, 1, 3])
@@ -67,6 +68,13 @@ def test_a_generator_is_named_by_image_condition_and_seed() -> None:
     keys = [("a", "canny", 0), ("b", "canny", 0), ("a", "hed", 0), ("a", "canny", 1)]
     assert len({first(*key) for key in keys}) == 4
     assert first(*keys[0]) == first(*keys[0])
+
+
+@pytest.mark.parametrize("ends", [(0, 0), (2040, 2040)])
+def test_thresholds_reach_every_gradient(ends: tuple[int, int]) -> None:
+    made = detect(CannySpec(low=ends, gap=ends), noise(32, 32))
+    assert made.map.any() == (ends == (0, 0))
+    assert made.parameters == {"low": ends[0], "high": 2 * ends[0]}
 
 
 def test_colour_edges_count() -> None:
@@ -89,7 +97,8 @@ def test_specs_travel_and_are_equal() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"low": (150, 50)}, {"low": -1}, {"gap": 2041}, {"low": (0, 1, 2)}, {"high": 9},
+        {"low": (150, 50)}, {"low": -1}, {"low": 2041}, {"gap": 2041}, {"gap": (0, 2041)},
+        {"gap": (9, 8)}, {"low": (0, 1, 2)}, {"high": 9},
         {"condition": "a.b"}, {"condition": "Canny"}, {"condition": "x" * 33}, {"low": 1.5},
     ],
 )  # fmt: skip

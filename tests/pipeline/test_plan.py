@@ -61,6 +61,54 @@ def test_limits_become_rows_with_value_and_threshold() -> None:
     assert [row["rank"] for row in judged] == [0, None, None, None, None, None]
 
 
+def test_a_limit_itself_is_allowed() -> None:
+    rules = ["max_pixels=200", "max_bytes=1000", "max_aspect=2", "min_side=10"]
+    recipe = recipe_with(*(f"rules.{one}" for one in rules))
+    assert judge(source([(20, 10)]), recipe)["status"].to_pylist() == ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("fits", "rule"),
+    [([], "max_bytes"), (["max_bytes"], "max_pixels"), (["max_bytes", "max_pixels"], "max_aspect")],
+)
+def test_an_image_is_told_the_first_limit_it_breaks(fits: list[str], rule: str) -> None:
+    """One image breaks all four; its row names one, always the same."""
+    breaks = {"max_bytes": 999, "max_pixels": 29, "max_aspect": 2, "min_side": 4}
+    limits = [f"rules.{one}={limit}" for one, limit in breaks.items() if one not in fits]
+    judged = judge(source([(10, 3)]), recipe_with(*limits)).to_pylist()
+    assert judged[0]["status"] == f"rejected:{rule}"
+    assert judged[0]["threshold"] == breaks[rule]
+
+
+def test_rows_without_a_size_keep_their_reason() -> None:
+    rows = source(
+        [(None, None), (50, 50), (None, None)],
+        status=["failed:OSError", "ok", "rejected:damaged"],
+        length=[None, 10, 10],
+    )
+    judged = judge(rows, recipe_with("rules.max_bytes=10")).to_pylist()
+    assert [row["status"] for row in judged] == ["ok", "failed:OSError", "rejected:damaged"]
+    assert [row["value"] for row in judged] == [None] * 3
+
+
+SIZES = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), max_size=20)
+
+
+@given(SIZES, st.integers(1, 10))
+def test_nothing_is_lost_and_judging_again_changes_nothing(
+    sizes: list[tuple[int, int]], most: int
+) -> None:
+    recipe = _LIMITED.model_copy(update={"max_images": most})
+    rows = source(sizes)
+    judged = judge(rows, recipe)
+    assert sorted(judged["sha256"].to_pylist()) == sorted(rows["sha256"].to_pylist())
+    kept = [row for row in judged.to_pylist() if row["status"] == "ok"]
+    assert [row["rank"] for row in judged.to_pylist()[: len(kept)]] == list(range(len(kept)))
+    assert all(row["rank"] is None for row in judged.to_pylist()[len(kept) :])
+    assert len(kept) <= most
+    assert judge(judged, recipe).equals(judged)
+
+
 def test_the_best_by_popularity_or_resolution_are_taken() -> None:
     rows = source([(10, 10), (30, 30), (20, 20)], popularity=[5.0, None, 7.0])
 
@@ -95,6 +143,7 @@ def test_every_image_has_one_place(sizes: list[tuple[int, int]], per_unit: int) 
 
 
 _RECIPE = recipe_with("rules.max_aspect=30")
+_LIMITED = recipe_with("rules.max_aspect=4", "rules.min_side=8", "rules.max_pixels=2500")
 
 
 def dataset_of(rows: pa.Table, recipe: Recipe, out: Path) -> pq.ParquetFile:
@@ -110,6 +159,18 @@ def test_row_groups_are_units_and_ids_can_be_made_again(tmp_path: Path) -> None:
     assert [group.num_rows for group in groups] == [4, 4, 2]
     made = [unit_id(_RECIPE.fingerprint, group["sha256"].to_pylist()) for group in groups]
     assert made == ids
+
+
+def test_unit_ids_name_recipe_images_and_labels() -> None:
+    def ids(recipe: Recipe, label: str = "x") -> list[str]:
+        rows = source([(9, 9)] * 5, label=["file:///a"] * 5, label_sha256=["x"] * 4 + [label])
+        return cut_units(judge(rows, recipe), recipe)[1]
+
+    labelled = load_recipe("seg_ade20k", ["samples_per_unit=1"])
+    before, after = ids(labelled), ids(labelled, "y")
+    assert len(set(before) - set(after)) == 1
+    assert ids(_RECIPE) == ids(_RECIPE, "y")
+    assert not set(ids(_RECIPE)) & set(ids(recipe_with("seed=1", "rules.max_aspect=30")))
 
 
 def test_1k_nests_in_10k_of_20000_rows_without_a_pixel(tmp_path: Path) -> None:
@@ -144,6 +205,22 @@ def test_the_same_freeze_is_harmless_and_another_refused(tmp_path: Path) -> None
         claim(str(tmp_path), _RECIPE.model_copy(update={"seed": 4}))
 
 
+def test_a_dataset_of_older_code_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim(str(tmp_path), _RECIPE)
+    monkeypatch.setattr("pipeline.recipe.FORMAT", 10**6)
+    with pytest.raises(DatasetError, match="differ in: code format"):
+        claim(str(tmp_path), _RECIPE)
+
+
+def test_what_moves_no_byte_claims_the_same_dataset(tmp_path: Path) -> None:
+    claim(str(tmp_path), _RECIPE)
+    before = (tmp_path / layout.RECIPE).read_bytes()
+    claim(str(tmp_path), _RECIPE.model_copy(update={"training": None}))
+    assert (tmp_path / layout.RECIPE).read_bytes() == before
+
+
 def test_no_usable_image_is_an_error(tmp_path: Path) -> None:
     rows = source([(9, 9)], status=["rejected:damaged"])
     with pytest.raises(UsageError, match=r"none of 1 images is usable.*rejected:damaged"):
@@ -156,4 +233,6 @@ def test_a_dry_run_sums_up() -> None:
     assert (told.units, told.images, told.rejects) == (2, 5, {"rejected:damaged": 1})
     assert told.bytes_to_read == sum(range(1000, 1005))
     assert told.fingerprint == _RECIPE.fingerprint
+    none = summarize(judge(rows.slice(5), _RECIPE), _RECIPE)
+    assert (none.units, none.images, none.bytes_to_read, none.bytes_to_write) == (0, 0, 0, 0)
     assert 5 * 512 * 512 * 0.3 < told.bytes_to_write < 5 * 512 * 512 * 1.5

@@ -1,14 +1,18 @@
 """Recipes: mistakes are named with file, key path and line; the fingerprint names the bytes."""
 
+import contextlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from pydantic import ValidationError
 
+from detectors.base import Spec
+from detectors.canny import CannySpec
 from pipeline.errors import RecipeError
 from pipeline.execution import Execution
-from pipeline.recipe import Recipe, load_recipe, shipped_recipes
+from pipeline.recipe import AnySpec, Recipe, load_recipe, shipped_recipes
 
 _GOOD = """\
 name: mine
@@ -34,7 +38,8 @@ def load(tmp_path: Path, text: str, *overrides: str) -> Recipe:
         ("  resolution: 256", "  resolutoin: 256", ["image.resolutoin (line 4)", "'resolution'"]),
         ("    low: 80", "    lo: 80", ["detectors.0.lo (line 7)", "did you mean 'low'"]),
         ("    low: 80", "    zzz: 80", ["detectors.0.zzz (line 7)", "known here: "]),
-        ("resolution: 256", "resolution: 250", ["image.resolution (line 4)", "250"]),
+        ("resolution: 256", "resolution: 250", ["image.resolution (line 4)", "found 250"]),
+        ("  resolution: 256", "  seed: 256", ["image.seed (line 4)", "not a field of this group"]),
         ("seed: 3", "seed: many", ["seed (line 2)", "'many'"]),
         ("    low: 80", "    low: [90, 80]", ["(line 7)", "runs backwards"]),
         ("- detector: canny", "- detector: cany", ["'cany'", "'canny'", "'hed'"]),
@@ -42,6 +47,10 @@ def load(tmp_path: Path, text: str, *overrides: str) -> Recipe:
         ("name: mine\n", "", ["name", "Field required"]),
         ("    low: 80", "  - detector: canny", ["not distinct"]),
         ("    low: 80", "    low: [", ["is not YAML"]),
+        ("seed: 3", "seed: 2001-99-99", ["is not YAML", "month must be in 1..12"]),
+        ("seed: 3", "seed: " + "[" * 400, ["is not YAML", "recursion"]),
+        ("- detector: canny", "- condition: canny", ["detectors.0 (line 6)", "'detector'"]),
+        ("image:\n  resolution: 256\n", "image: 5\n", ["image (line 3)", "found 5"]),
         (_GOOD, "", ["expected a mapping"]),
         (_GOOD, "- name: mine", ["holds list, expected a mapping"]),
         (_GOOD, "just words", ["holds str, expected a mapping"]),
@@ -63,12 +72,20 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
         load(tmp_path, text)
 
 
+def test_a_mistake_in_an_item_is_no_mistake_of_the_list(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as raised:
+        load(tmp_path, _GOOD.replace("low: 80", "lo: 80"))
+    assert len(str(raised.value).splitlines()) == 2
+
+
 def test_overrides_reach_fields_groups_and_items(tmp_path: Path) -> None:
     made = load(
         tmp_path, _GOOD, "seed=9", "image.crop=none", "detectors.0.low=[1, 2]", "rules.min_side=5"
     )
     assert (made.seed, made.image.crop, made.rules.min_side) == (9, "none", 5)
     assert made.detectors[0].low == (1, 2)
+    (detector,) = load(tmp_path, _GOOD, "detectors.0={detector: canny, low: 9}").detectors
+    assert detector == CannySpec(low=9)
 
 
 @pytest.mark.parametrize(
@@ -77,9 +94,15 @@ def test_overrides_reach_fields_groups_and_items(tmp_path: Path) -> None:
         ("seed", "write key.path=value"),
         ("=1", "write key.path=value"),
         ("seed=[", "not YAML"),
+        ("seed=2001-99-99", "not YAML"),
         ("sead=1", "did you mean 'seed'"),
         ("detectors.1.low=1", "the list, which is 0 to 0"),
         ("detectors.x.low=1", "the list, which is 0 to 0"),
+        ("detectors.².low=1", "the list, which is 0 to 0"),
+        ("detectors.-1.low=1", "the list, which is 0 to 0"),
+        ("detectors=[]", "at least 1 item"),
+        ("rules.min_sid=1", "rules.min_sid: unknown field; did you mean 'min_side'"),
+        ("rules.min_side=-1", "rules.min_side: "),
         ("seed.x=1", "a value, not a group"),
         ("seed.x.y=1", "nothing lies at seed.x"),
         ("image.resolution=70", "multiple of 64"),
@@ -120,6 +143,70 @@ def test_every_field_that_changes_bytes_changes_the_fingerprint() -> None:
     assert leaves(base.to_dict()) - constants == _OTHER.keys() - {"labels.suffix"}
     made = [load_recipe("canny", [f"{name}={json.dumps(_OTHER[name])}"]) for name in _OTHER]
     assert len({base.fingerprint, *(recipe.fingerprint for recipe in made)}) == len(_OTHER) + 1
+
+
+def _words(schema: Any) -> list[str]:
+    """Every name that a field of the schema may be given."""
+    if isinstance(schema, list):
+        return [word for one in schema for word in _words(one)]
+    if not isinstance(schema, dict):
+        return []
+    own = [word for word in schema.get("enum", ()) if isinstance(word, str)]
+    return own + _words(list(schema.values()))
+
+
+_WORDS = ["other", ".png", *dict.fromkeys(_words(Recipe.model_json_schema()))]
+
+
+def _others(value: Any) -> list[Any]:
+    """Values to try in place of one; not all of them will be valid."""
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int | float):
+        return [value + 1, value / 2, value // 2, 2 * value]
+    if isinstance(value, list):
+        return [value[:-1], value[-1:] * len(value)]
+    return [256, *_WORDS] if value is None else [word for word in _WORDS if word != value]
+
+
+def _recipe_of(spec: dict[str, Any]) -> Recipe:
+    fields = {"name": "mine", "detectors": [spec], "labels": {"suffix": ".png"}}
+    return Recipe.model_validate(fields)
+
+
+def _fingerprint_with(spec: dict[str, Any], path: str) -> str | None:
+    """The fingerprint with another valid value at `path`, or None where there is none."""
+    *parents, last = path.split(".")
+    copy = json.loads(json.dumps(spec))
+    group = copy
+    for step in parents:
+        group = group[step]
+    for other in _others(group[last]):
+        group[last] = other
+        with contextlib.suppress(ValidationError):
+            return _recipe_of(copy).fingerprint
+    return None
+
+
+@pytest.mark.parametrize("model", get_args(get_args(AnySpec)[0]))
+def test_every_field_of_every_detector_changes_the_fingerprint(model: type[Spec]) -> None:
+    choices = {name: get_args(field.annotation) for name, field in model.model_fields.items()}
+    needed = {name: choices[name][0] for name in choices if model.model_fields[name].is_required()}
+    spec = model(**needed).model_dump(mode="json")
+    free = sorted(leaf for leaf in leaves(spec) if len(choices.get(leaf, ())) != 1)
+    made = [_fingerprint_with(spec, leaf) for leaf in free]
+    assert "condition" in free
+    assert None not in made
+    assert len({_recipe_of(spec).fingerprint, *made}) == len(free) + 1
+
+
+def test_the_fingerprint_survives_the_order_of_keys_and_spelled_out_defaults() -> None:
+    base = load_recipe("scribble")
+    fields = dict(reversed(base.to_dict().items()))
+    assert Recipe.model_validate(fields).fingerprint == base.fingerprint
+    short = {"name": "mine", "detectors": [{"detector": "canny"}]}
+    long = {**Recipe.model_validate(short).to_dict(), "seed": 0}
+    assert Recipe.model_validate(long).fingerprint == Recipe.model_validate(short).fingerprint
 
 
 def test_execution_and_training_stay_out_of_the_fingerprint() -> None:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from catalog.errors import SourceError
 from catalog.source_rows import SourceRow
 from pipeline.errors import UsageError
 from pipeline.scan import mark_duplicates, scan, to_ranked_table
@@ -41,22 +42,35 @@ def rows_of(*uris: Path, **options: Any) -> list[dict[str, Any]]:
 
 
 HASHES = st.sampled_from(["a", "b", "c", "d"])
-ROWS = st.lists(st.tuples(HASHES, st.integers(1, 3)), max_size=12)
+STATUS = st.sampled_from(["ok", "ok", "rejected:damaged"])
+ROWS = st.lists(st.tuples(HASHES, st.integers(1, 3), STATUS), max_size=12)
 
 
 @given(ROWS, st.randoms(use_true_random=False))
-def test_the_order_of_listing_does_not_show(rows: list[tuple[str, int]], shuffler: Any) -> None:
-    made = [
-        SourceRow(uri=f"file:///{at:02d}", sha256=sha256, width=side, height=4, length=1)
-        for at, (sha256, side) in enumerate(rows)
-    ]
+def test_the_order_of_listing_does_not_show(
+    rows: list[tuple[str, int, str]], shuffler: Any
+) -> None:
+    made = [  # three to a container, and each container's last in front
+        SourceRow(
+            uri=f"file:///{at // 3}.tar", offset=3 - at % 3, status=status, sha256=sha256,
+            width=side, height=4, length=1,
+        )
+        for at, (sha256, side, status) in enumerate(rows)
+    ]  # fmt: skip
     shuffled = list(made)
     shuffler.shuffle(shuffled)
     table = to_ranked_table(mark_duplicates(made))
     assert to_ranked_table(mark_duplicates(shuffled)).equals(table)
     kept = [row for row in table.to_pylist() if row["status"] == "ok"]
-    assert sorted(row["sha256"] for row in kept) == sorted({sha256 for sha256, _ in rows})
+    assert sorted(row["sha256"] for row in kept) == sorted(
+        {sha256 for sha256, _, status in rows if status == "ok"}
+    )
     assert [row["rank"] for row in kept] == list(range(len(kept)))
+    places = [(row["uri"], row["offset"]) for row in table.to_pylist()]
+    assert sorted(places) == sorted(row.place for row in made)
+    for row in kept:
+        same = [one.place for one in made if (one.sha256, one.status) == (row["sha256"], "ok")]
+        assert (row["uri"], row["offset"]) == min(same)
 
 
 def test_the_first_of_equal_files_is_kept_and_named(put: Callable[..., Path]) -> None:
@@ -67,6 +81,17 @@ def test_the_first_of_equal_files_is_kept_and_named(put: Callable[..., Path]) ->
     assert rows[0]["uri"] == first.as_uri()
     assert rows[1]["detail"] == f"same bytes as {first.as_uri()}"
     assert rows_of(first.parents[1] / "b", first.parent) == rows
+
+
+def test_a_source_given_twice_or_inside_another_counts_once(put: Callable[..., Path]) -> None:
+    path = put("a/1.png", picture())
+    assert len(rows_of(path, path.parent, path.parents[1], path)) == 1
+
+
+def test_a_damaged_copy_is_no_duplicate(put: Callable[..., Path]) -> None:
+    for name in ("a.png", "b.png"):
+        folder = put(name, b"no picture").parent
+    assert [row["status"] for row in rows_of(folder)] == ["rejected:not_an_image"] * 2
 
 
 def test_globs_choose_below_the_folder(put: Callable[..., Path]) -> None:
@@ -92,6 +117,41 @@ def test_what_lies_beside_an_image_is_taken(put: Callable[..., Path]) -> None:
     a, b = rows_of(folder)
     assert (a["caption"], a["popularity"], a["scores"]) == ("from json", 4.0, [("aesthetic", 5.5)])
     assert (b["caption"], b["popularity"], b["scores"]) == ("from txt\n", None, [])
+
+
+@pytest.mark.parametrize(
+    ("beside", "caption"),
+    [
+        ({"caption": "c", "text": "t", "TEXT": "T", "prompt": "p"}, "c"),
+        ({"prompt": "p", "TEXT": "T", "text": "t"}, "t"),
+        ({"prompt": "p", "TEXT": "T"}, "T"),
+        ({"prompt": "p", "title": "none of these"}, "p"),
+        ({"caption": None, "text": "t"}, "t"),
+        ({"caption": 5, "title": "t"}, None),
+        ({"caption": ""}, ""),
+    ],
+)
+def test_a_caption_is_the_first_text_of_the_known_names(
+    put: Callable[..., Path], beside: dict[str, Any], caption: str | None
+) -> None:
+    put("a.json", beside)
+    (row,) = rows_of(put("a.png", picture()))
+    assert row["caption"] is None  # a file given alone has nothing beside it
+    path = put("b.parquet", b"")
+    columns = {name: [value] for name, value in beside.items()}
+    pq.write_table(pa.table({"image": [picture()], **columns}), path)
+    found = rows_of(path.parent)
+    assert {Path(one["uri"]).name: one["caption"] for one in found} == {
+        "a.png": caption,
+        "b.parquet": caption,
+    }
+
+
+@pytest.mark.parametrize("said", [b"{", b"[1]", b"\xff", b""])
+def test_a_broken_sidecar_costs_only_what_it_says(put: Callable[..., Path], said: bytes) -> None:
+    put("a.json", said)
+    (row,) = rows_of(put("a.png", picture()).parent)
+    assert (row["status"], row["caption"], row["scores"]) == ("ok", None, [])
 
 
 def test_a_tar_as_img2dataset_writes_it(put: Callable[..., Path]) -> None:
@@ -133,11 +193,16 @@ def test_a_table_with_bytes_and_one_with_paths(put: Callable[..., Path]) -> None
     assert (rows[0]["row"], rows[1]["row"], rows[1]["uri"]) == (0, None, image.as_uri())
 
 
-def test_sizes_are_those_after_rotation(put: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("orientation", range(10))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_sizes_are_those_after_rotation(
+    put: Callable[..., Path], kind: str, orientation: int
+) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6
-    (row,) = rows_of(put("a.jpg", picture(8, kind="JPEG", exif=exif)))
-    assert (row["width"], row["height"]) == (10, 8)
+    exif[0x0112] = orientation
+    (row,) = rows_of(put("a.jpg", picture(8, kind=kind, exif=exif)))
+    lies = 5 <= orientation <= 8
+    assert (row["width"], row["height"]) == ((10, 8) if lies else (8, 10))
 
 
 def test_progress_ends_at_the_last_file(put: Callable[..., Path]) -> None:
@@ -148,8 +213,20 @@ def test_progress_ends_at_the_last_file(put: Callable[..., Path]) -> None:
     assert told == [(at, 5) for at in range(1, 6)]
 
 
-def test_no_images_say_what_was_there(put: Callable[..., Path]) -> None:
+def test_no_images_say_what_was_there(put: Callable[..., Path], tmp_path: Path) -> None:
     put("a.txt", b"")
+    put("README", b"")
     folder = put("b.doc", b"").parent
-    with pytest.raises(UsageError, match=r"passed over: 1 \.doc, 1 \.txt"):
+    with pytest.raises(UsageError, match=r"passed over: 1 \.doc, 1 \.txt, 1 no suffix"):
         scan([str(folder)])
+    put("c.png", picture())
+    with pytest.raises(UsageError, match=r"passed over: .*1 excluded"):
+        scan([str(folder)], exclude=["*.png"])
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(UsageError, match="passed over: none"):
+        scan([str(tmp_path / "bare")])
+
+
+def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"nowhere: the path does not exist"):
+        scan([str(tmp_path / "nowhere")])
