@@ -23,9 +23,10 @@ import numpy as np
 import webdataset
 
 from catalog.dataset import Dataset
-from pipeline.build import Inputs, build, run_local
+from pipeline.build import Inputs, build
 from pipeline.demo import collect
 from pipeline.execution import Execution
+from pipeline.local_executor import run_local
 from pipeline.recipe import load_recipe
 
 SIDE = 512
@@ -40,6 +41,8 @@ class Silent:
     def planned(self, units: int, pending: int, images: int) -> None: ...
 
     def unit_done(self, report: object) -> None: ...
+
+    def unit_failed(self, failure: object) -> None: ...
 
 
 def copies(originals: list[Path], folder: Path, repeat: int) -> list[Path]:

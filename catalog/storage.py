@@ -9,7 +9,7 @@ import os
 import stat
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -176,6 +176,17 @@ def publish(finished: Path, uri: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     os.link(finished, path)
     _sync_folder(path.parent)
+
+
+def remove(uri: str) -> None:
+    """Remove the file at `uri`, if one stands there."""
+    path = local_path(uri)
+    if path is not None:
+        path.unlink(missing_ok=True)
+        return
+    fs, name = _remote(uri)
+    with suppress(FileNotFoundError):
+        fs.rm_file(name)
 
 
 def sync_file(file: IO[bytes]) -> None:

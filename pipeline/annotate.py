@@ -1,7 +1,9 @@
 """Images to packed samples: decoding, networks in batches, maps, captions, encoding.
 
 Networks and captioner run in batches on the caller's thread and device; decoding, the maps' last
-steps and encoding run in threads beside them, a few images ahead.
+steps and encoding run in threads beside them, a few images ahead. Two callers may each annotate a
+unit at once: they share the threads and take turns on the device, so that one unit's first images
+are decoded, and another's last are encoded, while it works.
 
 Images come out in the order in which they went in, each as a sample or as a rejection.
 """
@@ -10,11 +12,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
 
-from catalog.errors import CatalogError, ImageError
+from catalog.errors import CatalogError, ImageError, StorageUnavailable
 from catalog.images import Image, decode, encode_jpeg, encode_png, fit, target_size
 from catalog.labels import fit_label, read_label
 from catalog.sample import (
@@ -32,6 +36,7 @@ from catalog.sources import read_image
 from detectors.base import Annotation, Refusal, Result, generator_for
 from detectors.graph import Findings, Graph, annotate
 from pipeline.recipe import Recipe
+from pipeline.stages import Device, StageClock
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -75,12 +80,18 @@ class SourceChanged(CatalogError):
     """An image's bytes are not those that the scan hashed."""
 
 
+class ProcessDied(CatalogError):
+    """An image ends the process that works on it; see `pipeline.quarantine`."""
+
+
 class Annotator:
     """A recipe's loaded networks and captioner, with threads to feed them."""
 
     def __init__(self, recipe: Recipe, *, threads: int, device: str) -> None:
         self._recipe = recipe
-        self._threads = threads
+        self._ahead = threads * _AHEAD
+        self._pool = ThreadPoolExecutor(threads)
+        self.device = Device()
         self._graph = Graph(
             recipe.detectors,
             device=device,
@@ -94,17 +105,36 @@ class Annotator:
         """Images that a network is given at once; falls when the device runs out of memory."""
         return self._graph.micro_batch
 
-    def annotate(self, rows: list[dict[str, Any]]) -> Iterator[Work]:
-        """Yield the images of a unit in order; batches are cut by place, so they never vary."""
-        ahead, size = self._threads * _AHEAD, self._recipe.batch_size
-        with ThreadPoolExecutor(self._threads) as pool:
-            loaded = _map_ahead(pool, self._load, rows, ahead)
-            found = (pair for batch in _chunks(loaded, size) for pair in self._run(batch))
-            detected = _map_ahead(pool, self._detect, found, ahead)
-            captioned = (work for batch in _chunks(detected, size) for work in self._caption(batch))
-            yield from _map_ahead(pool, self._pack, captioned, ahead)
+    def annotate(
+        self,
+        rows: list[dict[str, Any]],
+        *,
+        poison: Mapping[str, str] = MappingProxyType({}),
+        clock: StageClock | None = None,
+    ) -> Iterator[Work]:
+        """Yield the images of a unit in order; batches are cut by place, so they never vary.
 
-    def _load(self, row: dict[str, Any]) -> Work:
+        Args:
+            rows: of the plan.
+            poison: images not to be touched, as they end the process: sha256 to what was seen.
+            clock: is told the time of each stage.
+        """
+        clock = clock or StageClock()
+        ahead, size = partial(_map_ahead, self._pool, ahead=self._ahead), self._recipe.batch_size
+        loaded = ahead(partial(self._load, poison, clock), rows)
+        found = (pair for batch in _chunks(loaded, size) for pair in self._run(batch, clock))
+        detected = ahead(partial(self._detect, clock), found)
+        batches = _chunks(detected, size)
+        captioned = (work for batch in batches for work in self._caption(batch, clock))
+        yield from ahead(partial(self._pack, clock), captioned)
+
+    def _load(self, poison: Mapping[str, str], clock: StageClock, row: dict[str, Any]) -> Work:
+        if row["sha256"] in poison:
+            return Work(row=row, rejection=failed(ProcessDied(poison[row["sha256"]])))
+        with clock.time("decode"):
+            return self._decode(row)
+
+    def _decode(self, row: dict[str, Any]) -> Work:
         options = self._recipe.image
         try:
             data = read_image(row)
@@ -116,6 +146,8 @@ class Annotator:
         except ImageError as error:
             rejection = rejected(error.rule, value=error.value, detail=str(error))
             return Work(row=row, rejection=rejection)
+        except StorageUnavailable:
+            raise  # says nothing of the image: the unit is tried again
         except Exception as error:  # one image must not end the unit; its row names the class
             return Work(row=row, rejection=failed(error))
         size = target_size(
@@ -143,22 +175,29 @@ class Annotator:
             crop=options.crop,
         )
 
-    def _run(self, batch: list[Work]) -> Iterator[tuple[Work, Findings]]:
+    def _run(self, batch: list[Work], clock: StageClock) -> Iterator[tuple[Work, Findings]]:
         """Run the networks over the images that were decoded."""
         pixels = [work.pixels for work in batch if work.pixels is not None]
-        findings = iter(self._graph.run(pixels))
+        if not self._graph.networks:
+            return ((work, {}) for work in batch)
+        with self.device.turn(), clock.time("network"):
+            findings = iter(self._graph.run(pixels))
         return ((work, {} if work.pixels is None else next(findings)) for work in batch)
 
-    def _detect(self, pair: tuple[Work, Findings]) -> Work:
-        """Make every map of one image; the first refusal or failure ends its way."""
+    def _detect(self, clock: StageClock, pair: tuple[Work, Findings]) -> Work:
         work, findings = pair
         if work.pixels is None:
             return work
+        with clock.time("detect"):
+            return self._draw(work, work.pixels, findings)
+
+    def _draw(self, work: Work, pixels: Image, findings: Findings) -> Work:
+        """Make every map of one image; the first refusal or failure ends its way."""
         sha256, annotations = work.row["sha256"], {}
         for spec in self._recipe.detectors:
             draws = generator_for(sha256, spec.condition, self._recipe.seed)
             try:
-                result = annotate(spec, work.pixels, findings, draws, work.label)
+                result = annotate(spec, pixels, findings, draws, work.label)
             except Exception as error:  # recorded as failed:<class>, never as a black map
                 return replace(work, pixels=None, rejection=failed(error))
             if isinstance(result, Annotation):
@@ -168,18 +207,20 @@ class Annotator:
             annotations[spec.condition] = result
         return replace(work, annotations=annotations)
 
-    def _caption(self, batch: list[Work]) -> list[Work]:
+    def _caption(self, batch: list[Work], clock: StageClock) -> list[Work]:
         usable = [work for work in batch if work.pixels is not None]
         pixels = [work.pixels for work in usable if work.pixels is not None]
-        captions = self._captioner(pixels, [work.row["caption"] for work in usable])
+        with clock.time("caption"):
+            captions = self._captioner(pixels, [work.row["caption"] for work in usable])
         named = iter([_captioned(*pair) for pair in zip(usable, captions, strict=True)])
         return [work if work.pixels is None else next(named) for work in batch]
 
-    def _pack(self, work: Work) -> Work:
+    def _pack(self, clock: StageClock, work: Work) -> Work:
         if work.pixels is None:
             return work
         try:
-            block = pack(self._sample(work, work.pixels))
+            with clock.time("encode"):
+                block = pack(self._sample(work, work.pixels))
         except Exception as error:  # one image must not end the unit; its row names the class
             return replace(work, pixels=None, annotations={}, rejection=failed(error))
         parameters = {name: found.parameters for name, found in work.annotations.items()}
@@ -300,7 +341,7 @@ def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def _map_ahead(
-    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int
+    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], *, ahead: int
 ) -> Iterator[R]:
     """Map in order, with at most `ahead` results made before they are asked for."""
     waiting: deque[Future[R]] = deque()

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 import typer
 from pydantic import ValidationError
@@ -15,11 +15,14 @@ from catalog.commits import SHARDS
 from catalog.dataset import Dataset
 from catalog.ranking import Policy, format_size, parse_size
 from pipeline import console
-from pipeline.console import BuildView, err, out
+from pipeline.build_view import BuildView, LogFormat
+from pipeline.console import err, out
 from pipeline.errors import Exit, UsageError, in_flags
 from pipeline.execution import Execution
 
 app = typer.Typer()
+
+T = TypeVar("T")
 
 Images = Annotated[
     list[str] | None,
@@ -141,33 +144,50 @@ def build(
     overrides: Overrides = None,
     local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
     actors: Annotated[
-        int | None, typer.Option(help="Ray actors at most; default one a CPU.")
+        int | None, typer.Option(help="Ray actors at most; default all that fit.")
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="Threads a worker; default one a CPU.")
-    ] = None,
-    device: Device = "cpu",
+    min_actors: Annotated[int | None, typer.Option(help="Ray actors kept; default 1.")] = None,
+    cpus_per_actor: Annotated[float | None, typer.Option(help="CPUs an actor; default 1.")] = None,
     gpus_per_actor: Annotated[
-        float, typer.Option(help="GPUs, or a share of one, for each actor on cuda.")
-    ] = 1.0,
-    network_threads: NetworkThreads = 1,
+        float | None, typer.Option(help="GPUs, or a share of one, an actor on cuda; default 1.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Of networks: cpu (default), cuda.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads a worker; default one a CPU that it has.")
+    ] = None,
+    network_threads: Annotated[
+        int | None, typer.Option(help="Threads inside a network on the CPU; default 1.")
+    ] = None,
+    wave: Annotated[
+        int | None, typer.Option(help="Units that Ray schedules at a time; default 10,000.")
+    ] = None,
+    retries: Annotated[int | None, typer.Option(help="Of failed units; default 2.")] = None,
+    max_failed_units: Annotated[
+        float | None, typer.Option(help="Share of failed units that stops it; default 0.01.")
+    ] = None,
+    no_progress_timeout: Annotated[
+        float | None, typer.Option(help="On Ray: seconds without a unit's end; default 3600.")
+    ] = None,
     max_failed_share: Annotated[
-        float, typer.Option(help="Share of failed images above which the exit code is 3.")
-    ] = 0.01,
+        float | None, typer.Option(help="Share of failed images that gives exit 3; default 0.01.")
+    ] = None,
+    log_format: Annotated[str, typer.Option(help="text, or json: one object a line.")] = "text",
 ) -> None:
     """Scan, plan, annotate and commit; the same command again resumes.
 
     On Ray by default: on the cluster of RAY_ADDRESS, else on a local instance that starts by
     itself. Both ways, and any number of actors and threads, give the same bytes; another device,
     or another number of network threads, may move a network's last bits, and each commit says so.
+    What the flags leave open is as the recipe's execution section says.
     """
-    from pipeline.build import Inputs, run_local
+    from pipeline.build import Inputs
     from pipeline.build import build as run
     from pipeline.recipe import load_recipe
 
-    made = load_recipe(recipe, overrides or ())
     given = {name: value for name, value in locals().items() if name in Execution.model_fields}
-    execution = _execution({name: value for name, value in given.items() if value is not None})
+    made = load_recipe(recipe, overrides or ())
+    asked = {name: value for name, value in given.items() if value is not None}
+    execution = _execution(made.execution.model_dump() | asked)
     inputs = Inputs(
         images=[*(images or ()), *(more or ())],
         source=source,
@@ -176,10 +196,10 @@ def build(
         labels=labels,
     )
     if local:
-        executor = run_local
+        from pipeline.local_executor import run_local as executor
     else:
         from pipeline.ray_executor import run_on_ray as executor
-    with BuildView() as view:
+    with BuildView(_one_of("--log-format", log_format, get_args(LogFormat))) as view:
         result = run(made, out_, inputs, execution, executor=executor, observer=view)
     if not result.changed:
         out.print(f"nothing to do: {escape(out_)} is complete")
@@ -255,7 +275,7 @@ def subset(
 ) -> None:
     """Write nested subsets as views of the manifest; no sample is copied."""
     opened = Dataset.open(dataset)
-    chosen = _policy(policy)
+    chosen: Policy = _one_of("--policy", policy, get_args(Policy))
     counts = sorted({parse_size(size) for size in sizes.split(",")})
     total = len(opened.view())
     for count in counts:
@@ -298,9 +318,8 @@ def _execution(fields: dict[str, Any]) -> Execution:
         raise UsageError(in_flags(error)) from error
 
 
-def _policy(name: str) -> Policy:
-    known: tuple[Policy, ...] = get_args(Policy)
-    for policy in known:
-        if policy == name:
-            return policy
-    raise UsageError(f"--policy {name!r} is unknown; expected one of {', '.join(known)}")
+def _one_of(flag: str, name: str, known: tuple[T, ...]) -> T:
+    for value in known:
+        if value == name:
+            return value
+    raise UsageError(f"{flag} {name!r} is unknown; expected one of {', '.join(map(str, known))}")

@@ -26,6 +26,7 @@ from detectors.openpose import OpenposeLightSpec, OpenposeSpec
 from detectors.scribble import ScribbleSpec
 from detectors.segmentation import SegDeepLabSpec, SegLabelsSpec, SegUperNetSpec
 from pipeline.errors import RecipeError
+from pipeline.execution import Execution
 from pipeline.yaml_model import load_model
 
 FORMAT = 1
@@ -122,6 +123,9 @@ class Recipe(_Strict):
     max_images: int | None = Field(None, ge=1, description="annotate only the first so many")
     labels: LabelFiles | None = Field(None, description="ground truth, for detectors that draw it")
     training: TrainingDefaults | None = None
+    execution: Execution = Field(
+        Execution(), exclude=True, description="resources; no byte depends on them"
+    )
 
     @model_validator(mode="after")
     def _conditions_differ(self) -> "Recipe":
