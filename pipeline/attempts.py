@@ -27,7 +27,7 @@ def marked(dataset: str, unit_id: str, run: str) -> Iterator[None]:
     """Mark an attempt at a unit while the block runs; a process that dies in it leaves the mark."""
     uri = storage.join(dataset, ATTEMPTS, f"{unit_id}.{run}.{uuid.uuid4().hex[:8]}.json")
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    storage.create_once(uri, canonical_json({"began": now, "host": platform.node()}))
+    storage.write_atomic(uri, canonical_json({"began": now, "host": platform.node()}))
     try:
         yield
     finally:
