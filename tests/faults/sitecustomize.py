@@ -1,8 +1,9 @@
 """Faults for the processes that a test starts: put this folder on PYTHONPATH and say which.
 
-CONTROLNET_FACTORY_TEST_FAULT: ``die`` (of a null pointer), ``hog`` (memory, until killed) or ``linger``
-(0.1 s). It strikes where the bytes of an image that holds MARK are hashed in one go, which is when
-a unit reads it; with CONTROLNET_FACTORY_TEST_TIMES, a folder and a number, only so often in all.
+CONTROLNET_FACTORY_TEST_FAULT: ``die`` (of a null pointer), ``hog`` (memory, until killed) or
+``linger`` (0.1 s). It strikes where the bytes of an image that holds MARK are hashed in one go,
+which is when a unit reads it; with CONTROLNET_FACTORY_TEST_TIMES, a folder and a number, only so
+often in all.
 """
 
 import ctypes
