@@ -9,7 +9,7 @@ import typer
 from pydantic import ValidationError
 from rich.markup import escape
 
-from captioning.sidecar import clean
+from captioning.clean import clean
 from catalog import storage, tables
 from catalog.commits import SHARDS
 from catalog.dataset import Dataset
@@ -157,6 +157,9 @@ def build(
     ] = None,
     network_threads: Annotated[
         int | None, typer.Option(help="Threads inside a network on the CPU; default 1.")
+    ] = None,
+    caption_cache: Annotated[
+        str | None, typer.Option(help="Generated captions; default: caption-cache beside --out.")
     ] = None,
     wave: Annotated[
         int | None, typer.Option(help="Units that Ray schedules at a time; default 10,000.")
