@@ -75,8 +75,9 @@ class Blip:
 
     def pixel_values(self, pixels: UInt8[Tensor, "b 3 s t"]) -> Float[Tensor, "b 3 s t"]:
         """Normalise as BlipImageProcessor does, on the device."""
-        centred: Tensor = pixels.to(self._mean.device).float() - self._mean
-        return centred / self._std
+        floats = pixels.to(self._mean.device).float()
+        normal: Tensor = (floats - self._mean) / self._std
+        return normal
 
     @torch.inference_mode()
     def __call__(self, prepared: Sequence[Tensor]) -> list[str]:
