@@ -5,15 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from captioning.blip_network import Blip
+from captioning.errors import WeightsError
 from catalog.dataset import Dataset
+from catalog.errors import DatasetError
 from catalog.verify import differences, verify
 from pipeline.build import BuildResult, Executor, Inputs, build
 from pipeline.captions import captioner_fingerprint
+from pipeline.errors import BuildError, UsageError
 from pipeline.execution import Execution
 from pipeline.local_executor import run_local
 from pipeline.recipe import Recipe, load_recipe
@@ -80,12 +82,6 @@ def test_each_source_keeps_both_texts_under_the_same_names(
     made["sidecar"] = run(
         load_recipe("canny", ["image.resolution=64"]), tmp_path / "sidecar", pictures
     ).captions
-    for captions in made.values():
-        assert {tuple(caption) for caption in captions.values()} == {
-            ("text", "source", "sidecar", "blip")
-        } or {frozenset(caption) for caption in captions.values()} == {
-            frozenset(("text", "source", "sidecar", "blip"))
-        }
     blip = {key: caption["text"] for key, caption in made["blip"].items()}
     beside = {key: caption["text"] for key, caption in made["sidecar"].items()}
     assert found_beside(pictures) | {""} == set(beside.values())
@@ -237,8 +233,6 @@ def test_too_little_memory_names_the_field(
 ) -> None:
     import torch
 
-    from pipeline.errors import BuildError
-
     def full(self: Blip, prepared: Any) -> list[str]:
         raise torch.OutOfMemoryError("full")
 
@@ -271,22 +265,11 @@ def test_the_cache_on_object_storage_serves_the_second_recipe(
     assert second.captions == first.captions
 
 
-def noise(path: Path, seed: int) -> None:
-    pixels = np.random.default_rng(seed).integers(0, 256, (70, 90, 3), dtype=np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-
-
 def test_another_condition_is_added_to_a_datasets_images(
     with_blip: Callable[..., Recipe], pictures: Path, tmp_path: Path
 ) -> None:
     first = run(with_blip(), tmp_path / "a", pictures)
-    small = ["image.resolution=64", "samples_per_unit=4"]
-    second = run(
-        load_recipe("hough", ["detectors=[{detector: lsd, condition: lsd}]", *small]),
-        tmp_path / "b",
-        dataset=first.uri,
-    )
+    second = run(lines(), tmp_path / "b", dataset=first.uri)
     assert second.batches == [0] * len(second.batches)
     ours, theirs = Dataset.open(second.uri).view(), Dataset.open(first.uri).view()
     assert ours.table["key"].to_pylist() == theirs.table["key"].to_pylist()
@@ -295,8 +278,69 @@ def test_another_condition_is_added_to_a_datasets_images(
         assert (one.image, one.caption) == (other.image, other.caption)
         assert (set(one.conditions), set(other.conditions)) == ({"lsd"}, {"canny"})
     assert verify(Dataset.open(second.uri)) == []
-    assert not run(
-        load_recipe("hough", ["detectors=[{detector: lsd, condition: lsd}]", *small]),
-        tmp_path / "b",
-        dataset=first.uri,
-    ).result.changed
+    assert not run(lines(), tmp_path / "b", dataset=first.uri).result.changed
+    assert not run(lines(), tmp_path / "b").result.changed
+
+
+def lines(**overrides: Any) -> Recipe:
+    fields = {"image.resolution": 64, "samples_per_unit": 4, **overrides}
+    detectors = "detectors=[{detector: lsd, condition: lsd}]"
+    changes = [f"{key}={json.dumps(value)}" for key, value in fields.items()]
+    return load_recipe("canny", [detectors, *changes])
+
+
+def test_only_committed_samples_are_taken_and_give_the_bytes_of_a_build_from_the_images(
+    pictures: Path, tmp_path: Path
+) -> None:
+    judged = load_recipe("canny", ["image.resolution=64", "rules.min_side=84"])
+    first = run(judged, tmp_path / "a", pictures)
+    assert 0 < first.result.status.samples < 10
+    second = run(lines(), tmp_path / "b", dataset=first.uri)
+    assert second.result.status.images == second.result.status.samples
+    assert second.captions == first.captions
+    direct = run(lines(**{"rules.min_side": 84}), tmp_path / "c", pictures)
+    samples = [Dataset.open(made.uri).view() for made in (second, direct)]
+    for at in range(first.result.status.samples):
+        one, other = (view.read(at) for view in samples)
+        assert (one.key, one.image, one.conditions) == (other.key, other.image, other.conditions)
+
+
+def test_what_has_no_caption_in_the_other_dataset_is_captioned(
+    with_blip: Callable[..., Recipe], pictures: Path, tmp_path: Path
+) -> None:
+    first = run(load_recipe("canny", ["image.resolution=64"]), tmp_path / "a", pictures)
+    second = run(with_blip("sidecar_or_blip"), tmp_path / "b", dataset=first.uri)
+    assert sum(second.batches) > 0
+    for key, caption in second.captions.items():
+        assert caption["source"] == ("sidecar" if first.captions[key]["text"] else "blip")
+    assert {caption["source"] for caption in second.captions.values()} == {"sidecar", "blip"}
+
+
+def test_wrong_ways_to_build_from_a_dataset_are_named(
+    with_blip: Callable[..., Recipe], pictures: Path, tmp_path: Path
+) -> None:
+    first = run(load_recipe("canny", ["image.resolution=64"]), tmp_path / "a", pictures)
+    other = run(load_recipe("canny", ["image.resolution=64"]), tmp_path / "o", pictures / "even")
+    with pytest.raises(UsageError, match="would write others"):
+        run(with_blip(), tmp_path / "b", dataset=first.uri)
+    with pytest.raises(UsageError, match="give one"):
+        run(lines(), tmp_path / "b", pictures, dataset=first.uri)
+    with pytest.raises(DatasetError, match="no dataset at"):
+        run(lines(), tmp_path / "b", dataset=str(tmp_path / "nowhere"))
+    run(lines(), tmp_path / "b", dataset=first.uri)
+    with pytest.raises(UsageError, match="its plan is frozen"):
+        run(lines(), tmp_path / "b", dataset=other.uri)
+
+
+def test_a_captioner_that_is_not_here_ends_in_one_message(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CONTROLNET_FACTORY_WEIGHTS", raising=False)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", _nothing)
+    recipe = load_recipe("canny", ["image.resolution=64", "captions.captioner=blip"])
+    with pytest.raises(WeightsError, match="hf download"):
+        run(recipe, tmp_path / "d", pictures)
+
+
+def _nothing(*_: Any, **__: Any) -> str:
+    raise FileNotFoundError("no such snapshot")
