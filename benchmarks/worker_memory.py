@@ -1,6 +1,6 @@
 """Peak memory of one worker, over units of 12-megapixel photographs.
 
-    python benchmarks/worker_memory.py [--images FOLDER] [--count 512] [--recipe canny] [--threads 2]
+    python benchmarks/worker_memory.py [--images FOLDER] [--count 512] [--recipe canny]
 
 Writes --count JPEGs of 4000 x 3000 made of the photographs into a scratch folder, builds them in a
 process of its own, and prints that process's peak.
