@@ -255,4 +255,5 @@ def _unit_rejects(dataset: Dataset, rows: pa.Table) -> pa.Table:
     plan = tables.read_table(dataset.path(PLAN), where).replace_schema_metadata(None)
     plan = plan.filter(pc.is_in(plan["sha256"], lost["sha256"].combine_chunks()))
     joined = lost.join(plan, "sha256", join_type="left outer").sort_by("sha256")
+    joined = joined.append_column("against", pa.nulls(joined.num_rows, pa.string()))
     return joined.select(tables.REJECTS.names).cast(tables.REJECTS)

@@ -2,7 +2,7 @@
 
 Banding: cut 64 bits into d + k bands. Two hashes that differ in at most d bits agree in k whole
 bands at least, so pairs are looked for among those that agree in some choice of k bands. With k
-such that k bands hold about 21 bits, three million hashes give few false candidates.
+such that k bands hold 17 bits or more, three million hashes give few false candidates.
 
 No chains: an image is a near duplicate of one that is kept, never of another near duplicate. So a
 rejected image is always within the distance of the one that stands for it, and a long row of small
@@ -28,7 +28,7 @@ Hashes: TypeAlias = UInt64[np.ndarray, " n"]
 Places: TypeAlias = Int64[np.ndarray, " p"]
 Distances: TypeAlias = UInt8[np.ndarray, " p"]
 
-_KEY_BITS = 20  # that the chosen bands hold at least
+_KEY_BITS = 17  # that the chosen bands hold at least
 _CANDIDATES = 1 << 22  # pairs that are compared at a time: 32 MiB an array of places
 
 

@@ -5,11 +5,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from captioning.sidecar import SidecarSpec
-from catalog import storage
+from catalog import filters, storage
 from catalog.images import Crop
+from catalog.near_duplicates import MAX_DISTANCE
 from catalog.ranking import Ranking
 from catalog.sample import canonical_json, sha256_hex
 from detectors.base import Precision
@@ -82,9 +83,45 @@ class Rules(_Strict):
         16, ge=1, le=30, description="longer side over shorter; 30 x 2048 is what a JPEG can hold"
     )
     min_side: int = Field(1, ge=1, description="shorter side as found; pixels")
+    filter: str | None = Field(
+        None, description="what must hold of an image's columns: pwatermark < 0.8 and aesthetic > 5"
+    )
+    near_duplicates: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_DISTANCE,
+        description="bits of 64 in which the perceptual hashes of near duplicates may differ, of "
+        "which the best-ranked is kept; 6 is a good choice; None: not looked for",
+    )
+    damaged_jpeg: bool = Field(
+        True, description="reject a JPEG whose decoder complains, although it gives a picture"
+    )
+    max_grey_tail: float = Field(
+        0.05, ge=0, le=1, description="share of the height that is flat grey, from the bottom"
+    )
+    min_contrast: float = Field(
+        4, ge=0, le=127.5, description="standard deviation of the brightness, 0..127.5"
+    )
+    min_chroma: float = Field(
+        2, ge=0, le=180, description="colour, 0..180; greyscale is below 2; 0 keeps it"
+    )
+    min_sharpness: float = Field(
+        60, ge=0, description="variance of the Laplacian in the sharp parts; 0 keeps blurred ones"
+    )
+    max_nsfw: float = Field(
+        1, ge=0, le=1, description="open_nsfw's score; at 1 the network is not run"
+    )
     min_coverage: float = Field(
         0, ge=0, le=1, description="share of a map's pixels that are not black; 0 keeps a blank one"
     )
+    max_coverage: float = Field(
+        1, ge=0, le=1, description="the same share at most; 1 keeps a full map"
+    )
+
+    @field_validator("filter")
+    @classmethod
+    def _filter_is_an_expression(cls, value: str | None) -> str | None:
+        return value if value is None else filters.check(value)
 
 
 class LabelFiles(_Strict):
