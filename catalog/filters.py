@@ -10,7 +10,6 @@ the images that lack it.
 
 import ast
 import difflib
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
@@ -84,9 +83,7 @@ def apply(text: str, source: pa.Table) -> list[Clause]:
     """
     clauses = _clauses(check(text))
     known = columns_of(source)
-    values = {
-        name: _column(name, source, known, text) for node in clauses for name in _names(node)
-    }
+    values = {name: _column(name, source, known, text) for node in clauses for name in _names(node)}
     return [_judge(node, values, len(source)) for node in clauses]
 
 

@@ -10,7 +10,7 @@ steps (frames of a film) keeps an image every few steps, where union-find would 
 """
 
 from collections.abc import Iterator
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import TypeAlias
 
 import imagehash
@@ -78,16 +78,13 @@ def near_pairs(hashes: Hashes, distance: int) -> tuple[Places, Places, Distances
     return worse, better, apart
 
 
-def bands(distance: int) -> tuple[list[UInt64[np.ndarray, ""]], int]:
+def bands(distance: int) -> tuple[list[np.uint64], int]:
     """Return the masks of the bands for a distance, and how many of them must agree."""
     agreeing = 1
     while HASH_BITS * agreeing // (distance + agreeing) < _KEY_BITS:
         agreeing += 1
     cuts = np.linspace(0, HASH_BITS, distance + agreeing + 1).round().astype(int).tolist()
-    masks = [
-        np.uint64(((1 << (end - start)) - 1) << start)
-        for start, end in zip(cuts[:-1], cuts[1:], strict=True)
-    ]
+    masks = [np.uint64(((1 << (end - start)) - 1) << start) for start, end in pairwise(cuts)]
     return masks, agreeing
 
 
@@ -106,7 +103,7 @@ def _find_among_distinct(hashes: Hashes, distance: int) -> tuple[Places, Distanc
 
 
 def _first_agreeing(
-    differ: UInt64[np.ndarray, " p"], masks: list[UInt64[np.ndarray, ""]], agreeing: int
+    differ: UInt64[np.ndarray, " p"], masks: list[np.uint64], agreeing: int
 ) -> UInt64[np.ndarray, " p"]:
     """Return, of the bands in which each pair agrees, the first so many, as one mask."""
     joined = np.zeros(len(differ), np.uint64)

@@ -44,14 +44,16 @@ SOURCE = pa.schema(
 OF_SCAN_ALONE = ["scores", "phash", "against"]
 """Columns of a source that no plan holds."""
 
-PLAN = pa.schema([pa.field("unit", pa.int32()), *(f for f in SOURCE if f.name not in OF_SCAN_ALONE)])
+PLAN = pa.schema(
+    [pa.field("unit", pa.int32()), *(f for f in SOURCE if f.name not in OF_SCAN_ALONE)]
+)
 
 MEASURES = [
-    pa.field("chroma", pa.float32()),  # see catalog.quality.Measures; null: not decoded
-    pa.field("sharpness", pa.float32()),
-    pa.field("contrast", pa.float32()),
-    pa.field("grey_tail", pa.float32()),
-    pa.field("nsfw", pa.float32()),  # open_nsfw's score, 0..1; null where the recipe has no limit
+    pa.field("chroma", pa.float64()),  # see catalog.quality.Measures; null: not decoded
+    pa.field("sharpness", pa.float64()),
+    pa.field("contrast", pa.float64()),
+    pa.field("grey_tail", pa.float64()),
+    pa.field("nsfw", pa.float64()),  # open_nsfw's score, 0..1; null where the recipe has no limit
 ]
 
 _SAMPLE = [

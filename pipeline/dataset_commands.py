@@ -59,6 +59,9 @@ def scan(
     label_suffix: Annotated[
         str | None, typer.Option(help="Of ground truth: .png or _normal.npy in the image's place.")
     ] = None,
+    perceptual: Annotated[
+        bool, typer.Option("--perceptual", help="Decode for hashes that find near duplicates.")
+    ] = False,
 ) -> None:
     """List, hash and rank images: one row an image, best resolution first."""
     from catalog.labels import Labels
@@ -72,6 +75,7 @@ def scan(
             include=include or (),
             exclude=exclude or (),
             labels=Labels(suffix=label_suffix, root=labels) if label_suffix else None,
+            perceptual=perceptual,
             progress=view.scanning(),
         )
     storage.write_atomic(out_, tables.to_parquet(table, metadata))
@@ -151,6 +155,10 @@ def build(
         float, typer.Option(help="GPUs, or a share of one, for each actor on cuda.")
     ] = 1.0,
     network_threads: NetworkThreads = 1,
+    reuse: Annotated[
+        str | None,
+        typer.Option(metavar="DATASET", help="Take maps from here; only thresholds may differ."),
+    ] = None,
     max_failed_share: Annotated[
         float, typer.Option(help="Share of failed images above which the exit code is 3.")
     ] = 0.01,

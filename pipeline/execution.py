@@ -24,6 +24,9 @@ class Execution(BaseModel):
     network_threads: int = Field(
         1, ge=1, description="threads inside a network on the CPU; another number may move bits"
     )
+    reuse: str | None = Field(
+        None, description="a dataset of which maps are taken where only thresholds differ"
+    )
     max_failed_share: float = Field(
         0.01, ge=0, le=1, description="share of failed images above which the exit code is 3"
     )

@@ -13,7 +13,7 @@ from catalog.images import Crop
 from catalog.near_duplicates import MAX_DISTANCE
 from catalog.ranking import Ranking
 from catalog.sample import canonical_json, sha256_hex
-from detectors.base import Precision
+from detectors.base import NetworkSpec, Precision
 from detectors.canny import CannySpec
 from detectors.depth import DepthSpec
 from detectors.hed import HedSpec
@@ -22,6 +22,7 @@ from detectors.lsd import LsdSpec
 from detectors.mlsd import MlsdSpec
 from detectors.movenet import MoveNetSpec
 from detectors.normal import NormalBaeSpec, NormalLabelsSpec, NormalSpec
+from detectors.nsfw import NsfwNetwork
 from detectors.openpifpaf import OpenPifPafSpec
 from detectors.openpose import OpenposeLightSpec, OpenposeSpec
 from detectors.scribble import ScribbleSpec
@@ -188,11 +189,34 @@ class Recipe(_Strict):
     @property
     def fingerprint(self) -> str:
         """Hash over all that changes bytes, the networks' checkpoints too; 32 hex characters."""
-        networks = [spec.network for spec in self.detectors if spec.network is not None]
-        checkpoints = {spec.checkpoint: spec.identity for spec in networks}
         fields = {name: value for name, value in self.to_dict().items() if name != "training"}
+        checkpoints = {spec.checkpoint: spec.identity for spec in self.networks}
         record = {"format": FORMAT, "recipe": fields, "checkpoints": checkpoints}
         return sha256_hex(canonical_json(record))[:32]
+
+    @property
+    def maps_fingerprint(self) -> str:
+        """Hash over what the maps depend on, not on whether they are kept; 32 hex characters."""
+        fields = self.to_dict()
+        kept = ("seed", "batch_size", "precision", "image", "labels")
+        record = {name: fields[name] for name in kept}
+        specs = zip(self.detectors, fields["detectors"], strict=True)
+        record["detectors"] = [
+            {name: value for name, value in values.items() if name not in spec.judged_by}
+            for spec, values in specs
+        ]
+        networks = [spec.network for spec in self.detectors if spec.network is not None]
+        checkpoints = {spec.checkpoint: spec.identity for spec in networks}
+        record |= {"format": FORMAT, "checkpoints": checkpoints}
+        return sha256_hex(canonical_json(record))[:32]
+
+    @property
+    def networks(self) -> tuple[NetworkSpec, ...]:
+        """The networks that look at every image, each once."""
+        wanted = [spec.network for spec in self.detectors if spec.network is not None]
+        if self.rules.max_nsfw < 1:
+            wanted.append(NsfwNetwork())
+        return tuple(dict.fromkeys(wanted))
 
     def to_json(self) -> bytes:
         """Return what a dataset keeps as ``recipe.json``."""

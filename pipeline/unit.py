@@ -20,7 +20,7 @@ import pyarrow as pa
 from PIL import features
 
 from catalog import storage, tables
-from catalog.commits import Attempt, Outcome, commit_unit, read_commit
+from catalog.commits import HELD, Attempt, Outcome, commit_unit, read_commit
 from catalog.dataset import PLAN
 from catalog.shards import ShardWriter
 from pipeline.annotate import Annotator, ledger_row
@@ -38,6 +38,7 @@ class UnitReport:
         outcome: ``committed``, or what an earlier attempt's commit made of this one.
         counts: images by status.
         seconds: wall time of the whole call.
+        network_images: images that the networks looked at, since the worker started.
     """
 
     index: int
@@ -45,6 +46,7 @@ class UnitReport:
     outcome: Outcome
     counts: dict[str, int]
     seconds: float
+    network_images: int
 
 
 class UnitWorker:
@@ -55,7 +57,9 @@ class UnitWorker:
         self._dataset = dataset
         self._recipe = recipe
         self._environment = environment(recipe, execution)
-        self._annotator = Annotator(recipe, threads=execution.threads, device=execution.device)
+        self._annotator = Annotator(
+            recipe, threads=execution.threads, device=execution.device, reuse=execution.reuse
+        )
 
     @cached_property
     def _plan(self) -> Any:
@@ -88,22 +92,30 @@ class UnitWorker:
             shutil.rmtree(folder, ignore_errors=True)
         seconds = time.perf_counter() - start
         return UnitReport(
-            index=index, unit_id=unit, outcome=outcome, counts=commit.counts, seconds=seconds
+            index=index,
+            unit_id=unit,
+            outcome=outcome,
+            counts=commit.counts,
+            seconds=seconds,
+            network_images=self._annotator.network_images,
         )
 
     def attempt(self, index: int, folder: Path) -> Attempt:
         """Annotate one unit into `folder` without committing it."""
         rows = self._plan.read_row_group(index).to_pylist()
         unit = self._unit_ids[index]
-        tar, parquet = folder / "samples.tar", folder / "rows.parquet"
+        tar, parquet, held = (folder / f"samples{end}" for end in (".tar", ".parquet", HELD))
         records: list[dict[str, Any]] = []
-        with tar.open("xb") as file:
-            writer = ShardWriter(file)
+        with tar.open("xb") as file, held.open("xb") as held_file:
+            writer, holder = ShardWriter(file), ShardWriter(held_file)
             for work in self._annotator.annotate(rows):
-                block = None if work.rejection is not None else writer.add_block(work.block)
+                target = writer if work.rejection is None else holder
+                block = target.add_block(work.block) if work.block else None
                 records.append(ledger_row(work, block))
-            writer.close()
-            storage.sync_file(file)
+            for one in (writer, holder):
+                one.close()
+            for one_file in (file, held_file):
+                storage.sync_file(one_file)
         table = pa.Table.from_pylist(records, schema=tables.ROWS)
         with parquet.open("xb") as file:
             file.write(tables.to_parquet(table))
@@ -116,6 +128,7 @@ class UnitWorker:
             rows=parquet,
             counts=dict(sorted(Counter(record["status"] for record in records).items())),
             environment=self._environment | {"micro_batch": str(self._annotator.micro_batch)},
+            held=held if holder.blocks else None,
         )
 
 
@@ -132,7 +145,7 @@ def environment(recipe: Recipe, execution: Execution) -> dict[str, str]:
         "pillow": PIL.__version__,
         "pyarrow": pa.__version__,
     }
-    if any(spec.network is not None for spec in recipe.detectors):
+    if recipe.networks:
         import torch
 
         torch.set_num_threads(execution.network_threads)
