@@ -77,8 +77,8 @@ class Commit:
         """Read a commit; raises DatasetError where `data` is none."""
         try:
             raw: dict[str, Any] = json.loads(data)
-            files = ("shard", "rows", *(("held",) if raw.get("held") else ()))
-            raw |= {name: StoredFile(**raw[name]) for name in files}
+            raw |= {name: StoredFile(**raw[name]) for name in ("shard", "rows")}
+            raw["held"] = StoredFile(**raw["held"]) if raw["held"] else None
             return cls(**raw)
         except (ValueError, TypeError, KeyError) as error:
             raise DatasetError(f"not a commit: {error}") from error

@@ -47,7 +47,8 @@ def find_near_duplicates(hashes: Hashes, distance: int) -> tuple[Places, Distanc
 
     Returns:
         For each image the place of the kept image that is nearest to it (of equally near ones the
-        best), and their distance; -1 and 0 for an image that is itself kept.
+        best), and their distance; -1 and 0 for an image that is itself kept. Of equal hashes the
+        best decides for all.
     """
     _, first, which = np.unique(hashes, return_index=True, return_inverse=True)
     ranked = np.sort(first)  # of equal hashes the best alone is searched with

@@ -18,8 +18,8 @@ from pipeline.recipe import Rules
 def judge_pixels(measures: Mapping[str, float], rules: Rules) -> Rejection | None:
     """Judge an image by `catalog.quality.Measures`; the first rule that it breaks is told."""
     limits = (
-        ("damaged", measures["grey_tail"], rules.max_grey_tail, 1),
         ("flat", measures["contrast"], rules.min_contrast, -1),
+        ("damaged", measures["grey_tail"], rules.max_grey_tail, 1),
         ("greyscale", measures["chroma"], rules.min_chroma, -1),
         ("blur", measures["sharpness"], rules.min_sharpness, -1),
     )
