@@ -10,7 +10,13 @@ from rich.markup import escape
 
 from catalog.errors import CatalogError
 from detectors.errors import DetectorError
-from pipeline import dataset_commands, image_commands, model_commands, weights_commands
+from pipeline import (
+    dataset_commands,
+    image_commands,
+    model_commands,
+    operator_commands,
+    weights_commands,
+)
 from pipeline.console import err
 from pipeline.errors import BuildError, Exit, Interrupted, UsageError
 from training.errors import TrainingError
@@ -30,6 +36,7 @@ app = typer.Typer(
 app.add_typer(dataset_commands.app)
 app.add_typer(image_commands.app)
 app.add_typer(model_commands.app)
+app.add_typer(operator_commands.app)
 app.add_typer(weights_commands.app)
 
 
