@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from pipeline.console import out
+from catalog.dataset import Dataset
+from pipeline.console import human_bytes, out
 from pipeline.errors import Exit, UsageError
 
 app = typer.Typer()
@@ -43,3 +44,26 @@ def doctor(
     out.print(f"{len(found)} checks, {warnings} warnings, {faults} faults")
     if faults:
         raise typer.Exit(Exit.FAILED)
+
+
+@app.command()
+def gc(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's folder or URI.")],
+    dry_run: Annotated[bool, typer.Option(help="List, and remove nothing.")] = False,
+    older_than: Annotated[
+        float, typer.Option(min=0, help="Hours; must exceed the time that a unit takes.")
+    ] = 1.0,
+) -> None:
+    """Remove what died builds left: temporary files, and shards that no commit names."""
+    from pipeline import garbage
+
+    opened, seconds = Dataset.open(dataset), older_than * 3600
+    found = garbage.find(opened, older_than=seconds)
+    gone = found if dry_run else garbage.remove(opened, found, older_than=seconds)
+    files = size = 0
+    for one in gone:
+        about = f"{one.kind}, {human_bytes(one.bytes)}, {one.age / 3600:.1f} h old"
+        out.print(f"{escape(one.name)}: {about}")
+        files, size = files + 1, size + one.bytes
+    verb = "would remove" if dry_run else "removed"
+    out.print(f"{verb} {files:,} files, {human_bytes(size)}")
