@@ -23,7 +23,7 @@ def read(path: Path) -> Any:
     return yaml.safe_load(path.read_text())
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cluster() -> dict[str, Any]:
     """The cluster as Ray completes it from its defaults for AWS."""
     prepared: dict[str, Any] = prepare_config(read(CLUSTER))
@@ -138,3 +138,36 @@ def test_the_ray_job_says_what_the_cluster_file_says(cluster: dict[str, Any]) ->
         ]
         assert theirs["CONTROLNET_FACTORY_WEIGHTS"] == "/weights"
         assert ("nvidia.com/gpu" in container["resources"]["limits"]) == (kind == "gpu")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_ray_starts_each_kind_of_node_on_a_mocked_aws(
+    cluster: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's own launcher takes the file as it is; what AWS itself would say is not shown."""
+    import boto3
+    from moto import mock_aws
+    from ray.autoscaler._private.aws.config import bootstrap_aws
+    from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
+
+    monkeypatch.setenv("HOME", str(tmp_path))  # the launcher writes a key there
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    with mock_aws():
+        for profile in ("controlnet-factory-head", "controlnet-factory-worker"):
+            boto3.client("iam", "us-west-2").create_instance_profile(InstanceProfileName=profile)
+        ready = bootstrap_aws(cluster)
+        provider = AWSNodeProvider(ready["provider"], ready["cluster_name"])
+        started = {}
+        for kind, node in ready["available_node_types"].items():
+            tags = {"ray-node-name": kind, "ray-node-kind": "worker", "ray-node-type": kind}
+            (instance,) = provider.create_node(node["node_config"], tags, 1).values()
+            started[kind] = instance
+        assert {kind: instance.instance_type for kind, instance in started.items()} == {
+            "head": "m7i.2xlarge",
+            "gpu_worker": "g6.2xlarge",
+            "cpu_worker": "c7i.4xlarge",
+        }
+        for kind, instance in started.items():
+            profile = "head" if kind == "head" else "worker"
+            assert instance.iam_instance_profile["Arn"].endswith(f"/controlnet-factory-{profile}")
