@@ -11,13 +11,14 @@ Images come out in the order in which they went in, each as a sample or as a rej
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
 
+from captioning.base import Caption
 from catalog.errors import CatalogError, ImageError, StorageUnavailable
 from catalog.images import Image, decode, encode_jpeg, encode_png, fit, target_size
 from catalog.labels import fit_label, read_label
@@ -35,6 +36,8 @@ from catalog.shards import Block, pack
 from catalog.sources import read_image
 from detectors.base import Annotation, Refusal, Result, generator_for
 from detectors.graph import Findings, Graph, annotate
+from pipeline.caption_cache import Text
+from pipeline.captions import UnitTexts
 from pipeline.recipe import Recipe
 from pipeline.stages import Device, StageClock
 
@@ -43,6 +46,12 @@ R = TypeVar("R")
 
 # Finished images waiting for each thread: enough to stay busy, few enough to bound memory.
 _AHEAD = 4
+
+# Images that wait for one batch of captions, in batches: where few images need one, all others
+# would wait with their pixels.
+_WAITING = 4
+
+_NO_CAPTION = Caption(text="", source="none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +67,8 @@ class Work:
         jpeg_scale: divisor at which a JPEG was decoded.
         annotations: maps by condition; gone once the sample is packed.
         parameters: what each detector drew, by condition.
-        caption: the chosen text.
+        prepared: what the captioning network takes of the image, where it must look at it.
+        caption: the chosen text, and the others.
         rejection: why the image gives no sample.
         block: the packed sample.
     """
@@ -71,7 +81,8 @@ class Work:
     jpeg_scale: int = 1
     annotations: dict[str, Annotation] = field(default_factory=dict)
     parameters: dict[str, dict[str, Any]] = field(default_factory=dict)
-    caption: str = ""
+    prepared: Any = None
+    caption: Caption = _NO_CAPTION
     rejection: Rejection | None = None
     block: bytes = b""
 
@@ -98,12 +109,17 @@ class Annotator:
             precision=recipe.precision,
             micro_batch=recipe.batch_size,
         )
-        self._captioner = recipe.captions.load(device)
+        network = recipe.captions.network
+        self._captioner = None if network is None else network.load(device)
 
     @property
     def micro_batch(self) -> int:
         """Images that a network is given at once; falls when the device runs out of memory."""
         return self._graph.micro_batch
+
+    def texts(self, known: Mapping[str, Text] = MappingProxyType({})) -> UnitTexts:
+        """Return what generates a unit's texts, and keeps them; `known` ones are not generated."""
+        return UnitTexts(self._recipe.captions, self._captioner, known)
 
     def annotate(
         self,
@@ -111,6 +127,7 @@ class Annotator:
         *,
         poison: Mapping[str, str] = MappingProxyType({}),
         clock: StageClock | None = None,
+        texts: UnitTexts | None = None,
     ) -> Iterator[Work]:
         """Yield the images of a unit in order; batches are cut by place, so they never vary.
 
@@ -118,14 +135,14 @@ class Annotator:
             rows: of the plan.
             poison: images not to be touched, as they end the process: sha256 to what was seen.
             clock: is told the time of each stage.
+            texts: the unit's generated texts; default none are known yet.
         """
-        clock = clock or StageClock()
+        clock, texts = clock or StageClock(), texts or self.texts()
         ahead, size = partial(_map_ahead, self._pool, ahead=self._ahead), self._recipe.batch_size
         loaded = ahead(partial(self._load, poison, clock), rows)
         found = (pair for batch in _chunks(loaded, size) for pair in self._run(batch, clock))
-        detected = ahead(partial(self._detect, clock), found)
-        batches = _chunks(detected, size)
-        captioned = (work for batch in batches for work in self._caption(batch, clock))
+        detected = ahead(partial(self._detect, texts, clock), found)
+        captioned = self._caption(detected, texts, clock)
         yield from ahead(partial(self._pack, clock), captioned)
 
     def _load(self, poison: Mapping[str, str], clock: StageClock, row: dict[str, Any]) -> Work:
@@ -184,12 +201,16 @@ class Annotator:
             findings = iter(self._graph.run(pixels))
         return ((work, {} if work.pixels is None else next(findings)) for work in batch)
 
-    def _detect(self, clock: StageClock, pair: tuple[Work, Findings]) -> Work:
+    def _detect(self, texts: UnitTexts, clock: StageClock, pair: tuple[Work, Findings]) -> Work:
         work, findings = pair
         if work.pixels is None:
             return work
         with clock.time("detect"):
-            return self._draw(work, work.pixels, findings)
+            work = self._draw(work, work.pixels, findings)
+        if work.pixels is None or not texts.lacks(work.row):
+            return work
+        with clock.time("caption"):
+            return replace(work, prepared=texts.prepare(work.pixels))
 
     def _draw(self, work: Work, pixels: Image, findings: Findings) -> Work:
         """Make every map of one image; the first refusal or failure ends its way."""
@@ -207,13 +228,27 @@ class Annotator:
             annotations[spec.condition] = result
         return replace(work, annotations=annotations)
 
-    def _caption(self, batch: list[Work], clock: StageClock) -> list[Work]:
-        usable = [work for work in batch if work.pixels is not None]
-        pixels = [work.pixels for work in usable if work.pixels is not None]
-        with clock.time("caption"):
-            captions = self._captioner(pixels, [work.row["caption"] for work in usable])
-        named = iter([_captioned(*pair) for pair in zip(usable, captions, strict=True)])
-        return [work if work.pixels is None else next(named) for work in batch]
+    def _caption(
+        self, works: Iterable[Work], texts: UnitTexts, clock: StageClock
+    ) -> Iterator[Work]:
+        """Caption images in order; those that the network must look at fill batches."""
+        waiting: list[Work] = []
+        unseen = 0
+        for work in works:
+            waiting.append(work)
+            unseen += work.prepared is not None
+            if unseen in (0, texts.batch_size) or len(waiting) == _WAITING * texts.batch_size:
+                yield from self._named(waiting, texts, clock)
+                waiting, unseen = [], 0
+        yield from self._named(waiting, texts, clock)
+
+    def _named(self, works: list[Work], texts: UnitTexts, clock: StageClock) -> list[Work]:
+        """Generate what is lacking, in one batch, and choose the captions."""
+        batch = {work.row["sha256"]: work.prepared for work in works if work.prepared is not None}
+        if batch:
+            with self.device.turn(), clock.time("caption"):
+                texts.generate(batch)
+        return [work if work.pixels is None else _captioned(work, texts) for work in works]
 
     def _pack(self, clock: StageClock, work: Work) -> Work:
         if work.pixels is None:
@@ -241,7 +276,7 @@ class Annotator:
             image=image,
             image_format=options.format,
             conditions=maps,
-            caption=work.caption,
+            caption=work.caption.text,
             metadata=self._metadata(work, image, maps),
         )
 
@@ -254,7 +289,7 @@ class Annotator:
             "recipe": self._recipe.fingerprint,
             "width": work.size[0],
             "height": work.size[1],
-            "caption": {"text": work.caption, "source": self._recipe.captions.captioner},
+            "caption": asdict(work.caption),
             "image": {
                 "sha256": sha256_hex(image),
                 "stored": "encoded" if work.original is None else "original",
@@ -296,7 +331,7 @@ def ledger_row(work: Work, block: Block | None) -> dict[str, Any]:
         "block_sha256": block.sha256,
         "width": work.size[0],
         "height": work.size[1],
-        "caption": work.caption,
+        "caption": work.caption.text,
         "parameters": canonical_json(work.parameters).decode(),
     }
 
@@ -321,12 +356,15 @@ def _refused(work: Work, condition: str, result: Refusal) -> Work:
     )
 
 
-def _captioned(work: Work, caption: str | None) -> Work:
+def _captioned(work: Work, texts: UnitTexts) -> Work:
+    try:
+        caption = texts.choose(work.row)
+    except Exception as error:  # the network's, at this image; its row names the class
+        return replace(work, pixels=None, prepared=None, rejection=failed(error))
     if caption is None:
-        return replace(
-            work, pixels=None, rejection=rejected("caption", detail="no caption beside the image")
-        )
-    return replace(work, caption=caption)
+        judged = rejected("caption", detail="the caption is empty")
+        return replace(work, pixels=None, prepared=None, rejection=judged)
+    return replace(work, prepared=None, caption=caption)
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -2,7 +2,7 @@
 
 import shutil
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Protocol, TypeAlias
@@ -13,7 +13,7 @@ from catalog import dataset as layout
 from catalog import storage, tables
 from catalog.dataset import Dataset, Status
 from catalog.labels import Labels
-from pipeline import attempts, plan
+from pipeline import attempts, from_dataset, plan
 from pipeline.errors import BuildError, UsageError
 from pipeline.execution import Execution
 from pipeline.recipe import Recipe
@@ -33,11 +33,12 @@ _FAILURES_OF_FEW = 3  # failed units that a build of few units survives, to try 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """Where a build's images come from: sources to scan, or a table that `scan` wrote.
+    """Where a build's images come from: sources to scan, a table of `scan`, another dataset.
 
     Attributes:
         images: URIs of folders, tars, parquet files and images.
         source: URI of a source.parquet.
+        dataset: URI of a finished dataset.
         include: glob patterns; see `pipeline.scan.scan`.
         exclude: glob patterns.
         labels: URI of a folder of ground truth whose tree mirrors the images'.
@@ -45,6 +46,7 @@ class Inputs:
 
     images: Sequence[str] = ()
     source: str | None = None
+    dataset: str | None = None
     include: Iterable[str] = ()
     exclude: Iterable[str] = ()
     labels: str | None = None
@@ -129,7 +131,10 @@ def build(
 def prepare(recipe: Recipe, dataset: str, inputs: Inputs, observer: Observer) -> Dataset:
     """Freeze recipe, source and plan in the dataset's folder where they are not frozen yet."""
     planned = storage.exists(storage.join(dataset, layout.PLAN))
-    if not planned and not inputs.images and inputs.source is None:
+    given = [inputs.images or None, inputs.source, inputs.dataset]
+    if sum(one is not None for one in given) > 1:
+        raise UsageError("--images, --source and --from are three ways to say the same: give one")
+    if not planned and not any(given):
         raise UsageError(
             f"{dataset} is not planned yet: say where the images are with --images URI"
         )
@@ -147,6 +152,8 @@ def load_source(
     recipe: Recipe, inputs: Inputs, observer: Observer
 ) -> tuple[pa.Table, dict[str, object]]:
     """Scan the sources, or read the table that an earlier scan wrote."""
+    if inputs.dataset is not None:
+        return from_dataset.committed_source(inputs.dataset, recipe)
     if inputs.source is not None:
         table = tables.read_table(inputs.source)
         if table.schema.names != tables.SOURCE.names:
@@ -223,11 +230,15 @@ def _stopped(failures: Sequence[UnitFailure]) -> BuildError:
 
 def _same_inputs(dataset: str, inputs: Inputs) -> None:
     """Refuse other images than those the plan was frozen from: they would silently be left out."""
-    if not inputs.images:
+    if not inputs.images and inputs.dataset is None:
         return
     frozen = tables.read_metadata(storage.join(dataset, layout.SOURCE))
     labels = Labels(suffix="", root=inputs.labels)
-    asked = describe_inputs(inputs.images, inputs.include, inputs.exclude, labels)
+    asked: Mapping[str, object] = (
+        describe_inputs(inputs.images, inputs.include, inputs.exclude, labels)
+        if inputs.dataset is None
+        else from_dataset.describe(inputs.dataset)
+    )
     for name, value in asked.items():
         if frozen.get(name) != value:
             raise UsageError(

@@ -8,6 +8,7 @@ from types import FrameType
 import typer
 from rich.markup import escape
 
+from captioning.errors import CaptionError
 from catalog.errors import CatalogError
 from detectors.errors import DetectorError
 from pipeline import (
@@ -52,7 +53,7 @@ def main() -> None:
         sys.exit(interrupted.exit_code)
     except UsageError as error:
         _fail(error, Exit.USAGE)
-    except (CatalogError, DetectorError, TrainingError, BuildError) as error:
+    except (CatalogError, DetectorError, CaptionError, TrainingError, BuildError) as error:
         _fail(error, Exit.FAILED)
     except OSError as error:
         _fail(error, Exit.FAILED)

@@ -9,7 +9,7 @@ import typer
 from pydantic import ValidationError
 from rich.markup import escape
 
-from captioning.sidecar import clean
+from captioning.clean import clean
 from catalog import storage, tables
 from catalog.commits import SHARDS
 from catalog.dataset import Dataset
@@ -47,6 +47,10 @@ Overrides = Annotated[
 Device = Annotated[str, typer.Option(help="Where networks run: cpu or cuda.")]
 NetworkThreads = Annotated[int, typer.Option(help="Threads inside a network on the CPU.")]
 SourceTable = Annotated[str | None, typer.Option(help="A source.parquet that `scan` wrote.")]
+FromDataset = Annotated[
+    str | None,
+    typer.Option("--from", metavar="DATASET", help="A dataset whose images and captions to take."),
+]
 DatasetUri = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's folder or URI.")]
 SubsetName = Annotated[str | None, typer.Option(help="A subset, for example 1k; default all.")]
 
@@ -96,6 +100,7 @@ def plan(
     ] = None,
     images: Images = None,
     source: SourceTable = None,
+    from_: FromDataset = None,
     include: Include = None,
     exclude: Exclude = None,
     labels: LabelsRoot = None,
@@ -112,12 +117,13 @@ def plan(
     inputs = Inputs(
         images=found,
         source=source,
+        dataset=from_,
         include=include or (),
         exclude=exclude or (),
         labels=labels,
     )
-    if not found and source is None:
-        raise UsageError("plan needs --images URI... or --source source.parquet")
+    if not found and source is None and from_ is None:
+        raise UsageError("plan needs --images URI..., --source source.parquet or --from DATASET")
     if not dry_run and out_ is None:
         raise UsageError("plan needs --out DATASET to write to, or --dry-run to look only")
     with BuildView() as view:
@@ -138,6 +144,7 @@ def build(
     more: MoreImages = None,
     images: Images = None,
     source: SourceTable = None,
+    from_: FromDataset = None,
     include: Include = None,
     exclude: Exclude = None,
     labels: LabelsRoot = None,
@@ -157,6 +164,9 @@ def build(
     ] = None,
     network_threads: Annotated[
         int | None, typer.Option(help="Threads inside a network on the CPU; default 1.")
+    ] = None,
+    caption_cache: Annotated[
+        str | None, typer.Option(help="Generated captions; default: caption-cache beside --out.")
     ] = None,
     wave: Annotated[
         int | None, typer.Option(help="Units that Ray schedules at a time; default 10,000.")
@@ -191,6 +201,7 @@ def build(
     inputs = Inputs(
         images=[*(images or ()), *(more or ())],
         source=source,
+        dataset=from_,
         include=include or (),
         exclude=exclude or (),
         labels=labels,

@@ -28,6 +28,11 @@ class Execution(BaseModel):
     network_threads: int = Field(
         1, ge=1, description="threads inside a network on the CPU; another number may move bits"
     )
+    caption_cache: str | None = Field(
+        None,
+        description="folder or URI of generated captions, shared by builds; default that of "
+        "CONTROLNET_FACTORY_CAPTIONS, else caption-cache beside the dataset",
+    )
     units_in_hand: int = Field(
         2, ge=1, le=8, description="units a worker has begun: one decodes while another encodes"
     )

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from captioning.blip import BlipSpec
 from captioning.sidecar import SidecarSpec
 from catalog import storage
 from catalog.images import Crop
@@ -29,7 +30,7 @@ from pipeline.errors import RecipeError
 from pipeline.execution import Execution
 from pipeline.yaml_model import load_model
 
-FORMAT = 1
+FORMAT = 2
 """Counts up when the code comes to write other bytes for the same recipe."""
 
 
@@ -54,6 +55,9 @@ AnySpec: TypeAlias = Annotated[
     Field(discriminator="detector"),
 ]
 """Every detector that a recipe can name."""
+
+AnyCaptions: TypeAlias = Annotated[SidecarSpec | BlipSpec, Field(discriminator="captioner")]
+"""Every captioner that a recipe can name."""
 
 
 class _Strict(BaseModel):
@@ -118,7 +122,7 @@ class Recipe(_Strict):
     image: ImageOptions = ImageOptions()
     rules: Rules = Rules()
     detectors: tuple[AnySpec, ...] = Field(min_length=1)
-    captions: SidecarSpec = SidecarSpec()
+    captions: AnyCaptions = SidecarSpec()
     ranking: Ranking = Field("resolution", description="what makes an image come first")
     max_images: int | None = Field(None, ge=1, description="annotate only the first so many")
     labels: LabelFiles | None = Field(None, description="ground truth, for detectors that draw it")
@@ -158,6 +162,7 @@ class Recipe(_Strict):
         networks = [spec.network for spec in self.detectors if spec.network is not None]
         checkpoints = {spec.checkpoint: spec.identity for spec in networks}
         fields = {name: value for name, value in self.to_dict().items() if name != "training"}
+        fields["captions"] = self.captions.identity  # wherever a captioner's folder lies
         record = {"format": FORMAT, "recipe": fields, "checkpoints": checkpoints}
         return sha256_hex(canonical_json(record))[:32]
 

@@ -28,9 +28,12 @@ from catalog import storage, tables
 from catalog.commits import Attempt, Outcome, commit_unit, read_commit
 from catalog.dataset import PLAN
 from catalog.errors import DatasetError, DeterminismError
+from catalog.sample import canonical_json, sha256_hex
 from catalog.shards import ShardWriter
 from pipeline import attempts, quarantine
 from pipeline.annotate import Annotator, ledger_row
+from pipeline.caption_cache import CaptionCache, Text, cache_folder
+from pipeline.captions import UnitTexts, captioner_fingerprint
 from pipeline.errors import BuildError
 from pipeline.execution import Execution
 from pipeline.recipe import Recipe
@@ -50,6 +53,7 @@ class UnitReport:
         stages: seconds by stage, summed over threads.
         worker: host and process.
         device_busy: share of its time since the first network call that the worker's device worked.
+        caption_batches: calls of the captioning network; 0 where every text was there already.
     """
 
     index: int
@@ -60,6 +64,7 @@ class UnitReport:
     stages: dict[str, float]
     worker: str
     device_busy: float | None
+    caption_batches: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +103,9 @@ class UnitWorker:
         self._annotator = Annotator(
             recipe, threads=execution.worker_threads, device=execution.device
         )
+        captioner = captioner_fingerprint(recipe)
+        folder = cache_folder(dataset, execution.caption_cache)
+        self._cache = None if captioner is None else CaptionCache(folder, captioner)
         self._reading = threading.Lock()
         self._stopped = threading.Event()
 
@@ -130,11 +138,13 @@ class UnitWorker:
     def _committed(self, index: int, unit: str) -> UnitReport:
         start, clock = time.perf_counter(), StageClock()
         poison = self._examined(index, unit)
+        texts = self._annotator.texts(self._known_texts(index))
         folder = _attempt_folder(self._dataset, unit)
         try:
             with attempts.marked(self._dataset, unit, self._run):
                 folder.mkdir(parents=True)
-                attempt = self.attempt(index, folder, poison=poison, clock=clock)
+                attempt = self.attempt(index, folder, poison=poison, clock=clock, texts=texts)
+                self._keep_texts(unit, texts)
                 with clock.time("commit"):
                     commit, outcome = commit_unit(self._dataset, attempt)
         except FileNotFoundError:
@@ -153,7 +163,18 @@ class UnitWorker:
             stages=clock.seconds(),
             worker=f"{platform.node()}:{os.getpid()}",
             device_busy=self._annotator.device.busy,
+            caption_batches=texts.batches,
         )
+
+    def _known_texts(self, index: int) -> dict[str, Text]:
+        if self._cache is None:
+            return {}
+        wants = self._recipe.captions.wants
+        return self._cache.find(row["sha256"] for row in self._rows(index) if wants(row["caption"]))
+
+    def _keep_texts(self, unit: str, texts: UnitTexts) -> None:
+        if self._cache is not None and texts.new:
+            self._cache.keep(unit, texts.new, _signature(self._environment))
 
     def _examined(self, index: int, unit: str) -> dict[str, str]:
         """Return the unit's images not to be touched; looks for them where attempts keep dying.
@@ -180,14 +201,16 @@ class UnitWorker:
         *,
         poison: Mapping[str, str] = MappingProxyType({}),
         clock: StageClock | None = None,
+        texts: UnitTexts | None = None,
     ) -> Attempt:
-        """Annotate one unit into `folder` without committing it."""
-        clock = clock or StageClock()
+        """Annotate one unit into `folder` without committing it; generates all texts by default."""
+        clock, texts = clock or StageClock(), texts or self._annotator.texts()
         tar, parquet = folder / "samples.tar", folder / "rows.parquet"
         records: list[dict[str, Any]] = []
         with tar.open("xb") as file:
             writer = ShardWriter(file)
-            for work in self._annotator.annotate(self._rows(index), poison=poison, clock=clock):
+            rows = self._rows(index)
+            for work in self._annotator.annotate(rows, poison=poison, clock=clock, texts=texts):
                 if self._stopped.is_set():
                     raise BuildError("the build was stopped")
                 with clock.time("write"):
@@ -207,8 +230,16 @@ class UnitWorker:
             tar=tar,
             rows=parquet,
             counts=dict(sorted(Counter(record["status"] for record in records).items())),
-            environment=self._environment | {"micro_batch": str(self._annotator.micro_batch)},
+            environment=self._environment
+            | {"micro_batch": str(self._annotator.micro_batch)}
+            | self._captioned_in(texts),
         )
+
+    def _captioned_in(self, texts: UnitTexts) -> dict[str, str]:
+        """Name the environments that the unit's texts are from: the cache may hold another's."""
+        ours = {_signature(self._environment)} if texts.new else set()
+        made_by = texts.made_by | ours
+        return {"captions": " ".join(sorted(made_by))} if made_by else {}
 
     def _rows(self, index: int) -> list[dict[str, Any]]:
         with self._reading:  # one open file, and readers of it are not safe beside each other
@@ -241,7 +272,7 @@ def environment(recipe: Recipe, execution: Execution) -> dict[str, str]:
         "pillow": PIL.__version__,
         "pyarrow": pa.__version__,
     }
-    if any(spec.network is not None for spec in recipe.detectors):
+    if any(spec.network is not None for spec in (*recipe.detectors, recipe.captions)):
         import torch
 
         torch.set_num_threads(execution.network_threads)
@@ -251,6 +282,10 @@ def environment(recipe: Recipe, execution: Execution) -> dict[str, str]:
         if execution.device == "cuda":
             signature["device"] = torch.cuda.get_device_name()
     return signature
+
+
+def _signature(environment: Mapping[str, str]) -> str:
+    return sha256_hex(canonical_json(dict(environment)))[:16]
 
 
 def _attempt_folder(dataset: str, unit: str) -> Path:
