@@ -91,14 +91,15 @@ class _Judge:
             yield "temporary", None
         elif path.parts[0] == ATTEMPTS and path.name.partition(".")[0] in self._done:
             yield "mark", path.name.partition(".")[0]
-        elif path.parts[:-1] == (SHARDS,) and (match := _UNIT_FILE.fullmatch(path.name)):
-            if path.name not in self._kept:
-                yield "orphan", self._unit(int(match[1]), match[2])
+        elif path.parts[:-1] == (SHARDS,) and path.name not in self._kept:
+            yield from self._orphan(path.name)
 
-    def _unit(self, index: int, start: str) -> str | None:
-        """Return the planned unit that a file name means; None where it is of no planned one."""
-        unit = self._unit_ids[index] if index < len(self._unit_ids) else ""
-        return unit if unit.startswith(start) else None
+    def _orphan(self, name: str) -> Iterator[tuple[Kind, str | None]]:
+        """Tell a unit's file from another's, with its unit where that is planned."""
+        if match := _UNIT_FILE.fullmatch(name):
+            index = int(match[1])
+            unit = self._unit_ids[index] if index < len(self._unit_ids) else ""
+            yield "orphan", unit if unit.startswith(match[2]) else None
 
 
 def _is_wanted(dataset: Dataset, orphan: Garbage, older_than: float) -> bool:

@@ -52,7 +52,12 @@ def connected() -> Iterator[None]:
         ray.init(logging_level=logging.WARNING, log_to_driver=False)
     else:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-        ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+        ray.init(
+            address="local",  # not the one that somebody else started on this machine
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            include_dashboard=False,
+        )
     try:
         yield
     finally:

@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +79,63 @@ def test_doctor_looks_at_the_nodes_of_the_cluster(head: Head, tmp_path: Path) ->
     assert done.stdout.endswith("1 warnings, 0 faults\n")
 
 
+_RECORDER = """
+import sys, time, ray
+from types import SimpleNamespace
+from pipeline import metrics
+
+ray.init(log_to_driver=False)
+report = SimpleNamespace(counts={"ok": 8, "rejected:coverage": 2}, stages={"decode": 1.5})
+for _ in range(3):
+    metrics.record(report)
+sys.stdin.read()
+"""
+
+
+def test_prometheus_reads_what_a_process_counted(head: Head) -> None:
+    recorder = subprocess.Popen(
+        [sys.executable, "-c", _RECORDER],
+        env=head.environment | {"RAY_ADDRESS": head.address, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        figures = wait_for_figures(head)
+    finally:
+        _, said = recorder.communicate(b"", timeout=30)
+    assert recorder.returncode == 0, said
+    assert figures == {
+        "ray_factory_units_total": 3,
+        "ray_factory_images_total ok": 24,
+        "ray_factory_images_total rejected": 6,
+        "ray_factory_rejects_total rejected:coverage": 6,
+        "ray_factory_stage_seconds_total decode": 4.5,
+        "ray_factory_unit_stage_seconds_count decode": 3,
+        "ray_factory_blank_map_share_count": 3,
+    }
+
+
+def wait_for_figures(head: Head) -> dict[str, float]:
+    """Scrape the node until all metrics are there; return totals and counts by name and tag."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with suppress(OSError), urllib.request.urlopen(head.metrics, timeout=5) as answer:
+            lines = [line for line in answer.read().decode().splitlines() if "factory_" in line]
+            found = re.findall(
+                r"^(ray_factory_\w+_(?:total|count))\{(.*)\} (\S+)$", "\n".join(lines), re.M
+            )
+            figures = {
+                " ".join([name, *re.findall(r'\b(?:rule|stage|status)="([^"]+)"', tags)]): float(
+                    value
+                )
+                for name, tags, value in found
+            }
+            if len(figures) == 7:
+                return figures
+        time.sleep(0.2)
+    raise AssertionError(f"not all figures came: {figures}")
+
+
 @pytest.fixture
 def large_pictures(tmp_path: Path) -> Path:
     """Pictures that take a while, so that a build of them is still running when a node goes."""
@@ -95,8 +155,11 @@ def test_a_node_that_goes_in_mid_build_changes_no_byte(
     make: Callable[..., BuildResult],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    from ray._private import utils
     from ray.cluster_utils import Cluster
 
+    # A Ray that is started beside this one, with no address, must not join it.
+    monkeypatch.setattr(utils, "write_ray_address", lambda *_: None)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # Ray's test cluster has no token to hand on
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     out = tmp_path / "d"
