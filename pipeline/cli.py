@@ -16,6 +16,7 @@ from pipeline import (
     image_commands,
     ledger_commands,
     model_commands,
+    operator_commands,
     weights_commands,
 )
 from pipeline.console import err
@@ -38,6 +39,7 @@ app.add_typer(dataset_commands.app)
 app.add_typer(ledger_commands.app)
 app.add_typer(image_commands.app)
 app.add_typer(model_commands.app)
+app.add_typer(operator_commands.app)
 app.add_typer(weights_commands.app)
 
 
