@@ -131,12 +131,12 @@ def plan(
         raise UsageError("plan needs --images URI..., --source source.parquet or --from DATASET")
     if not dry_run and out_ is None:
         raise UsageError("plan needs --out DATASET to write to, or --dry-run to look only")
+    _execution({"device": device})
     with BuildView() as view:
         if dry_run or out_ is None:
             table, _ = load_source(made, inputs, view)
             summary = summarize(judge(table, made), made)
             console.show_plan(summary)
-            device = _execution({"device": device}).device
             cost = estimate(summary.images, made, device, price_per_hour, read_rates())
             for line in cost.lines():
                 out.print(line)

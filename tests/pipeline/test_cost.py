@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import cost
+from pipeline import cli, cost
 from pipeline.cost import Rate, estimate, read_rates
+from pipeline.errors import Exit
 from pipeline.recipe import load_recipe
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
@@ -80,6 +81,37 @@ def test_an_estimate_in_words(images: int, price: float | None, said: list[str])
     assert len(lines) == len(said)
     for line, start in zip(lines, said, strict=True):
         assert line.startswith(start)
+
+
+def test_the_sizing_table_is_what_the_rates_come_to() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
+    rows = re.findall(r"^\| ([a-z_]+)[^|]*\| ([\d.]+) \| ([\d,]+) \|", text, re.M)
+    assert len(rows) == 6
+    for recipe, images_per_second, hours in rows:
+        found = estimate(3_000_000, load_recipe(recipe), "cpu", None, read_rates())
+        assert found.hours == pytest.approx(float(hours.replace(",", "")), abs=0.5)
+        assert 3_000_000 / found.hours / 3600 == pytest.approx(float(images_per_second), rel=0.04)
+
+
+def test_the_command_shows_it_after_the_plan(
+    pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plan(*arguments: str) -> tuple[int, str]:
+        line = ["factory", "plan", "hed", "--images", str(pictures), "--dry-run", *arguments]
+        monkeypatch.setattr("sys.argv", line)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        shown = capsys.readouterr()
+        return int(ended.value.code or 0), shown.out + shown.err
+
+    code, shown = plan("--price-per-hour", "100")
+    assert code == Exit.DONE
+    assert "core-hours: about 0.00" in shown
+    assert "cost: about 0.6" in shown
+    assert "GPU-hours: not known" in plan("--device", "cuda")[1]
+    code, shown = plan("--device", "tpu")
+    assert code == Exit.USAGE
+    assert "--device 'tpu'" in shown
 
 
 def test_without_the_table_nothing_is_known(
