@@ -14,6 +14,7 @@ from detectors.errors import DetectorError
 from pipeline import (
     dataset_commands,
     image_commands,
+    ledger_commands,
     model_commands,
     operator_commands,
     weights_commands,
@@ -35,6 +36,7 @@ app = typer.Typer(
     "130 and 143 stopped by SIGINT and SIGTERM.",
 )
 app.add_typer(dataset_commands.app)
+app.add_typer(ledger_commands.app)
 app.add_typer(image_commands.app)
 app.add_typer(model_commands.app)
 app.add_typer(operator_commands.app)

@@ -66,6 +66,9 @@ def scan(
     label_suffix: Annotated[
         str | None, typer.Option(help="Of ground truth: .png or _normal.npy in the image's place.")
     ] = None,
+    perceptual: Annotated[
+        bool, typer.Option("--perceptual", help="Decode for hashes that find near duplicates.")
+    ] = False,
 ) -> None:
     """List, hash and rank images: one row an image, best resolution first."""
     from catalog.labels import Labels
@@ -79,6 +82,7 @@ def scan(
             include=include or (),
             exclude=exclude or (),
             labels=Labels(suffix=label_suffix, root=labels) if label_suffix else None,
+            perceptual=perceptual,
             progress=view.scanning(),
         )
     storage.write_atomic(out_, tables.to_parquet(table, metadata))
@@ -187,6 +191,10 @@ def build(
     ] = None,
     no_progress_timeout: Annotated[
         float | None, typer.Option(help="On Ray: seconds without a unit's end; default 3600.")
+    ] = None,
+    reuse: Annotated[
+        str | None,
+        typer.Option(metavar="DATASET", help="Take maps from here; only thresholds may differ."),
     ] = None,
     max_failed_share: Annotated[
         float | None, typer.Option(help="Share of failed images that gives exit 3; default 0.01.")

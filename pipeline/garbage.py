@@ -23,7 +23,7 @@ Kind: TypeAlias = Literal["attempt", "temporary", "orphan", "mark"]
 
 _TMP = "tmp"
 # What `commits` names a unit's files; anything else below shards/ is somebody's own.
-_UNIT_FILE = re.compile(r"(\d{6,})-([0-9a-f]{8})(-[0-9a-f]{16})?\.(tar|parquet)")
+_UNIT_FILE = re.compile(r"(\d{6,})-([0-9a-f]{8})(-[0-9a-f]{16})?\.(tar|held\.tar|parquet)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ def find(dataset: Dataset, *, older_than: float) -> list[Garbage]:
     now = time.time()
     entries = storage.walk(dataset.uri)  # before the commits: what they name later is not in it
     done = commits.read_commits(dataset.uri)
-    kept = {file.name for commit in done for file in (commit.shard, commit.rows)}
+    kept = {file.name for commit in done for file in commit.files}
     judge = _Judge(dataset.unit_ids, kept, {commit.unit_id for commit in done})
     return [
         Garbage(name=entry.name, kind=kind, bytes=entry.bytes, age=now - entry.modified, unit_id=id)
@@ -115,7 +115,7 @@ def _is_wanted(dataset: Dataset, orphan: Garbage, older_than: float) -> bool:
     if any(time.time() - mark.modified < older_than for mark in ours):
         return True
     commit = commits.read_commit(dataset.uri, orphan.unit_id)
-    names = () if commit is None else (commit.shard.name, commit.rows.name)
+    names = [] if commit is None else [file.name for file in commit.files]
     return PurePosixPath(orphan.name).name in names
 
 

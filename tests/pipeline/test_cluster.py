@@ -22,11 +22,12 @@ from pipeline.build import BuildResult
 from pipeline.errors import Exit
 from pipeline.recipe import load_recipe
 from tests.pipeline.ray_head import Head, ray_head
+from tests.rules import ANY_LOOK
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 ROOT = Path(__file__).parents[2]
-SMALL = ["image.resolution=64", "samples_per_unit=3"]
+SMALL = ["image.resolution=64", "samples_per_unit=3", *ANY_LOOK]
 OVERRIDES = [word for override in SMALL for word in ("--set", override)]
 
 
@@ -34,6 +35,64 @@ OVERRIDES = [word for override in SMALL for word in ("--set", override)]
 def head() -> Iterator[Head]:
     with ray_head(cpus=2) as running:
         yield running
+
+
+_RECORDER = """
+import sys, time, ray
+from types import SimpleNamespace
+from pipeline import metrics
+
+ray.init(log_to_driver=False)
+report = SimpleNamespace(counts={"ok": 8, "rejected:coverage": 2}, stages={"decode": 1.5})
+for _ in range(3):
+    metrics.record(report)
+sys.stdin.read()
+"""
+
+
+def test_prometheus_reads_what_a_process_counted(head: Head) -> None:
+    """First of all, while no job has told this head of units of its own."""
+    recorder = subprocess.Popen(
+        [sys.executable, "-c", _RECORDER],
+        env=head.environment | {"RAY_ADDRESS": head.address, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        figures = wait_for_figures(head)
+    finally:
+        _, said = recorder.communicate(b"", timeout=30)
+    assert recorder.returncode == 0, said
+    assert figures == {
+        "ray_factory_units_total": 3,
+        "ray_factory_images_total ok": 24,
+        "ray_factory_images_total rejected": 6,
+        "ray_factory_rejects_total rejected:coverage": 6,
+        "ray_factory_stage_seconds_total decode": 4.5,
+        "ray_factory_unit_stage_seconds_count decode": 3,
+        "ray_factory_blank_map_share_count": 3,
+    }
+
+
+def wait_for_figures(head: Head) -> dict[str, float]:
+    """Scrape the node until all metrics are there; return totals and counts by name and tag."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with suppress(OSError), urllib.request.urlopen(head.metrics, timeout=5) as answer:
+            lines = [line for line in answer.read().decode().splitlines() if "factory_" in line]
+            found = re.findall(
+                r"^(ray_factory_\w+_(?:total|count))\{(.*)\} (\S+)$", "\n".join(lines), re.M
+            )
+            figures = {
+                " ".join([name, *re.findall(r'\b(?:rule|stage|status)="([^"]+)"', tags)]): float(
+                    value
+                )
+                for name, tags, value in found
+            }
+            if len(figures) == 7:
+                return figures
+        time.sleep(0.2)
+    raise AssertionError(f"not all figures came: {figures}")
 
 
 def submit(head: Head, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -79,63 +138,6 @@ def test_doctor_looks_at_the_nodes_of_the_cluster(head: Head, tmp_path: Path) ->
     assert "weights on " in done.stdout
     assert "warning  device: cuda wanted; no GPU is up" in done.stdout
     assert done.stdout.endswith("1 warnings, 0 faults\n")
-
-
-_RECORDER = """
-import sys, time, ray
-from types import SimpleNamespace
-from pipeline import metrics
-
-ray.init(log_to_driver=False)
-report = SimpleNamespace(counts={"ok": 8, "rejected:coverage": 2}, stages={"decode": 1.5})
-for _ in range(3):
-    metrics.record(report)
-sys.stdin.read()
-"""
-
-
-def test_prometheus_reads_what_a_process_counted(head: Head) -> None:
-    recorder = subprocess.Popen(
-        [sys.executable, "-c", _RECORDER],
-        env=head.environment | {"RAY_ADDRESS": head.address, "PYTHONPATH": str(ROOT)},
-        stdin=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        figures = wait_for_figures(head)
-    finally:
-        _, said = recorder.communicate(b"", timeout=30)
-    assert recorder.returncode == 0, said
-    assert figures == {
-        "ray_factory_units_total": 3,
-        "ray_factory_images_total ok": 24,
-        "ray_factory_images_total rejected": 6,
-        "ray_factory_rejects_total rejected:coverage": 6,
-        "ray_factory_stage_seconds_total decode": 4.5,
-        "ray_factory_unit_stage_seconds_count decode": 3,
-        "ray_factory_blank_map_share_count": 3,
-    }
-
-
-def wait_for_figures(head: Head) -> dict[str, float]:
-    """Scrape the node until all metrics are there; return totals and counts by name and tag."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        with suppress(OSError), urllib.request.urlopen(head.metrics, timeout=5) as answer:
-            lines = [line for line in answer.read().decode().splitlines() if "factory_" in line]
-            found = re.findall(
-                r"^(ray_factory_\w+_(?:total|count))\{(.*)\} (\S+)$", "\n".join(lines), re.M
-            )
-            figures = {
-                " ".join([name, *re.findall(r'\b(?:rule|stage|status)="([^"]+)"', tags)]): float(
-                    value
-                )
-                for name, tags, value in found
-            }
-            if len(figures) == 7:
-                return figures
-        time.sleep(0.2)
-    raise AssertionError(f"not all figures came: {figures}")
 
 
 @pytest.fixture
