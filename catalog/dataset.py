@@ -213,8 +213,10 @@ class Dataset:
         rows = _unit_rows(self)
         rejects = pa.concat_tables([_scan_rejects(self), _unit_rejects(self, rows)])
         storage.write_atomic(self.path(REJECTS), tables.to_parquet(rejects, {"folded": folded}))
+        kept = rows.filter(pc.equal(rows["status"], OK)).select(["shard", *tables.SAMPLE])
+        del rows  # gigabytes, for millions of images
         kept = ranking.rank(
-            rows.filter(pc.equal(rows["status"], OK)),
+            kept,
             by=self.recipe.get("ranking", "resolution"),
             width_column="source_width",
             height_column="source_height",

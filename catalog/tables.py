@@ -73,6 +73,9 @@ _SAMPLE = [
 
 ROWS = pa.schema([*_SAMPLE, *MEASURES, *_JUDGEMENT])
 
+SAMPLE = [field.name for field in _SAMPLE]
+"""Columns of a kept sample, in a unit's rows as in the manifest."""
+
 MANIFEST = pa.schema([pa.field("rank", pa.int64()), pa.field("shard", pa.string()), *_SAMPLE])
 
 REJECTS = pa.schema(

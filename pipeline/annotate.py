@@ -8,17 +8,19 @@ are decoded, and another's last are encoded, while it works.
 Images come out in the order in which they went in, each as a sample or as a rejection.
 """
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
 
 from captioning.base import Caption
+from captioning.base import Network as CaptioningNetwork
 from catalog.errors import CatalogError, ImageError, StorageUnavailable
 from catalog.images import Image, decode, encode_jpeg, encode_png, fit, target_size
 from catalog.labels import fit_label, read_label
@@ -107,22 +109,41 @@ class Annotator:
     """A recipe's loaded networks and captioner, with threads to feed them."""
 
     def __init__(
-        self, recipe: Recipe, *, threads: int, device: str, reuse: str | None = None
+        self,
+        recipe: Recipe,
+        *,
+        threads: int,
+        device: str,
+        reuse: str | None = None,
+        captions_only: bool = False,
+        captioner_later: bool = False,
     ) -> None:
+        """Load the networks.
+
+        Args:
+            recipe: what is made of an image.
+            threads: that decode, draw and encode.
+            device: of the networks.
+            reuse: URI of a dataset whose maps are taken in place of the networks' findings.
+            captions_only: load no detector, for `generate_texts` alone.
+            captioner_later: load the captioner when the first image needs it.
+        """
         self._recipe = recipe
         self._ahead = threads * _AHEAD
         self._pool = ThreadPoolExecutor(threads)
         self.device = Device()
         self._graph = Graph(
-            recipe.detectors,
-            more=recipe.networks,
+            () if captions_only else recipe.detectors,
+            more=() if captions_only else recipe.networks,
             device=device,
             precision=recipe.precision,
             micro_batch=recipe.batch_size,
         )
         self._earlier = None if reuse is None else EarlierMaps(reuse, recipe)
-        network = recipe.captions.network
-        self._captioner = None if network is None else network.load(device)
+        self._device_name = device
+        self._loading = threading.Lock()
+        if recipe.captions.network is not None and not captioner_later:
+            self._load_captioner()
 
     @property
     def micro_batch(self) -> int:
@@ -136,7 +157,24 @@ class Annotator:
 
     def texts(self, known: Mapping[str, Text] = MappingProxyType({})) -> UnitTexts:
         """Return what generates a unit's texts, and keeps them; `known` ones are not generated."""
-        return UnitTexts(self._recipe.captions, self._captioner, known)
+        return UnitTexts(self._recipe.captions, self._load_captioner, known)
+
+    def generate_texts(
+        self,
+        rows: list[dict[str, Any]],
+        texts: UnitTexts,
+        *,
+        poison: Mapping[str, str] = MappingProxyType({}),
+        clock: StageClock | None = None,
+    ) -> None:
+        """Generate the texts that a unit's images lack, and annotate nothing."""
+        clock = clock or StageClock()
+        lacking = [row for row in rows if texts.lacks(row)]
+        load = partial(self._load_prepared, texts, poison, clock)
+        works = _map_ahead(self._pool, load, lacking, ahead=self._ahead)
+        usable = (work for work in works if work.prepared is not None)
+        for batch in _chunks(usable, texts.batch_size):
+            self._generate({work.row["sha256"]: work.prepared for work in batch}, texts, clock)
 
     def annotate(
         self,
@@ -161,6 +199,32 @@ class Annotator:
         detected = ahead(partial(self._detect, texts, clock), found)
         captioned = self._caption(detected, texts, clock)
         yield from ahead(partial(self._pack, clock), captioned)
+
+    @cached_property
+    def _captioner(self) -> CaptioningNetwork:
+        network = self._recipe.captions.network
+        assert network is not None
+        return network.load(self._device_name)
+
+    def _load_captioner(self) -> CaptioningNetwork:
+        with self._loading:  # two units may come to it at once
+            return self._captioner
+
+    def _load_prepared(
+        self,
+        texts: UnitTexts,
+        poison: Mapping[str, str],
+        clock: StageClock,
+        row: dict[str, Any],
+    ) -> Work:
+        work = self._load(poison, clock, row)
+        return self._prepared(work, texts, clock)
+
+    def _prepared(self, work: Work, texts: UnitTexts, clock: StageClock) -> Work:
+        if work.pixels is None or not texts.lacks(work.row):
+            return work
+        with clock.time("caption"):
+            return replace(work, prepared=texts.prepare(work.pixels))
 
     def _load(self, poison: Mapping[str, str], clock: StageClock, row: dict[str, Any]) -> Work:
         if row["sha256"] in poison:
@@ -235,10 +299,7 @@ class Annotator:
             return work
         with clock.time("detect"):
             work = self._draw(work, pixels, findings)
-        if work.pixels is None or not texts.lacks(work.row):
-            return work
-        with clock.time("caption"):
-            return replace(work, prepared=texts.prepare(work.pixels))
+        return self._prepared(work, texts, clock)
 
     def _draw(self, work: Work, pixels: Image, findings: Findings) -> Work:
         """Make every map of one image; a failure ends its way, and so does a refusal, after all."""
@@ -297,9 +358,12 @@ class Annotator:
         """Generate what is lacking, in one batch, and choose the captions."""
         batch = {work.row["sha256"]: work.prepared for work in works if work.prepared is not None}
         if batch:
-            with self.device.turn(), clock.time("caption"):
-                texts.generate(batch)
+            self._generate(batch, texts, clock)
         return [work if work.pixels is None else _captioned(work, texts) for work in works]
+
+    def _generate(self, batch: dict[str, Any], texts: UnitTexts, clock: StageClock) -> None:
+        with self.device.turn(), clock.time("caption"):
+            texts.generate(batch)
 
     def _pack(self, clock: StageClock, work: Work) -> Work:
         if work.pixels is None:

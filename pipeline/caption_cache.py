@@ -59,6 +59,12 @@ class CaptionCache:
                 self._keys, self._places = _index(self._hashes())
             return {sha256: text for sha256 in wanted for text in self._texts_of(sha256)}
 
+    def of_unit(self, unit_id: str) -> dict[str, Text]:
+        """Return what was kept for a unit, also since the first `find`."""
+        if not storage.exists(storage.join(self._folder, f"{unit_id}.parquet")):
+            return {}
+        return self._read_file(f"{unit_id}.parquet")
+
     def keep(self, unit_id: str, texts: Mapping[str, str], made_by: str) -> None:
         """Keep a unit's texts; an earlier attempt's stay.
 

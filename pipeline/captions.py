@@ -1,6 +1,6 @@
 """The generated texts of a unit: which are known, which the network must still write."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from captioning.base import Caption, Image, Network, Spec
@@ -16,9 +16,16 @@ PREPARATION = 1
 class UnitTexts:
     """What is generated for one unit's images, cached or new; a captioner's choice from it."""
 
-    def __init__(self, spec: Spec, network: Network | None, known: Mapping[str, Text]) -> None:
+    def __init__(self, spec: Spec, load: Callable[[], Network], known: Mapping[str, Text]) -> None:
+        """Begin a unit.
+
+        Args:
+            spec: of the captioner.
+            load: returns its network; called only where a text is lacking.
+            known: texts that are there, by sha256.
+        """
         self._spec = spec
-        self._network = network
+        self._load = load
         self._known = known
         self._failures: dict[str, Exception] = {}
         self._used: set[str] = set()
@@ -43,8 +50,7 @@ class UnitTexts:
 
     def prepare(self, image: Image) -> Any:
         """Bring an image to what the network takes; safe in any thread."""
-        assert self._network is not None
-        return self._network.prepare(image)
+        return self._load().prepare(image)
 
     def generate(self, prepared: Mapping[str, Any]) -> None:
         """Write a text for each image, at most a batch of them, by sha256.
@@ -54,10 +60,9 @@ class UnitTexts:
         Raises:
             BuildError: the device has too little memory.
         """
-        assert self._network is not None
         self.batches += 1
         try:
-            texts = self._network(list(prepared.values()))
+            texts = self._load()(list(prepared.values()))
         except Exception as error:  # one image must not cost the others their captions
             if _out_of_memory(error):
                 raise BuildError(

@@ -195,6 +195,10 @@ def build(
     caption_cache: Annotated[
         str | None, typer.Option(help="Generated captions; default: caption-cache beside --out.")
     ] = None,
+    split_captions: Annotated[
+        bool | None,
+        typer.Option("--split-captions", help="On Ray: caption in actors of their own."),
+    ] = None,
     wave: Annotated[
         int | None, typer.Option(help="Units that Ray schedules at a time; default 10,000.")
     ] = None,

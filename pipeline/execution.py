@@ -33,6 +33,12 @@ class Execution(BaseModel):
         description="folder or URI of generated captions, shared by builds; default that of "
         "CONTROLNET_FACTORY_CAPTIONS, else caption-cache beside the dataset",
     )
+    split_captions: bool = Field(
+        False, description="on Ray, generate captions in actors of their own, ahead of the others"
+    )
+    caption_actors: int | None = Field(
+        None, ge=1, description="actors that caption, at most; default as many as the others"
+    )
     units_in_hand: int = Field(
         2, ge=1, le=8, description="units a worker has begun: one decodes while another encodes"
     )

@@ -20,6 +20,8 @@ from pipeline.execution import Execution
 from pipeline.recipe import Recipe
 from pipeline.unit import UnitFailure, UnitReport, UnitWorker
 
+log = logging.getLogger(__name__)
+
 _WAITING = 1  # units queued at an actor beside those it has in hand: no pause when one ends
 
 
@@ -51,6 +53,25 @@ class UnitActor:
         return asdict(UnitFailure(index=index, unit_id="", error=error, detail=detail, fatal=True))
 
 
+class CaptionActor:
+    """A worker inside Ray that only captions; hands the numbers of its units on."""
+
+    def __init__(
+        self, dataset: str, recipe: dict[str, Any], execution: dict[str, Any], run: str
+    ) -> None:
+        made = Recipe.model_validate(recipe), Execution.model_validate(execution)
+        self._worker = UnitWorker(dataset, *made, run, captions_only=True)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Caption the units whose indices the batch holds."""
+        for index in batch["unit"]:
+            try:
+                self._worker.caption(int(index))
+            except Exception as error:  # who annotates the unit meets it too, and tells of it
+                log.warning("unit %d is not captioned ahead: %s", index, error)
+        return batch
+
+
 def run_on_ray(
     dataset: str, recipe: Recipe, execution: Execution, pending: Sequence[int], run: str
 ) -> Generator[UnitReport | UnitFailure]:
@@ -70,10 +91,11 @@ def run_on_ray(
         "execution": execution.model_dump() | {"threads": threads},
         "run": run,
     }
+    captioned = recipe.captions.network is not None
     try:
         for start in range(0, len(pending), execution.wave):
             wave = pending[start : start + execution.wave]
-            for row in _dataset(arguments, execution, wave).iter_rows():
+            for row in _dataset(arguments, execution, wave, captioned).iter_rows():
                 result = json.loads(row["result"])
                 yield UnitFailure(**result) if "error" in result else UnitReport(**result)
     except RayError as error:
@@ -103,30 +125,38 @@ def start_ray() -> None:
 
 
 def _dataset(
-    arguments: dict[str, Any], execution: Execution, wave: Sequence[int]
+    arguments: dict[str, Any], execution: Execution, wave: Sequence[int], captioned: bool
 ) -> ray.data.Dataset:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = execution.no_progress_timeout
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     gpus = execution.gpus_per_actor if execution.device == "cuda" else 0
-    most = execution.actors or _actors_that_fit(execution.cpus_per_actor, gpus)
-    most = min(most, len(wave))
-    units = ray.data.from_items([{"unit": i} for i in wave], override_num_blocks=len(wave))
-    return units.map_batches(
-        UnitActor,
-        fn_constructor_kwargs=arguments,
-        batch_size=1,
-        num_cpus=execution.cpus_per_actor,
-        num_gpus=gpus,
-        compute=ActorPoolStrategy(
-            min_size=min(execution.min_actors, most),
-            max_size=most,
-            max_tasks_in_flight_per_actor=execution.units_in_hand + _WAITING,
-            max_concurrent_calls_per_actor=execution.units_in_hand,
-            enable_true_multi_threading=True,
-        ),
+    room = execution.actors or _actors_that_fit(execution.cpus_per_actor, gpus)
+    units: ray.data.Dataset = ray.data.from_items(
+        [{"unit": i} for i in wave], override_num_blocks=len(wave)
     )
+
+    def mapped(rows: ray.data.Dataset, actor: type, most: int) -> ray.data.Dataset:
+        most = min(most, len(wave))
+        return rows.map_batches(
+            actor,
+            fn_constructor_kwargs=arguments,
+            batch_size=1,
+            num_cpus=execution.cpus_per_actor,
+            num_gpus=gpus,
+            compute=ActorPoolStrategy(
+                min_size=min(execution.min_actors, most),
+                max_size=most,
+                max_tasks_in_flight_per_actor=execution.units_in_hand + _WAITING,
+                max_concurrent_calls_per_actor=execution.units_in_hand,
+                enable_true_multi_threading=True,
+            ),
+        )
+
+    if execution.split_captions and captioned:
+        units = mapped(units, CaptionActor, execution.caption_actors or room)
+    return mapped(units, UnitActor, room)
 
 
 def _actors_that_fit(cpus: float, gpus: float) -> int:

@@ -95,7 +95,24 @@ class UnitWorker:
     device does.
     """
 
-    def __init__(self, dataset: str, recipe: Recipe, execution: Execution, run: str = "") -> None:
+    def __init__(
+        self,
+        dataset: str,
+        recipe: Recipe,
+        execution: Execution,
+        run: str = "",
+        *,
+        captions_only: bool = False,
+    ) -> None:
+        """Load what a recipe needs.
+
+        Args:
+            dataset: URI of the dataset.
+            recipe: of the dataset.
+            execution: resources.
+            run: name of the build, for the marks of its attempts.
+            captions_only: load no detector, for `caption` alone.
+        """
         cv2.setNumThreads(1)  # threads of ours run beside each other; a library's own would compete
         self._dataset = dataset
         self._recipe = recipe
@@ -107,6 +124,8 @@ class UnitWorker:
             threads=execution.worker_threads,
             device=execution.device,
             reuse=execution.reuse,
+            captions_only=captions_only,
+            captioner_later=execution.split_captions,
         )
         captioner = captioner_fingerprint(recipe)
         folder = cache_folder(dataset, execution.caption_cache)
@@ -139,6 +158,15 @@ class UnitWorker:
                 detail=explain(error, self._dataset),
                 fatal=isinstance(error, DeterminismError | DatasetError) or disk_is_full(error),
             )
+
+    def caption(self, index: int) -> None:
+        """Generate a unit's texts and keep them for whoever annotates it; annotates nothing."""
+        unit, rows = self._unit_ids[index], self._rows(index)
+        texts = self._annotator.texts(self._known_texts(index))
+        poison = quarantine.quarantined(self._dataset, [row["sha256"] for row in rows])
+        with attempts.marked(self._dataset, unit, self._run):
+            self._annotator.generate_texts(rows, texts, poison=poison)
+        self._keep_texts(unit, texts)
 
     def _committed(self, index: int, unit: str) -> UnitReport:
         start, clock = time.perf_counter(), StageClock()
@@ -176,7 +204,11 @@ class UnitWorker:
         if self._cache is None:
             return {}
         wants = self._recipe.captions.wants
-        return self._cache.find(row["sha256"] for row in self._rows(index) if wants(row["caption"]))
+        wanted = [row["sha256"] for row in self._rows(index) if wants(row["caption"])]
+        known = self._cache.find(wanted)
+        if self._execution.split_captions and len(known) < len(wanted):
+            known |= self._cache.of_unit(self._unit_ids[index])  # just kept by a captioning actor
+        return known
 
     def _keep_texts(self, unit: str, texts: UnitTexts) -> None:
         if self._cache is not None and texts.new:

@@ -1,5 +1,6 @@
 """On a real Ray: the same bytes as in one process, and our errors by their own names."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -76,3 +77,30 @@ def test_a_network_gives_the_same_bytes_on_any_number_of_actors(
     done = command("build", "hed", "--actors", str(actors), "--out", far, *sources)
     assert done.returncode == 0, done.stderr
     assert differences(near, far) == []
+
+
+def test_captions_from_actors_of_their_own_are_the_same(
+    pictures: Path, random_blip: Path, tmp_path: Path
+) -> None:
+    """Those actors caption each image once; those that annotate find every text there."""
+    blip = ["--set", "captions.captioner=blip", "--set", f"captions.model={random_blip}"]
+    common = ["build", "canny", "--images", str(pictures), *_COMMON, *blip]
+    near, far = tmp_path / "near" / "d", tmp_path / "far" / "d"
+    local = command(*common, "--local", "--out", str(near))
+    assert local.returncode == 0, local.stderr
+    split = command(*common, "--split-captions", "--out", str(far))
+    assert split.returncode == 0, split.stderr
+    assert [name for name in differences(str(near), str(far)) if "commits/" not in name] == []
+    (log,) = (far / "logs").iterdir()
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    batches = [event["caption_batches"] for event in events if event["event"] == "unit"]
+    assert batches == [0, 0, 0, 0]
+
+
+def test_an_actor_larger_than_every_node_is_refused(pictures: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "d")
+    sizes = ["--cpus-per-actor", "4096"]
+    done = command("build", "canny", "--images", str(pictures), "--out", out, *_COMMON, *sizes)
+    assert done.returncode == 1
+    assert "no room for an actor of 4096 CPUs" in done.stderr
+    assert "--actors" in done.stderr
