@@ -166,7 +166,8 @@ def _from_hub(model: str, revision: str, *, download: bool) -> Path:
                 local_files_only=not download,
             )
         except Exception as error:  # its errors share no base, and each is only one place's reason
-            raise WeightsError(_first_cause(error)) from error
+            said = _first_cause(error) if download else "it has no snapshot of this commit"
+            raise WeightsError(said) from error
         reason = _fault(Path(found)) or ""
         if not reason:
             return Path(found)

@@ -141,7 +141,7 @@ def test_one_error_names_all_that_was_tried_and_what_helps(
         weights.locate(model, None)
     said = str(error.value)
     assert "CONTROLNET_FACTORY_WEIGHTS is not set" in said
-    assert "cache: FileNotFoundError: no such snapshot is cached" in said
+    assert "cache: it has no snapshot of this commit" in said
     assert "hub: FileNotFoundError: no such snapshot is served" in said
     assert f"hf download {model} --revision {weights.PINS[model].revision}" in said
     assert then in said
