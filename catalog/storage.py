@@ -20,6 +20,7 @@ import fsspec
 from catalog.errors import StorageError, StorageUnavailable
 
 _FILE = "file://"
+_TEMPORARY = ".tmp"
 
 # What the clients below fsspec raise as it is: no answer, or none that can be read.
 _CLIENTS = ("aiobotocore", "aiohttp", "botocore", "urllib3")
@@ -224,6 +225,11 @@ def remove(uri: str) -> None:
         fs.rm_file(name)
 
 
+def is_temporary(name: str) -> bool:
+    """Say whether a file's name is that of one being written, or left by a writer that died."""
+    return name.startswith(".") and name.endswith(_TEMPORARY)
+
+
 def sync_file(file: IO[bytes]) -> None:
     """Flush `file` to the disk, so that a later rename cannot outlive its content."""
     file.flush()
@@ -232,7 +238,7 @@ def sync_file(file: IO[bytes]) -> None:
 
 def _write_temporary(path: Path, data: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}{_TEMPORARY}"
     try:
         with temporary.open("xb") as file:
             file.write(data)

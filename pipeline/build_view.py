@@ -62,10 +62,10 @@ class Tally:
             "images": images,
             "samples": self.counts[OK],
             "images_per_second": round(images / seconds, 2),
-            "device_busy": busy and round(busy, 3),
+            "device_busy": None if busy is None else round(busy, 3),
             "rejects": {kind: n for kind, n in sorted(self.counts.items()) if kind != OK},
             "failed_units": self.failures,
-            "seconds_left": left and round(left),
+            "seconds_left": None if left is None else round(left),
         }
 
 
@@ -137,7 +137,8 @@ class BuildView:
     def _say(self, event: str, text: str, **fields: Any) -> None:
         if self._json:
             now = datetime.now(UTC).isoformat(timespec="milliseconds")
-            err.print(json.dumps({"time": now, "event": event, **fields}), markup=False)
+            line = json.dumps({"time": now, "event": event, **fields})
+            err.print(line, markup=False, highlight=False)
         else:
             err.print(escape(text))
 

@@ -4,6 +4,8 @@ import json
 import logging
 import math
 import os
+import signal
+import threading
 from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -79,12 +81,15 @@ def run_on_ray(
 
 def _start() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of this build
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     if os.environ.get("RAY_ADDRESS"):
         ray.init(logging_level=logging.WARNING, log_to_driver=False)
-        return
-    # A private instance on this machine: what Ray says of tokens and restarts is for clusters.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+    else:
+        # A private instance on this machine: what Ray says of tokens and restarts is for clusters.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray put a handler of its own there
 
 
 def _dataset(

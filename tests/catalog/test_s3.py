@@ -89,3 +89,17 @@ def test_images_beside_captions_are_found(s3: str, make_sample: Callable[[int], 
     (part,) = list_parts([f"{s3}/images"]).parts
     (row,) = scan_part(part)
     assert (row.status, row.caption, row.width) == ("ok", "with a caption", 8)
+
+
+def test_a_shard_large_enough_for_many_parts_is_published_once(s3: str, tmp_path: Path) -> None:
+    """Above 100 MiB the upload is multipart, and just as create-once."""
+    large, other = tmp_path / "large.tar", tmp_path / "other.tar"
+    with large.open("wb") as file:
+        file.truncate((100 << 20) + 1)
+    other.write_bytes(b"other")
+    storage.publish(large, f"{s3}/large.tar")
+    assert storage.size(f"{s3}/large.tar") == (100 << 20) + 1
+    for late in (other, large):
+        with pytest.raises(FileExistsError):
+            storage.publish(late, f"{s3}/large.tar")
+    assert storage.sha256_file(f"{s3}/large.tar") == storage.sha256_file(str(large))
