@@ -10,7 +10,8 @@ captions of as many tokens. Both sides get the same 512 x 512 pixels and give te
 transformers' processor and generate: one image at a time, as its examples show, and in batches of
 the same size. Every figure comes from a process of its own, so that its peak memory is its own; the
 sides take turns. On a CPU the time is that of the processor, all threads together, which a busy
-machine does not stretch; on a GPU it is that of the clock. Without --images the photographs are those of scikit-image and matplotlib.
+machine does not stretch; on a GPU it is that of the clock. Without --images the photographs are
+those of scikit-image and matplotlib.
 """
 
 import argparse
