@@ -64,7 +64,7 @@ class UnitReport:
     stages: dict[str, float]
     worker: str
     device_busy: float | None
-    caption_batches: int
+    caption_batches: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
