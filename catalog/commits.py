@@ -19,6 +19,8 @@ from catalog.sample import canonical_json, sha256_hex
 COMMITS = "commits"
 SHARDS = "shards"
 MISMATCHES = "mismatches"
+HELD = ".held.tar"
+"""What follows a unit's name in that of its tar of maps of rejected images."""
 
 _READERS = 16
 
@@ -44,6 +46,7 @@ class Commit:
         rows: the parquet with one row for each image of the unit, kept or not.
         counts: images by status.
         environment: what besides the recipe could move a bit: library versions, device, threads.
+        held: a tar of the maps of rejected images, which another threshold may let through.
     """
 
     unit_id: str
@@ -53,6 +56,12 @@ class Commit:
     rows: StoredFile
     counts: dict[str, int]
     environment: dict[str, str]
+    held: StoredFile | None = None
+
+    @property
+    def files(self) -> tuple[StoredFile, ...]:
+        """All files of the unit below ``shards/``."""
+        return (self.shard, self.rows, *((self.held,) if self.held else ()))
 
     @property
     def images(self) -> int:
@@ -69,6 +78,7 @@ class Commit:
         try:
             raw: dict[str, Any] = json.loads(data)
             raw |= {name: StoredFile(**raw[name]) for name in ("shard", "rows")}
+            raw["held"] = StoredFile(**raw["held"]) if raw["held"] else None
             return cls(**raw)
         except (ValueError, TypeError, KeyError) as error:
             raise DatasetError(f"not a commit: {error}") from error
@@ -76,7 +86,7 @@ class Commit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """A finished, uncommitted unit: its two files under temporary local names."""
+    """A finished, uncommitted unit: its files under temporary local names."""
 
     unit_id: str
     index: int
@@ -85,6 +95,7 @@ class Attempt:
     rows: Path
     counts: dict[str, int]
     environment: dict[str, str]
+    held: Path | None = None
 
 
 Outcome = Literal["committed", "same", "mismatch"]
@@ -110,6 +121,7 @@ def commit_unit(dataset: str, attempt: Attempt) -> tuple[Commit, Outcome]:
         attempt,
         shard=_publish(dataset, attempt.tar, stem, ".tar"),
         rows=_publish(dataset, attempt.rows, stem, ".parquet"),
+        held=_publish(dataset, attempt.held, stem, HELD) if attempt.held else None,
     )
     try:
         storage.create_once(_commit_uri(dataset, attempt.unit_id), commit.to_json())
@@ -150,7 +162,11 @@ def count_mismatches(dataset: str) -> int:
 
 
 def _describe(
-    attempt: Attempt, *, shard: StoredFile | None = None, rows: StoredFile | None = None
+    attempt: Attempt,
+    *,
+    shard: StoredFile | None = None,
+    rows: StoredFile | None = None,
+    held: StoredFile | None = None,
 ) -> Commit:
     return Commit(
         unit_id=attempt.unit_id,
@@ -160,6 +176,7 @@ def _describe(
         rows=rows or _measure(attempt.rows),
         counts=attempt.counts,
         environment=attempt.environment,
+        held=held or (_measure(attempt.held) if attempt.held else None),
     )
 
 

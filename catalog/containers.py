@@ -25,7 +25,7 @@ SIDECAR_LIMIT = 1 << 16
 _PARQUET_BATCH = 64  # rows decoded at a time
 
 
-def scan_tar(uri: str) -> Iterator[SourceRow]:
+def scan_tar(uri: str, *, perceptual: bool = False) -> Iterator[SourceRow]:
     """Yield a WebDataset tar's images; nothing is extracted, so a member's name is only a name."""
     images: dict[str, list[SourceRow]] = {}
     texts: dict[str, dict[str, bytes]] = {}
@@ -34,7 +34,7 @@ def scan_tar(uri: str) -> Iterator[SourceRow]:
         try:
             with tarfile.open(fileobj=file, mode="r:") as tar:
                 for member in tar:
-                    _take_member(uri, tar, member, images, texts)
+                    _take_member(uri, tar, member, images, texts, perceptual)
                 _check_end(file, tar.offset)
         except tarfile.TarError as error:
             broken = replace(lost(SourceRow(uri=uri), error), status="failed:TarError")
@@ -51,6 +51,7 @@ def _take_member(
     member: tarfile.TarInfo,
     images: dict[str, list[SourceRow]],
     texts: dict[str, dict[str, bytes]],
+    perceptual: bool,
 ) -> None:
     folder, _, name = member.name.rpartition("/")
     stem, _, end = name.partition(".")
@@ -60,7 +61,7 @@ def _take_member(
     key, end = f"{folder}/{stem}", end.lower()
     if end in IMAGE_SUFFIXES:
         row = SourceRow(uri=uri, offset=member.offset_data, length=member.size)
-        images.setdefault(key, []).append(measure(row, content))
+        images.setdefault(key, []).append(measure(row, content, perceptual=perceptual))
     elif end in ("txt", "json"):
         texts.setdefault(key, {})[end] = content.read(SIDECAR_LIMIT)
 
@@ -75,7 +76,7 @@ def _check_end(file: IO[bytes], offset: int) -> None:
         raise tarfile.ReadError(f"no tar header at byte {offset}; members behind it are lost")
 
 
-def scan_parquet(uri: str) -> Iterator[SourceRow]:
+def scan_parquet(uri: str, *, perceptual: bool = False) -> Iterator[SourceRow]:
     """Yield a table's images: bytes in a column, or paths that a column names.
 
     Raises:
@@ -86,7 +87,7 @@ def scan_parquet(uri: str) -> Iterator[SourceRow]:
         at = 0
         for batch in table.iter_batches(_PARQUET_BATCH):
             for values in batch.to_pylist():
-                yield _parquet_row(uri, at, values.pop(column), values)
+                yield _parquet_row(uri, at, values.pop(column), values, perceptual)
                 at += 1
 
 
@@ -100,16 +101,19 @@ def _image_column(uri: str, schema: pa.Schema) -> str:
     )
 
 
-def _parquet_row(uri: str, at: int, image: Any, values: dict[str, Any]) -> SourceRow:
+def _parquet_row(
+    uri: str, at: int, image: Any, values: dict[str, Any], perceptual: bool
+) -> SourceRow:
     if isinstance(image, dict):  # Hugging Face datasets: {"bytes": ..., "path": ...}
         image = image.get("bytes") or image.get("path")
     try:
         if isinstance(image, str) and image:
             target = _beside(uri, image)
             with storage.open_binary(target) as file:
-                row = measure(SourceRow(uri=target), file)
+                row = measure(SourceRow(uri=target), file, perceptual=perceptual)
         elif isinstance(image, bytes):
-            row = measure(SourceRow(uri=uri, row=at, length=len(image)), io.BytesIO(image))
+            row = SourceRow(uri=uri, row=at, length=len(image))
+            row = measure(row, io.BytesIO(image), perceptual=perceptual)
         else:
             row = judged(SourceRow(uri=uri, row=at), ImageError("empty_file", "no image", value=0))
     except Exception as error:  # a path column can hold anything

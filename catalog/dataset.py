@@ -3,7 +3,8 @@
 recipe.json                 the resolved recipe and its fingerprint
 source.parquet              one row an image found, ranked; rejected rows too
 plan.parquet                the images to annotate: a row group is a unit
-shards/<index>-<id>.tar     samples in rank order, and <index>-<id>.parquet with a row an image
+shards/<index>-<id>.tar     samples in rank order, and <index>-<id>.parquet with a row an image;
+                            <index>-<id>.held.tar: maps of images that a threshold rejected
 commits/<unit_id>.json      the truth; all below is folded from it and can be made again
 manifest.parquet            the kept samples in rank order
 rejects.parquet             every image that gave no sample, and why
@@ -255,4 +256,5 @@ def _unit_rejects(dataset: Dataset, rows: pa.Table) -> pa.Table:
     plan = tables.read_table(dataset.path(PLAN), where).replace_schema_metadata(None)
     plan = plan.filter(pc.is_in(plan["sha256"], lost["sha256"].combine_chunks()))
     joined = lost.join(plan, "sha256", join_type="left outer").sort_by("sha256")
+    joined = joined.append_column("against", pa.nulls(joined.num_rows, pa.string()))
     return joined.select(tables.REJECTS.names).cast(tables.REJECTS)

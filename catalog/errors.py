@@ -5,6 +5,7 @@ CatalogError (ValueError)        a user can act on it: the message names value, 
 │   └── StorageUnavailable       a remote storage that does not answer, after all retries
 ├── ImageError                   bytes that are no usable picture; carries the ledger's `rule`
 ├── SourceError                  a source of images that cannot be listed
+├── FilterError                  an expression on an image's columns that means nothing
 ├── CorruptSampleError           stored bytes that do not match their recorded hash
 ├── DatasetError                 a dataset folder that is missing, incomplete or of another recipe
 └── DeterminismError             two equal attempts at one unit gave different bytes
@@ -39,6 +40,10 @@ class ImageError(CatalogError):
 
 class SourceError(CatalogError):
     """A source of images cannot be listed or read as what it claims to be."""
+
+
+class FilterError(CatalogError):
+    """An expression cannot be understood, or names a column that no image has."""
 
 
 class CorruptSampleError(CatalogError):

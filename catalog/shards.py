@@ -10,7 +10,7 @@ import json
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
 from catalog.errors import CorruptSampleError
 from catalog.sample import Sample, canonical_json, sha256_hex
@@ -41,6 +41,8 @@ class ShardWriter:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._offset = 0
+        self.blocks = 0
+        """How many were added."""
 
     def add(self, sample: Sample) -> Block:
         """Append one sample and return where it lies."""
@@ -51,6 +53,7 @@ class ShardWriter:
         self._file.write(block)
         placed = Block(offset=self._offset, length=len(block), sha256=sha256_hex(block))
         self._offset += len(block)
+        self.blocks += 1
         return placed
 
     def close(self) -> None:
@@ -67,6 +70,28 @@ def pack(sample: Sample) -> bytes:
     }
     members |= {f"{name}.png": data for name, data in sample.conditions.items()}
     return b"".join(_member(f"{sample.key}.{end}", members[end]) for end in sorted(members))
+
+
+def pack_maps(key: str, conditions: dict[str, bytes], metadata: dict[str, Any]) -> bytes:
+    """Return the block of an image that is no sample: the maps that were made of it, and a json."""
+    members = {"json": canonical_json(metadata)}
+    members |= {f"{name}.png": data for name, data in conditions.items()}
+    return b"".join(_member(f"{key}.{end}", members[end]) for end in sorted(members))
+
+
+def unpack_maps(block: bytes) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Return the maps by condition, and the json, of a sample or of what `pack_maps` made.
+
+    Raises:
+        CorruptSampleError: the block is no whole tar, or its json is none.
+    """
+    members = {name.partition(".")[2]: data for name, data in _walk(block)}
+    try:
+        metadata = json.loads(members["json"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise CorruptSampleError(f"the json of a block is none: {error}") from error
+    maps = {end.removesuffix(".png"): data for end, data in members.items() if end.endswith(".png")}
+    return {name: maps[name] for name in metadata["conditions"] if name in maps}, metadata
 
 
 def unpack(block: bytes) -> Sample:

@@ -7,10 +7,14 @@ from typing import IO, Any
 
 from catalog import storage
 from catalog.errors import ImageError
-from catalog.images import Header, read_header
+from catalog.images import Header, decode, read_header
+from catalog.near_duplicates import perceptual_hash
 from catalog.sample import OK, failed, rejected
 
 CAPTION_FIELDS = ("caption", "text", "TEXT", "prompt")
+
+_HASHED_SIDE = 128  # pixels at least of the short side of a JPEG that is decoded for its hash
+_HASHED_PIXELS = 100_000_000  # larger pictures are not decoded while scanning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +36,8 @@ class SourceRow:
     label_sha256: str | None = None
     popularity: float | None = None
     scores: dict[str, float] = field(default_factory=dict)
+    phash: int | None = None
+    against: str | None = None
     value: float | None = None
     threshold: float | None = None
     detail: str | None = None
@@ -42,8 +48,12 @@ class SourceRow:
         return self.uri, next((at for at in (self.offset, self.row) if at is not None), 0)
 
 
-def measure(row: SourceRow, file: IO[bytes]) -> SourceRow:
-    """Fill in hash, length and header; a broken picture becomes a rejected row with its hash."""
+def measure(row: SourceRow, file: IO[bytes], *, perceptual: bool = False) -> SourceRow:
+    """Fill in hash, length and header; a broken picture becomes a rejected row with its hash.
+
+    With `perceptual` the picture is decoded too, small, for its perceptual hash; one that cannot be
+    decoded gets none, and is judged where it is annotated.
+    """
     sha256 = storage.sha256_stream(file)
     row = replace(row, sha256=sha256, length=file.tell())
     file.seek(0)
@@ -51,7 +61,19 @@ def measure(row: SourceRow, file: IO[bytes]) -> SourceRow:
         header: Header = read_header(file)
     except ImageError as error:
         return judged(row, error)
-    return replace(row, width=header.width, height=header.height, format=header.format)
+    row = replace(row, width=header.width, height=header.height, format=header.format)
+    return _with_perceptual_hash(row, file) if perceptual else row
+
+
+def _with_perceptual_hash(row: SourceRow, file: IO[bytes]) -> SourceRow:
+    if (row.width or 0) * (row.height or 0) > _HASHED_PIXELS:
+        return row
+    file.seek(0)
+    try:
+        pixels = decode(file.read(), at_least=_HASHED_SIDE).pixels
+    except ImageError:
+        return row
+    return replace(row, phash=perceptual_hash(pixels))
 
 
 def judged(row: SourceRow, error: ImageError) -> SourceRow:

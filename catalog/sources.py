@@ -1,8 +1,9 @@
 """Where raw images come from: folders, WebDataset tars and parquet files, to one row an image.
 
 Listing is cheap and sequential; `scan_part` does the reading, one part (a file, a tar, a parquet)
-at a time, so that a caller can spread parts over threads or machines. Pixels are never decoded
-here, and nothing that a file can hold raises: an unusable image is a row with its reason.
+at a time, so that a caller can spread parts over threads or machines. Pixels are decoded only where
+perceptual hashes are asked for, and nothing that a file can hold raises: an unusable image is a row
+with its reason.
 """
 
 import os
@@ -94,14 +95,20 @@ def list_parts(
     return Listing(parts=[parts[uri] for uri in sorted(parts)], ignored=dict(ignored))
 
 
-def scan_part(part: Part) -> list[SourceRow]:
-    """Read one part: hash and header of every image in it, with what lies beside it."""
+def scan_part(part: Part, *, perceptual: bool = False) -> list[SourceRow]:
+    """Read one part: hash and header of every image in it, with what lies beside it.
+
+    Args:
+        part: a file or a container of images.
+        perceptual: decode each image for its perceptual hash as well.
+    """
     rows: list[SourceRow] = []
     try:
         if part.kind == "file":
-            rows.append(_scan_file(part))
+            rows.append(_scan_file(part, perceptual))
         else:
-            rows.extend(scan_tar(part.uri) if part.kind == "tar" else scan_parquet(part.uri))
+            read = scan_tar if part.kind == "tar" else scan_parquet
+            rows.extend(read(part.uri, perceptual=perceptual))
     except Exception as error:  # one file must not end the scan; its row names the class
         rows.append(lost(SourceRow(uri=part.uri), error))
     return rows
@@ -177,14 +184,14 @@ def _part(uri: str, suffix: str, names: set[str], label: str | None) -> Part:
     return Part(uri=uri, kind="file", sidecars=beside, label=label)
 
 
-def _scan_file(part: Part) -> SourceRow:
+def _scan_file(part: Part, perceptual: bool) -> SourceRow:
     row = SourceRow(uri=part.uri)
     try:
         texts = {
             end: storage.read_bytes(uri, 0, SIDECAR_LIMIT) for end, uri in part.sidecars.items()
         }
         with storage.open_binary(part.uri) as file:
-            row = with_sidecars(measure(row, file), texts)
+            row = with_sidecars(measure(row, file, perceptual=perceptual), texts)
         if part.label is not None:
             row = replace(row, label=part.label, label_sha256=storage.sha256_file(part.label))
         return row

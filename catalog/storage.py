@@ -11,6 +11,8 @@ import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, cast
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -166,6 +168,50 @@ def list_names(uri: str) -> list[str]:
         except FileNotFoundError:
             return []
     return sorted(str(one).rstrip("/").rsplit("/", 1)[-1] for one in found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A file below a folder.
+
+    Attributes:
+        name: its path from the folder, with ``/``.
+        bytes: its size.
+        modified: when it was written; seconds since 1970.
+    """
+
+    name: str
+    bytes: int
+    modified: float
+
+
+def walk(uri: str) -> list[Entry]:
+    """Return all files below the folder `uri`, sorted by name; an absent folder has none."""
+    path = local_path(uri)
+    found = _walk_remote(uri) if path is None else _walk_local(path)
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def _walk_local(root: Path) -> Iterator[Entry]:
+    for folder, _, names in os.walk(root):
+        for name in names:
+            path = Path(folder, name)
+            with suppress(FileNotFoundError):  # a temporary file that just got its final name
+                found = path.lstat()
+                below = path.relative_to(root).as_posix()
+                yield Entry(name=below, bytes=found.st_size, modified=found.st_mtime)
+
+
+def _walk_remote(uri: str) -> Iterator[Entry]:
+    with _remote(uri) as (fs, root):
+        fs.invalidate_cache()
+        found = fs.find(root, detail=True)
+    for path, entry in found.items():
+        name = str(path).removeprefix(root.rstrip("/")).lstrip("/")
+        # Every fsspec store has its own word for it; in-memory files tell of their creation only.
+        when = entry.get("LastModified") or entry.get("mtime") or entry["created"]
+        modified = when.timestamp() if isinstance(when, datetime) else float(when)
+        yield Entry(name=name, bytes=int(entry["size"]), modified=modified)
 
 
 def write_atomic(uri: str, data: bytes) -> None:

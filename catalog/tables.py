@@ -35,11 +35,26 @@ SOURCE = pa.schema(
         pa.field("label_sha256", pa.string()),
         pa.field("popularity", pa.float64()),
         pa.field("scores", _SCORES),
+        pa.field("phash", pa.uint64()),  # perceptual hash; null where the scan was not asked for it
+        pa.field("against", pa.string()),  # near_duplicate: sha256 of the kept one; filter: clause
         *_JUDGEMENT,
     ]
 )
 
-PLAN = pa.schema([pa.field("unit", pa.int32()), *(f for f in SOURCE if f.name != "scores")])
+OF_SCAN_ALONE = ["scores", "phash", "against"]
+"""Columns of a source that no plan holds."""
+
+PLAN = pa.schema(
+    [pa.field("unit", pa.int32()), *(f for f in SOURCE if f.name not in OF_SCAN_ALONE)]
+)
+
+MEASURES = [
+    pa.field("chroma", pa.float64()),  # see catalog.quality.Measures; null: not decoded
+    pa.field("sharpness", pa.float64()),
+    pa.field("contrast", pa.float64()),
+    pa.field("grey_tail", pa.float64()),
+    pa.field("nsfw", pa.float64()),  # open_nsfw's score, 0..1; null where the recipe has no limit
+]
 
 _SAMPLE = [
     pa.field("key", pa.string()),
@@ -56,13 +71,13 @@ _SAMPLE = [
     pa.field("popularity", pa.float64()),
 ]
 
-ROWS = pa.schema([*_SAMPLE, *_JUDGEMENT])
+ROWS = pa.schema([*_SAMPLE, *MEASURES, *_JUDGEMENT])
 
 MANIFEST = pa.schema([pa.field("rank", pa.int64()), pa.field("shard", pa.string()), *_SAMPLE])
 
 REJECTS = pa.schema(
     [pa.field(name, pa.string()) for name in ("uri", "sha256")]
-    + [SOURCE.field(name) for name in ("offset", "row", "width", "height")]
+    + [SOURCE.field(name) for name in ("offset", "row", "width", "height", "against")]
     + _JUDGEMENT
 )
 

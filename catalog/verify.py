@@ -47,8 +47,7 @@ def differences(one: str, other: str) -> list[str]:
 
 
 def _check_commit(dataset: Dataset, view: View, commit: Commit) -> list[str]:
-    files = (commit.shard, commit.rows)
-    faults = [fault for file in files if (fault := _check_file(dataset, file))]
+    faults = [fault for file in commit.files if (fault := _check_file(dataset, file))]
     if not faults:
         faults.extend(_check_samples(view, commit.shard.name))
     return faults

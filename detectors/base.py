@@ -7,8 +7,8 @@ CPU, safe to call from many threads.
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -53,12 +53,14 @@ class Refusal:
         threshold: the number that it was judged by.
         parameters: what was found all the same, so that another threshold can be asked later; JSON
             types.
+        map: what another threshold would let through, where there is one.
     """
 
     rule: str
     value: float
     threshold: float
     parameters: dict[str, Any] = field(default_factory=dict)
+    map: Map | None = field(default=None, compare=False)
 
 
 Result: TypeAlias = Annotation | Refusal
@@ -114,6 +116,9 @@ class Spec(BaseModel):
     label: ClassVar[Label | None] = None
     """What must lie beside the image; `annotate` is given it in place of a network's finding."""
 
+    judged_by: ClassVar[frozenset[str]] = frozenset()
+    """Fields that change no map, only whether it is refused."""
+
     condition: ConditionName
 
     @property
@@ -131,11 +136,27 @@ class Spec(BaseModel):
         """
         raise NotImplementedError
 
+    def judge(self, parameters: Mapping[str, Any]) -> Refusal | None:
+        """Refuse an image by what `annotate` found in it; None: the map is good.
+
+        Asked of parameters alone, those of an earlier annotation too, so that a changed threshold
+        costs no network. A spec with such thresholds names them in `judged_by`.
+        """
+        return None
+
     def load(self, device: str = "cpu", precision: Precision = "fp32") -> Detector:
         """Load this spec alone; `detectors.graph` loads several that share networks."""
         from detectors.graph import Graph
 
         return Graph([self], device=device, precision=precision).detector(self)
+
+
+def judged(spec: Spec, made: Annotation) -> Result:
+    """Return an annotation, or its refusal by the spec's own thresholds, with the map kept."""
+    refusal = spec.judge(made.parameters)
+    if refusal is None:
+        return made
+    return replace(refusal, parameters=made.parameters, map=made.map)
 
 
 def generator_for(sha256: str, condition: str, seed: int) -> np.random.Generator:

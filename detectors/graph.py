@@ -33,6 +33,7 @@ class Graph:
         self,
         specs: Sequence[Spec],
         *,
+        more: Sequence[NetworkSpec] = (),
         device: str = "cpu",
         precision: Precision = "fp32",
         micro_batch: int = 8,
@@ -41,17 +42,21 @@ class Graph:
 
         Args:
             specs: conditions wanted.
+            more: networks whose findings are wanted beside.
             device: for example ``cpu`` or ``cuda:0``.
             precision: of the networks' weights and activations.
             micro_batch: images that a network is given at once. On a CPU always one: a batch there
                 takes longer an image, not shorter.
         """
-        wanted = dict.fromkeys(spec.network for spec in specs if spec.network is not None)
+        needed = [spec.network for spec in specs if spec.network is not None]
+        wanted = dict.fromkeys([*needed, *more])
         self._networks: dict[NetworkSpec, Network] = {
             spec: spec.load(device, precision) for spec in wanted
         }
         self.micro_batch = 1 if device == "cpu" else micro_batch
         """Images at once; halved, and logged, whenever the device's memory does not suffice."""
+        self.images_run = 0
+        """Images that the networks have looked at."""
 
     @property
     def networks(self) -> tuple[NetworkSpec, ...]:
@@ -64,6 +69,7 @@ class Graph:
         What fails on one image stands in its findings as the exception, and costs no other image.
         """
         findings: list[Findings] = [{} for _ in images]
+        self.images_run += len(images) if self._networks else 0
         for indices in _by_size(images):
             for spec, network in self._networks.items():
                 for index, found in zip(

@@ -4,15 +4,15 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float64
 from pydantic import Field
 
-from detectors.base import Annotation, Image, Refusal, Result, Spec
+from detectors.base import Annotation, Image, Refusal, Result, Spec, judged
 from detectors.skeleton import Rendering, draw_people
 
 OPENPOSE18 = (
@@ -63,9 +63,17 @@ class Person:
         )
         return {"keypoints": list(rows), "score": round(self.score, 4)}
 
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> "Person":
+        """Return the person that `to_json` kept, to the digits that it keeps."""
+        rows = [[math.nan] * 3 if row is None else row for row in kept["keypoints"]]
+        return cls(keypoints=np.array(rows, np.float64), score=kept["score"])
+
 
 class PoseSpec(Spec):
     """Skeletons of the people in an image, where enough of them is seen."""
+
+    judged_by: ClassVar[frozenset[str]] = frozenset(("fraction", "people"))
 
     fraction: float = Field(
         0.30, ge=0, le=1, description="of the body's keypoints that a person must show"
@@ -85,14 +93,19 @@ class PoseSpec(Spec):
         people: Sequence[Person] = self.people_in(found)
         fractions = [round(person.fraction, 4) for person in people]
         kept = {"people": [person.to_json() for person in people], "fractions": fractions}
-        judged = judged_person(people, self.people)
-        if judged is None or judged.found < needed(self.fraction, len(judged.keypoints)):
-            value = 0.0 if judged is None else round(judged.fraction, 4)
-            return Refusal(rule="keypoints", value=value, threshold=self.fraction, parameters=kept)
         drawn = draw_people(
             [to_openpose18(person.keypoints) for person in people], image.shape[:2], self.rendering
         )
-        return Annotation(map=drawn, parameters=kept)
+        return judged(self, Annotation(map=drawn, parameters=kept))
+
+    def judge(self, parameters: Mapping[str, Any]) -> Refusal | None:
+        """Refuse by rule ``keypoints`` where too little is seen of the people."""
+        people = [Person.from_json(person) for person in parameters["people"]]
+        decides = judged_person(people, self.people)
+        if decides is not None and decides.found >= needed(self.fraction, len(decides.keypoints)):
+            return None
+        value = 0.0 if decides is None else round(decides.fraction, 4)
+        return Refusal(rule="keypoints", value=value, threshold=self.fraction)
 
     def people_in(self, found: Any) -> Sequence[Person]:
         """Return the people in a network's finding; a spec with thresholds of its own chooses."""

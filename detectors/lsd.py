@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 from pydantic import Field
 
-from detectors.base import ConditionName, Image, Result, Spec
-from detectors.lines import drawn
+from detectors.base import ConditionName, Image, Result
+from detectors.lines import LinesSpec
 
 _REFERENCE_SIDE = 512  # pixels; lengths in the spec are meant at this short side
 
 
-class LsdSpec(Spec):
+class LsdSpec(LinesSpec):
     """LSD (von Gioi et al., 2010) on the grey image; a stand-in where M-LSD's weights are not had.
 
     It finds every straight edge, M-LSD those that outline things: short ones are left out.
@@ -23,7 +23,6 @@ class LsdSpec(Spec):
     min_length: float = Field(
         20, ge=0, description="of a line; pixels at a short side of 512, scales with the image"
     )
-    min_lines: int = Field(0, ge=0, description="refuse an image with fewer")
 
     def annotate(self, image: Image, found: Any, generator: np.random.Generator) -> Result:
         """Return a map (h, w) of 0 and 255, with every line as x1, y1, x2, y2; pixels."""
@@ -33,4 +32,4 @@ class LsdSpec(Spec):
         lines = np.zeros((0, 4)) if segments is None else segments.reshape(-1, 4).astype(np.float64)
         length = np.hypot(lines[:, 2] - lines[:, 0], lines[:, 3] - lines[:, 1])
         lines = lines[length >= self.min_length * min(shape) / _REFERENCE_SIDE]
-        return drawn(lines, shape, np.round(lines, 1).tolist(), self.min_lines)
+        return self.drawn(lines, shape, np.round(lines, 1).tolist())

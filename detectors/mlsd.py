@@ -13,9 +13,8 @@ from detectors.base import (
     NetworkSpec,
     Precision,
     Result,
-    Spec,
 )
-from detectors.lines import drawn
+from detectors.lines import LinesSpec
 
 MlsdCheckpoint = Literal["mlsd_large", "mlsd_tiny"]
 
@@ -36,7 +35,7 @@ class MlsdNetwork(NetworkSpec):
         return Mlsd(self.checkpoint, self.side, MAX_LINES, device, precision)
 
 
-class MlsdSpec(Spec):
+class MlsdSpec(LinesSpec):
     """White lines of 1 px; the defaults are ControlNet's annotator's."""
 
     detector: Literal["mlsd"] = "mlsd"
@@ -54,9 +53,6 @@ class MlsdSpec(Spec):
         0.1, ge=0, description="and when its ends are farther apart; pixels at half the size"
     )
     top_k: int = Field(200, ge=1, le=MAX_LINES, description="lines at most, best first")
-    min_lines: int = Field(
-        0, ge=0, description="refuse an image with fewer; ControlNet 1.1 asked for more than 16"
-    )
 
     @property
     def network(self) -> MlsdNetwork:
@@ -74,7 +70,7 @@ class MlsdSpec(Spec):
             [*(round(value, 1) for value in ends), round(score, 4)]
             for *ends, score in lines.tolist()
         ]
-        return drawn(lines[:, :4], (height, width), kept, self.min_lines)
+        return self.drawn(lines[:, :4], (height, width), kept)
 
     def _kept(self, found: Float64[np.ndarray, "n 5"]) -> Float64[np.ndarray, "m 5"]:
         best = found[: self.top_k]

@@ -22,6 +22,7 @@ from captioning.base import Caption
 from catalog.errors import CatalogError, ImageError, StorageUnavailable
 from catalog.images import Image, decode, encode_jpeg, encode_png, fit, target_size
 from catalog.labels import fit_label, read_label
+from catalog.quality import check_jpeg, measure
 from catalog.sample import (
     OK,
     Rejection,
@@ -32,13 +33,16 @@ from catalog.sample import (
     sample_key,
     sha256_hex,
 )
-from catalog.shards import Block, pack
+from catalog.shards import Block, pack, pack_maps
 from catalog.sources import read_image
-from detectors.base import Annotation, Refusal, Result, generator_for
+from detectors.base import Annotation, Result, Spec, generator_for, judged
 from detectors.graph import Findings, Graph, annotate
+from detectors.nsfw import NsfwNetwork
 from pipeline.caption_cache import Text
 from pipeline.captions import UnitTexts
+from pipeline.image_rules import covered, first_rejection, judge_pixels, with_coverage
 from pipeline.recipe import Recipe
+from pipeline.reuse import EarlierMaps
 from pipeline.stages import Device, StageClock
 
 T = TypeVar("T")
@@ -69,8 +73,10 @@ class Work:
         parameters: what each detector drew, by condition.
         prepared: what the captioning network takes of the image, where it must look at it.
         caption: the chosen text, and the others.
+        measures: of the image, by the names of `catalog.tables.MEASURES`.
+        earlier: maps of another build, in place of the networks' findings.
         rejection: why the image gives no sample.
-        block: the packed sample.
+        block: the packed sample, or the maps of an image that a threshold rejected.
     """
 
     row: Mapping[str, Any]
@@ -83,6 +89,8 @@ class Work:
     parameters: dict[str, dict[str, Any]] = field(default_factory=dict)
     prepared: Any = None
     caption: Caption = _NO_CAPTION
+    measures: dict[str, float] = field(default_factory=dict)
+    earlier: dict[str, Annotation] = field(default_factory=dict)
     rejection: Rejection | None = None
     block: bytes = b""
 
@@ -98,7 +106,9 @@ class ProcessDied(CatalogError):
 class Annotator:
     """A recipe's loaded networks and captioner, with threads to feed them."""
 
-    def __init__(self, recipe: Recipe, *, threads: int, device: str) -> None:
+    def __init__(
+        self, recipe: Recipe, *, threads: int, device: str, reuse: str | None = None
+    ) -> None:
         self._recipe = recipe
         self._fingerprint = recipe.fingerprint
         self._ahead = threads * _AHEAD
@@ -106,10 +116,12 @@ class Annotator:
         self.device = Device()
         self._graph = Graph(
             recipe.detectors,
+            more=recipe.networks,
             device=device,
             precision=recipe.precision,
             micro_batch=recipe.batch_size,
         )
+        self._earlier = None if reuse is None else EarlierMaps(reuse, recipe)
         network = recipe.captions.network
         self._captioner = None if network is None else network.load(device)
 
@@ -117,6 +129,11 @@ class Annotator:
     def micro_batch(self) -> int:
         """Images that a network is given at once; falls when the device runs out of memory."""
         return self._graph.micro_batch
+
+    @property
+    def network_images(self) -> int:
+        """Images that the networks have looked at."""
+        return self._graph.images_run
 
     def texts(self, known: Mapping[str, Text] = MappingProxyType({})) -> UnitTexts:
         """Return what generates a unit's texts, and keeps them; `known` ones are not generated."""
@@ -158,9 +175,16 @@ class Annotator:
             data = read_image(row)
             if sha256_hex(data) != row["sha256"]:
                 raise SourceChanged(f"{row['uri']} changed after it was scanned")
+            if self._recipe.rules.damaged_jpeg:
+                check_jpeg(data)
             decoded = decode(data, at_least=options.resolution if options.reduced_decode else None)
+            measures = asdict(measure(decoded.pixels))
+            broken = judge_pixels(measures, self._recipe.rules)
+            if broken is not None:
+                return Work(row=row, measures=measures, rejection=broken)
             pixels = fit(decoded.pixels, resolution=options.resolution, crop=options.crop)
             label = self._load_label(row)
+            earlier = self._earlier.read(row["sha256"]) if self._earlier else None
         except ImageError as error:
             rejection = rejected(error.rule, value=error.value, detail=str(error))
             return Work(row=row, rejection=rejection)
@@ -179,6 +203,8 @@ class Annotator:
             size=size,
             original=data if keeps and options.format == "jpg" else None,
             jpeg_scale=decoded.jpeg_scale,
+            measures=measures | (earlier.scores if earlier else {}),
+            earlier=earlier.annotations if earlier else {},
         )
 
     def _load_label(self, row: dict[str, Any]) -> np.ndarray | None:
@@ -194,40 +220,65 @@ class Annotator:
         )
 
     def _run(self, batch: list[Work], clock: StageClock) -> Iterator[tuple[Work, Findings]]:
-        """Run the networks over the images that were decoded."""
-        pixels = [work.pixels for work in batch if work.pixels is not None]
+        """Run the networks over the images that were decoded and not annotated earlier."""
         if not self._graph.networks:
             return ((work, {}) for work in batch)
+        asked = [None if work.earlier else work.pixels for work in batch]
         with self.device.turn(), clock.time("network"):
-            findings = iter(self._graph.run(pixels))
-        return ((work, {} if work.pixels is None else next(findings)) for work in batch)
+            findings = iter(self._graph.run([pixels for pixels in asked if pixels is not None]))
+        pairs = zip(batch, asked, strict=True)
+        return ((work, {} if pixels is None else next(findings)) for work, pixels in pairs)
 
     def _detect(self, texts: UnitTexts, clock: StageClock, pair: tuple[Work, Findings]) -> Work:
         work, findings = pair
-        if work.pixels is None:
+        pixels = work.pixels
+        if pixels is None:
             return work
         with clock.time("detect"):
-            work = self._draw(work, work.pixels, findings)
+            work = self._draw(work, pixels, findings)
         if work.pixels is None or not texts.lacks(work.row):
             return work
         with clock.time("caption"):
             return replace(work, prepared=texts.prepare(work.pixels))
 
     def _draw(self, work: Work, pixels: Image, findings: Findings) -> Work:
-        """Make every map of one image; the first refusal or failure ends its way."""
-        sha256, annotations = work.row["sha256"], {}
-        for spec in self._recipe.detectors:
-            draws = generator_for(sha256, spec.condition, self._recipe.seed)
-            try:
-                result = annotate(spec, pixels, findings, draws, work.label)
-            except Exception as error:  # recorded as failed:<class>, never as a black map
-                return replace(work, pixels=None, rejection=failed(error))
-            if isinstance(result, Annotation):
-                result = _covered(result, self._recipe.rules.min_coverage)
-            if isinstance(result, Refusal):
-                return _refused(work, spec.condition, result)
-            annotations[spec.condition] = result
-        return replace(work, annotations=annotations)
+        """Make every map of one image; a failure ends its way, and so does a refusal, after all."""
+        try:
+            work = _with_nsfw(work, findings)
+            results = self._results(work, pixels, findings)
+        except Exception as error:  # recorded as failed:<class>, never as a black map
+            return replace(work, pixels=None, rejection=failed(error))
+        rejection = first_rejection(work.measures, results.values(), self._recipe.rules)
+        if rejection is not None:
+            return self._hold(work, results, rejection)
+        made = {name: one for name, one in results.items() if isinstance(one, Annotation)}
+        return replace(work, annotations=made)
+
+    def _results(self, work: Work, pixels: Image, findings: Findings) -> dict[str, Result]:
+        specs = self._recipe.detectors
+        return {spec.condition: self._result(spec, work, pixels, findings) for spec in specs}
+
+    def _result(self, spec: Spec, work: Work, pixels: Image, findings: Findings) -> Result:
+        if work.earlier:
+            return covered(judged(spec, work.earlier[spec.condition]), self._recipe.rules)
+        draws = generator_for(work.row["sha256"], spec.condition, self._recipe.seed)
+        result = with_coverage(annotate(spec, pixels, findings, draws, work.label))
+        return covered(result, self._recipe.rules)
+
+    def _hold(self, work: Work, results: dict[str, Result], rejection: Rejection) -> Work:
+        """End an image's way, and keep what was found: another threshold is then a query.
+
+        What networks made is packed as well, so that it is not made again.
+        """
+        parameters = {name: result.parameters for name, result in results.items()}
+        block = b""
+        if self._graph.networks:
+            made = {name: one.map for name, one in results.items() if one.map is not None}
+            maps = {name: encode_png(drawn) for name, drawn in made.items()}
+            block = pack_maps(sample_key(work.row["sha256"]), maps, {"conditions": parameters})
+        return replace(
+            work, pixels=None, earlier={}, parameters=parameters, rejection=rejection, block=block
+        )
 
     def _caption(
         self, works: Iterable[Work], texts: UnitTexts, clock: StageClock
@@ -261,7 +312,9 @@ class Annotator:
             return replace(work, pixels=None, annotations={}, rejection=failed(error))
         parameters = {name: found.parameters for name, found in work.annotations.items()}
         # arrays go here: packed samples wait in memory for their turn to be written
-        return replace(work, pixels=None, annotations={}, parameters=parameters, block=block)
+        return replace(
+            work, pixels=None, annotations={}, earlier={}, parameters=parameters, block=block
+        )
 
     def _sample(self, work: Work, pixels: Image) -> Sample:
         options = self._recipe.image
@@ -317,19 +370,18 @@ def ledger_row(work: Work, block: Block | None) -> dict[str, Any]:
         "source_width": row["width"],
         "source_height": row["height"],
         "popularity": row["popularity"],
+        **work.measures,
     }
     if work.rejection is not None:
-        judged = work.rejection
-        verdict = {"status": judged.status, "value": judged.value, "threshold": judged.threshold}
+        said = work.rejection
+        verdict = {"status": said.status, "value": said.value, "threshold": said.threshold}
         found = {"parameters": canonical_json(work.parameters).decode()} if work.parameters else {}
-        return {**record, **verdict, **found, "detail": judged.detail}
+        return {**record, **verdict, **found, **_placed(block), "detail": said.detail}
     assert block is not None, work.row
     return {
         **record,
+        **_placed(block),
         "status": OK,
-        "offset": block.offset,
-        "length": block.length,
-        "block_sha256": block.sha256,
         "width": work.size[0],
         "height": work.size[1],
         "caption": work.caption.text,
@@ -337,24 +389,18 @@ def ledger_row(work: Work, block: Block | None) -> dict[str, Any]:
     }
 
 
-def _covered(made: Annotation, least: float) -> Result:
-    """Measure which share of a map is not black, and judge it."""
-    marked = made.map.any(axis=2) if made.map.ndim == 3 else made.map
-    coverage = round(np.count_nonzero(marked) / marked.size, 6)
-    parameters = {**made.parameters, "coverage": coverage}
-    if coverage < least:
-        return Refusal(rule="coverage", value=coverage, threshold=least, parameters=parameters)
-    return replace(made, parameters=parameters)
+def _placed(block: Block | None) -> dict[str, Any]:
+    if block is None:
+        return {}
+    return {"offset": block.offset, "length": block.length, "block_sha256": block.sha256}
 
 
-def _refused(work: Work, condition: str, result: Refusal) -> Work:
-    """End an image's way, and keep what was found: another threshold is then a query."""
-    return replace(
-        work,
-        pixels=None,
-        parameters={condition: result.parameters},
-        rejection=rejected(result.rule, value=result.value, threshold=result.threshold),
-    )
+def _with_nsfw(work: Work, findings: Findings) -> Work:
+    """Take open_nsfw's score where it was asked for; raises what its network raised."""
+    score = findings.get(NsfwNetwork())
+    if isinstance(score, Exception):
+        raise score
+    return work if score is None else replace(work, measures=work.measures | {"nsfw": score})
 
 
 def _captioned(work: Work, texts: UnitTexts) -> Work:
@@ -363,8 +409,13 @@ def _captioned(work: Work, texts: UnitTexts) -> Work:
     except Exception as error:  # the network's, at this image; its row names the class
         return replace(work, pixels=None, prepared=None, rejection=failed(error))
     if caption is None:
-        judged = rejected("caption", detail="the caption is empty")
-        return replace(work, pixels=None, prepared=None, rejection=judged)
+        return replace(
+            work,
+            pixels=None,
+            prepared=None,
+            parameters={name: found.parameters for name, found in work.annotations.items()},
+            rejection=rejected("caption", detail="the caption is empty"),
+        )
     return replace(work, prepared=None, caption=caption)
 
 

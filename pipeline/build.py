@@ -167,6 +167,7 @@ def load_source(
         include=inputs.include,
         exclude=inputs.exclude,
         labels=Labels(suffix=recipe.labels.suffix, root=inputs.labels) if recipe.labels else None,
+        perceptual=recipe.rules.near_duplicates is not None,
         progress=observer.scanning(),
     )
 

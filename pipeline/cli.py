@@ -11,7 +11,14 @@ from rich.markup import escape
 from captioning.errors import CaptionError
 from catalog.errors import CatalogError
 from detectors.errors import DetectorError
-from pipeline import dataset_commands, image_commands, model_commands, weights_commands
+from pipeline import (
+    dataset_commands,
+    image_commands,
+    ledger_commands,
+    model_commands,
+    operator_commands,
+    weights_commands,
+)
 from pipeline.console import err
 from pipeline.errors import BuildError, Exit, Interrupted, UsageError
 from training.errors import TrainingError
@@ -29,8 +36,10 @@ app = typer.Typer(
     "130 and 143 stopped by SIGINT and SIGTERM.",
 )
 app.add_typer(dataset_commands.app)
+app.add_typer(ledger_commands.app)
 app.add_typer(image_commands.app)
 app.add_typer(model_commands.app)
+app.add_typer(operator_commands.app)
 app.add_typer(weights_commands.app)
 
 

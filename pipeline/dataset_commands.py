@@ -66,6 +66,9 @@ def scan(
     label_suffix: Annotated[
         str | None, typer.Option(help="Of ground truth: .png or _normal.npy in the image's place.")
     ] = None,
+    perceptual: Annotated[
+        bool, typer.Option("--perceptual", help="Decode for hashes that find near duplicates.")
+    ] = False,
 ) -> None:
     """List, hash and rank images: one row an image, best resolution first."""
     from catalog.labels import Labels
@@ -79,6 +82,7 @@ def scan(
             include=include or (),
             exclude=exclude or (),
             labels=Labels(suffix=label_suffix, root=labels) if label_suffix else None,
+            perceptual=perceptual,
             progress=view.scanning(),
         )
     storage.write_atomic(out_, tables.to_parquet(table, metadata))
@@ -106,9 +110,14 @@ def plan(
     labels: LabelsRoot = None,
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option(help="Show the plan and write nothing.")] = False,
+    device: Device = "cpu",
+    price_per_hour: Annotated[
+        float | None, typer.Option(min=0, help="Of one GPU, or CPU core: --dry-run adds it up.")
+    ] = None,
 ) -> None:
-    """Freeze which images make which units; with --dry-run only show it."""
+    """Freeze which images make which units; with --dry-run only show it, and what it would cost."""
     from pipeline.build import Inputs, load_source, prepare
+    from pipeline.cost import estimate, read_rates
     from pipeline.plan import judge, summarize
     from pipeline.recipe import load_recipe
 
@@ -126,10 +135,15 @@ def plan(
         raise UsageError("plan needs --images URI..., --source source.parquet or --from DATASET")
     if not dry_run and out_ is None:
         raise UsageError("plan needs --out DATASET to write to, or --dry-run to look only")
+    _execution({"device": device})
     with BuildView() as view:
         if dry_run or out_ is None:
             table, _ = load_source(made, inputs, view)
-            console.show_plan(summarize(judge(table, made), made))
+            summary = summarize(judge(table, made), made)
+            console.show_plan(summary)
+            cost = estimate(summary.images, made, device, price_per_hour, read_rates())
+            for line in cost.lines():
+                out.print(line)
             return
         dataset = prepare(made, out_, inputs, view)
     out.print(f"planned: {len(dataset.unit_ids):,} units in {escape(out_)}")
@@ -177,6 +191,10 @@ def build(
     ] = None,
     no_progress_timeout: Annotated[
         float | None, typer.Option(help="On Ray: seconds without a unit's end; default 3600.")
+    ] = None,
+    reuse: Annotated[
+        str | None,
+        typer.Option(metavar="DATASET", help="Take maps from here; only thresholds may differ."),
     ] = None,
     max_failed_share: Annotated[
         float | None, typer.Option(help="Share of failed images that gives exit 3; default 0.01.")

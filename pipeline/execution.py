@@ -52,6 +52,9 @@ class Execution(BaseModel):
     no_progress_timeout: float = Field(
         3600, gt=0, description="time in which no unit ends, after which the build stops; seconds"
     )
+    reuse: str | None = Field(
+        None, description="a dataset of which maps are taken where only thresholds differ"
+    )
     max_failed_share: float = Field(
         0.01, ge=0, le=1, description="share of failed images above which the exit code is 3"
     )

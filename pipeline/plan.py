@@ -14,6 +14,7 @@ from catalog.errors import DatasetError
 from catalog.images import target_size
 from catalog.ranking import rank, unit_id
 from catalog.sample import OK
+from pipeline import source_rules
 from pipeline.errors import UsageError
 from pipeline.recipe import Recipe
 
@@ -44,7 +45,11 @@ class PlanSummary:
 
 
 def judge(source: pa.Table, recipe: Recipe) -> pa.Table:
-    """Rank scanned rows and apply a recipe's limits; what breaks one is a rejected row."""
+    """Rank scanned rows and apply a recipe's limits; what breaks one is a rejected row.
+
+    A table that was judged before, by whatever recipe, is judged as if it came from the scan.
+    """
+    source = source_rules.acquit(source)
     rules = recipe.rules
     pixels = pc.multiply(pc.cast(source["width"], pa.int64()), source["height"])
     broken = [
@@ -67,8 +72,14 @@ def judge(source: pa.Table, recipe: Recipe) -> pa.Table:
     if recipe.labels is not None:
         hit = pc.and_(pc.equal(source["status"], OK), pc.is_null(source["label"]))
         source = _set(source, "status", pc.if_else(hit, "rejected:label", source["status"]))
+    if rules.filter is not None:
+        source = source_rules.apply_filter(source, rules.filter)
     kept = rank(source.filter(pc.equal(source["status"], OK)), by=recipe.ranking)
     lost = source.filter(pc.not_equal(source["status"], OK))
+    if rules.near_duplicates is not None:
+        kept, near = source_rules.split_near_duplicates(kept, rules.near_duplicates)
+        lost = pa.concat_tables([lost, near])
+    lost = source_rules.in_order_of_place(lost)
     places = pa.array(range(kept.num_rows), pa.int64())
     kept = _set(kept, "rank", places)
     if recipe.max_images is not None:
@@ -89,7 +100,7 @@ def _cut_off(ranked: pa.Table, most: int) -> pa.Table:
 
 def cut_units(source: pa.Table, recipe: Recipe) -> tuple[pa.Table, list[str]]:
     """Cut the usable rows of a judged source into units; return the plan and the unit ids."""
-    rows = source.filter(pc.equal(source["status"], OK)).drop_columns(["scores"])
+    rows = source.filter(pc.equal(source["status"], OK)).drop_columns(tables.OF_SCAN_ALONE)
     size = recipe.samples_per_unit
     units = pa.array([at // size for at in range(rows.num_rows)], pa.int32())
     plan = rows.add_column(0, tables.PLAN.field("unit"), units).cast(tables.PLAN)

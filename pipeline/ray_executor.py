@@ -14,6 +14,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import RayError
 
+from pipeline import metrics
 from pipeline.errors import BuildError
 from pipeline.execution import Execution
 from pipeline.recipe import Recipe
@@ -42,7 +43,10 @@ class UnitActor:
 
     def _run(self, index: int) -> dict[str, Any]:
         if self._worker is not None:
-            return asdict(self._worker.run(index))
+            result = self._worker.run(index)
+            if isinstance(result, UnitReport):
+                metrics.record(result)
+            return asdict(result)
         error, detail = type(self._error).__name__, str(self._error)
         return asdict(UnitFailure(index=index, unit_id="", error=error, detail=detail, fatal=True))
 

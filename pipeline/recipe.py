@@ -5,15 +5,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from captioning.blip import BlipSpec
 from captioning.sidecar import SidecarSpec
-from catalog import storage
+from catalog import filters, storage
 from catalog.images import Crop
+from catalog.near_duplicates import MAX_DISTANCE
 from catalog.ranking import Ranking
 from catalog.sample import canonical_json, sha256_hex
-from detectors.base import Precision
+from detectors.base import NetworkSpec, Precision
 from detectors.canny import CannySpec
 from detectors.depth import DepthSpec
 from detectors.hed import HedSpec
@@ -22,6 +23,7 @@ from detectors.lsd import LsdSpec
 from detectors.mlsd import MlsdSpec
 from detectors.movenet import MoveNetSpec
 from detectors.normal import NormalBaeSpec, NormalLabelsSpec, NormalSpec
+from detectors.nsfw import NsfwNetwork
 from detectors.openpifpaf import OpenPifPafSpec
 from detectors.openpose import OpenposeLightSpec, OpenposeSpec
 from detectors.scribble import ScribbleSpec
@@ -87,9 +89,45 @@ class Rules(_Strict):
         16, ge=1, le=30, description="longer side over shorter; 30 x 2048 is what a JPEG can hold"
     )
     min_side: int = Field(1, ge=1, description="shorter side as found; pixels")
+    filter: str | None = Field(
+        None, description="what must hold of an image's columns: pwatermark < 0.8 and aesthetic > 5"
+    )
+    near_duplicates: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_DISTANCE,
+        description="bits of 64 in which the perceptual hashes of near duplicates may differ, of "
+        "which the best-ranked is kept; 6 is a good choice; None: not looked for",
+    )
+    damaged_jpeg: bool = Field(
+        True, description="reject a JPEG whose decoder complains, although it gives a picture"
+    )
+    max_grey_tail: float = Field(
+        0.05, ge=0, le=1, description="share of the height that is flat grey, from the bottom"
+    )
+    min_contrast: float = Field(
+        4, ge=0, le=127.5, description="standard deviation of the brightness, 0..127.5"
+    )
+    min_chroma: float = Field(
+        2, ge=0, le=180, description="colour, 0..180; greyscale is below 2; 0 keeps it"
+    )
+    min_sharpness: float = Field(
+        60, ge=0, description="variance of the Laplacian in the sharp parts; 0 keeps blurred ones"
+    )
+    max_nsfw: float = Field(
+        1, ge=0, le=1, description="open_nsfw's score; at 1 the network is not run"
+    )
     min_coverage: float = Field(
         0, ge=0, le=1, description="share of a map's pixels that are not black; 0 keeps a blank one"
     )
+    max_coverage: float = Field(
+        1, ge=0, le=1, description="the same share at most; 1 keeps a full map"
+    )
+
+    @field_validator("filter")
+    @classmethod
+    def _filter_is_an_expression(cls, value: str | None) -> str | None:
+        return value if value is None else filters.check(value)
 
 
 class LabelFiles(_Strict):
@@ -159,12 +197,35 @@ class Recipe(_Strict):
     @property
     def fingerprint(self) -> str:
         """Hash over all that changes bytes, the networks' checkpoints too; 32 hex characters."""
-        networks = [spec.network for spec in self.detectors if spec.network is not None]
-        checkpoints = {spec.checkpoint: spec.identity for spec in networks}
         fields = {name: value for name, value in self.to_dict().items() if name != "training"}
         fields["captions"] = self.captions.identity  # wherever a captioner's folder lies
+        checkpoints = {spec.checkpoint: spec.identity for spec in self.networks}
         record = {"format": FORMAT, "recipe": fields, "checkpoints": checkpoints}
         return sha256_hex(canonical_json(record))[:32]
+
+    @property
+    def maps_fingerprint(self) -> str:
+        """Hash over what the maps depend on, not on whether they are kept; 32 hex characters."""
+        fields = self.to_dict()
+        kept = ("seed", "batch_size", "precision", "image", "labels")
+        record = {name: fields[name] for name in kept}
+        specs = zip(self.detectors, fields["detectors"], strict=True)
+        record["detectors"] = [
+            {name: value for name, value in values.items() if name not in spec.judged_by}
+            for spec, values in specs
+        ]
+        networks = [spec.network for spec in self.detectors if spec.network is not None]
+        checkpoints = {spec.checkpoint: spec.identity for spec in networks}
+        record |= {"format": FORMAT, "checkpoints": checkpoints}
+        return sha256_hex(canonical_json(record))[:32]
+
+    @property
+    def networks(self) -> tuple[NetworkSpec, ...]:
+        """The networks that look at every image, each once."""
+        wanted = [spec.network for spec in self.detectors if spec.network is not None]
+        if self.rules.max_nsfw < 1:
+            wanted.append(NsfwNetwork())
+        return tuple(dict.fromkeys(wanted))
 
     def to_json(self) -> bytes:
         """Return what a dataset keeps as ``recipe.json``."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 
 import pyarrow as pa
 
@@ -26,6 +27,7 @@ def scan(
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
     labels: Labels | None = None,
+    perceptual: bool = False,
     progress: Progress | None = None,
 ) -> tuple[pa.Table, dict[str, object]]:
     """Scan sources of images.
@@ -35,6 +37,7 @@ def scan(
         include: glob patterns of which a path below its folder must match one.
         exclude: glob patterns of which it may match none.
         labels: where the ground truth of image files lies.
+        perceptual: decode each image for its perceptual hash, by which near duplicates are found.
         progress: called with (parts done, parts in all).
 
     Returns:
@@ -50,7 +53,7 @@ def scan(
     if not listing.parts:
         passed = ", ".join(f"{n} {kind}" for kind, n in sorted(listing.ignored.items()))
         raise UsageError(f"no image files in {', '.join(images)} (passed over: {passed or 'none'})")
-    rows = mark_duplicates(_scan_parts(listing.parts, progress))
+    rows = mark_duplicates(_scan_parts(listing.parts, perceptual, progress))
     return to_ranked_table(rows), {**asked, "ignored": listing.ignored}
 
 
@@ -97,10 +100,13 @@ def _record(row: SourceRow) -> dict[str, object]:
     return record
 
 
-def _scan_parts(parts: Sequence[Part], progress: Progress | None) -> list[SourceRow]:
+def _scan_parts(
+    parts: Sequence[Part], perceptual: bool, progress: Progress | None
+) -> list[SourceRow]:
     rows: list[SourceRow] = []
+    read = partial(scan_part, perceptual=perceptual)
     with ThreadPoolExecutor(_THREADS) as pool:
-        for done, found in enumerate(pool.map(scan_part, parts), start=1):
+        for done, found in enumerate(pool.map(read, parts), start=1):
             rows.extend(found)
             if progress is not None:
                 progress(done, len(parts))

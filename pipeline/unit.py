@@ -25,7 +25,7 @@ import pyarrow as pa
 from PIL import features
 
 from catalog import storage, tables
-from catalog.commits import Attempt, Outcome, commit_unit, read_commit
+from catalog.commits import HELD, Attempt, Outcome, commit_unit, read_commit
 from catalog.dataset import PLAN
 from catalog.errors import DatasetError, DeterminismError
 from catalog.sample import canonical_json, sha256_hex
@@ -54,6 +54,7 @@ class UnitReport:
         worker: host and process.
         device_busy: share of its time since the first network call that the worker's device worked.
         caption_batches: calls of the captioning network; 0 where every text was there already.
+        network_images: images that the networks looked at, since the worker started.
     """
 
     index: int
@@ -64,7 +65,8 @@ class UnitReport:
     stages: dict[str, float]
     worker: str
     device_busy: float | None
-    caption_batches: int = 0
+    caption_batches: int
+    network_images: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +103,10 @@ class UnitWorker:
         self._run = run
         self._environment = environment(recipe, execution)
         self._annotator = Annotator(
-            recipe, threads=execution.worker_threads, device=execution.device
+            recipe,
+            threads=execution.worker_threads,
+            device=execution.device,
+            reuse=execution.reuse,
         )
         captioner = captioner_fingerprint(recipe)
         folder = cache_folder(dataset, execution.caption_cache)
@@ -164,6 +169,7 @@ class UnitWorker:
             worker=f"{platform.node()}:{os.getpid()}",
             device_busy=self._annotator.device.busy,
             caption_batches=texts.batches,
+            network_images=self._annotator.network_images,
         )
 
     def _known_texts(self, index: int) -> dict[str, Text]:
@@ -205,20 +211,22 @@ class UnitWorker:
     ) -> Attempt:
         """Annotate one unit into `folder` without committing it; generates all texts by default."""
         clock, texts = clock or StageClock(), texts or self._annotator.texts()
-        tar, parquet = folder / "samples.tar", folder / "rows.parquet"
+        tar, parquet, held = (folder / f"samples{end}" for end in (".tar", ".parquet", HELD))
         records: list[dict[str, Any]] = []
-        with tar.open("xb") as file:
-            writer = ShardWriter(file)
-            rows = self._rows(index)
+        rows = self._rows(index)
+        with tar.open("xb") as file, held.open("xb") as held_file:
+            writer, holder = ShardWriter(file), ShardWriter(held_file)
             for work in self._annotator.annotate(rows, poison=poison, clock=clock, texts=texts):
                 if self._stopped.is_set():
                     raise BuildError("the build was stopped")
                 with clock.time("write"):
-                    block = None if work.rejection is not None else writer.add_block(work.block)
+                    target = writer if work.rejection is None else holder
+                    block = target.add_block(work.block) if work.block else None
                 records.append(ledger_row(work, block))
-            writer.close()
             with clock.time("write"):
-                storage.sync_file(file)
+                for one, one_file in ((writer, file), (holder, held_file)):
+                    one.close()
+                    storage.sync_file(one_file)
         table = pa.Table.from_pylist(records, schema=tables.ROWS)
         with parquet.open("xb") as file:
             file.write(tables.to_parquet(table))
@@ -233,6 +241,7 @@ class UnitWorker:
             environment=self._environment
             | {"micro_batch": str(self._annotator.micro_batch)}
             | self._captioned_in(texts),
+            held=held if holder.blocks else None,
         )
 
     def _captioned_in(self, texts: UnitTexts) -> dict[str, str]:
@@ -272,7 +281,7 @@ def environment(recipe: Recipe, execution: Execution) -> dict[str, str]:
         "pillow": PIL.__version__,
         "pyarrow": pa.__version__,
     }
-    if any(spec.network is not None for spec in (*recipe.detectors, recipe.captions)):
+    if recipe.networks or recipe.captions.network is not None:
         import torch
 
         torch.set_num_threads(execution.network_threads)

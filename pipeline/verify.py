@@ -26,9 +26,11 @@ def rebuild_sampled(
 def _rebuild(worker: UnitWorker, commit: commits.Commit) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         attempt = worker.attempt(commit.index, Path(folder))
-        pairs = ((attempt.tar, commit.shard), (attempt.rows, commit.rows))
+        paths = (attempt.tar, attempt.rows, *((attempt.held,) if attempt.held else ()))
         changed = [
-            stored.name for path, stored in pairs if storage.sha256_file(str(path)) != stored.sha256
+            stored.name  # a file too many or too few shows in the rows, which name its blocks
+            for path, stored in zip(paths, commit.files, strict=False)
+            if storage.sha256_file(str(path)) != stored.sha256
         ]
     if not changed:
         return []

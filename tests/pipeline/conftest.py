@@ -12,6 +12,7 @@ from pipeline.execution import Execution
 from pipeline.local_executor import run_local
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.unit import UnitFailure, UnitReport
+from tests.rules import ANY_LOOK
 
 PICTURES = 10
 
@@ -62,7 +63,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def recipe() -> Recipe:
     """The shipped Canny recipe, made small."""
-    return load_recipe("canny", ["image.resolution=64", "samples_per_unit=3"])
+    return load_recipe("canny", ["image.resolution=64", "samples_per_unit=3", *ANY_LOOK])
 
 
 @pytest.fixture

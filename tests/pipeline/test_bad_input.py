@@ -23,6 +23,7 @@ from catalog.verify import verify
 from pipeline.build import BuildResult
 from pipeline.recipe import load_recipe
 from tests.corpus import Expected, huge_png, noise, write_bad_corpus
+from tests.rules import ANY_LOOK
 
 Make = Callable[..., BuildResult]
 
@@ -78,7 +79,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Ex
 def command(folder: Path, out: Path, *more: str) -> list[str]:
     line = [sys.executable, "-m", "pipeline", "build", "canny", "--local"]
     line += ["--images", str(folder), "--out", str(out), "--threads", "2"]
-    return [*line, "--set", "image.resolution=64", "--set", "samples_per_unit=16", *more]
+    overrides = ["image.resolution=64", "samples_per_unit=16", *ANY_LOOK]
+    return [*line, *(word for one in overrides for word in ("--set", one)), *more]
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +225,7 @@ def test_a_picture_too_long_to_store_uncropped_is_a_row(tmp_path: Path, make: Ma
     Image.new("RGB", (30_000, 1), "red").save(source / "strip.png")
     Image.new("RGB", (1, 17), "red").save(source / "upright_strip.png")
     Image.new("RGB", (16, 1), "red").save(source / "good.png")
-    recipe = load_recipe("canny", ["image.resolution=64", "image.crop=none"])
+    recipe = load_recipe("canny", ["image.resolution=64", "image.crop=none", *ANY_LOOK])
     result = make(source, tmp_path / "d", recipe=recipe)
     assert result.status.samples == 1
     assert result.status.rejects == {"rejected:max_aspect": 2}

@@ -26,6 +26,7 @@ from pipeline.errors import UsageError
 from pipeline.execution import Execution
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.verify import rebuild_sampled
+from tests.rules import ANY_LOOK, ANY_LOOK_FLAGS
 
 Make = Callable[..., BuildResult]
 
@@ -96,7 +97,7 @@ def test_uncropped_sides_are_multiples_of_64(tmp_path: Path, make: Make) -> None
     source = tmp_path / "in" / "a.png"
     source.parent.mkdir()
     Image.new("RGB", (300, 100), "red").save(source)
-    recipe = load_recipe("canny", ["image.resolution=128", "image.crop=none"])
+    recipe = load_recipe("canny", ["image.resolution=128", "image.crop=none", *ANY_LOOK])
     make(source.parent, tmp_path / "d", recipe=recipe)
     sample = Dataset.open(str(tmp_path / "d")).view().read(0)
     assert decode_image(sample.image).shape == (128, 384, 3)
@@ -122,7 +123,7 @@ def test_sigkill_and_the_same_command_give_the_uninterrupted_bytes(
         Image.fromarray(noise).save(source / f"{number}.png", compress_level=1)
     command = [sys.executable, "-m", "pipeline", "build", "canny", "--local"]
     command += ["--images", str(source), "--out", str(broken)]
-    command += ["--set", "image.resolution=64", "--set", "samples_per_unit=1"]
+    command += ["--set", "image.resolution=64", "--set", "samples_per_unit=1", *ANY_LOOK_FLAGS]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while len(list((broken / "commits").glob("*.json"))) < 5:
         assert process.poll() is None, "the build ended before it could be killed"
@@ -209,7 +210,7 @@ def test_what_a_detector_does_to_one_image_costs_that_image(
     for grey in (10, 20, 30, 40):
         Image.new("RGB", (64, 64), (grey, grey, grey)).save(source / f"{grey}.png")
     monkeypatch.setattr(CannySpec, "annotate", _picky)
-    recipe = load_recipe("canny", ["image.resolution=64", "rules.min_coverage=0.5"])
+    recipe = load_recipe("canny", ["image.resolution=64", "rules.min_coverage=0.5", *ANY_LOOK])
     result = make(source, tmp_path / "d", recipe=recipe)
     assert result.status.samples == 1
     assert result.status.rejects == {

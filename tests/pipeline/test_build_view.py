@@ -22,6 +22,8 @@ def report(worker: str = "a:1", busy: float | None = 0.9, **counts: int) -> Unit
         stages={},
         worker=worker,
         device_busy=busy,
+        caption_batches=0,
+        network_images=0,
     )
 
 

@@ -20,6 +20,7 @@ from pipeline.execution import Execution
 from pipeline.local_executor import run_local
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.verify import rebuild_sampled
+from tests.rules import ANY_LOOK
 
 from .conftest import Silent
 
@@ -39,7 +40,8 @@ def with_blip(random_blip: Path) -> Callable[..., Recipe]:
             "captions.batch_size": BATCH,
             **overrides,
         }
-        return load_recipe(name, [f"{key}={json.dumps(value)}" for key, value in fields.items()])
+        given = [f"{key}={json.dumps(value)}" for key, value in fields.items()]
+        return load_recipe(name, [*given, *ANY_LOOK])
 
     return made
 

@@ -21,6 +21,7 @@ from detectors.canny import CannySpec
 from pipeline.build import BuildResult
 from pipeline.errors import BuildError
 from pipeline.unit import UnitWorker
+from tests.rules import ANY_LOOK_FLAGS
 
 Make = Callable[..., BuildResult]
 
@@ -70,7 +71,7 @@ def test_a_small_disk(pictures: Path, small_disk: Path, tmp_path: Path, make: Ma
     make(pictures, tmp_path / "whole")
     out = small_disk / "d"
     command = ["build", "canny", "--local", "--images", str(pictures), "--out", str(out)]
-    small = ["--set", "image.resolution=64", "--set", "samples_per_unit=3"]
+    small = ["--set", "image.resolution=64", "--set", "samples_per_unit=3", *ANY_LOOK_FLAGS]
     line = [sys.executable, "-m", "pipeline", *command, *small]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == 1

@@ -14,10 +14,11 @@ import pytest
 
 from catalog.dataset import Dataset
 from catalog.verify import differences, verify
+from tests.rules import ANY_LOOK_FLAGS
 
 TESTS = Path(__file__).parents[1]
 MARK = b"a planted fault"
-SMALL = ["--set", "image.resolution=64", "--set", "samples_per_unit=3"]
+SMALL = ["--set", "image.resolution=64", "--set", "samples_per_unit=3", *ANY_LOOK_FLAGS]
 Start = Callable[..., subprocess.Popen[str]]
 
 

