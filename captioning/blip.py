@@ -90,9 +90,11 @@ class BlipSpec(Spec):
         return self.captioner != "sidecar_or_blip" or not sidecar_text(found, self.max_characters)
 
     def choose(self, found: str | None, generated: str | None) -> Caption | None:
-        """Return the caption by the spec's order of sources, or None where it is empty."""
+        """Return the caption by the spec's sources, or None where nothing but a prefix is said."""
         sidecar = "" if self.captioner == "blip" else sidecar_text(found, self.max_characters)
         if generated is None:
             return Caption(text=sidecar, source="sidecar", sidecar=sidecar) if sidecar else None
         blip = clean_generated(generated)
-        return Caption(text=blip, source="blip", sidecar=sidecar, blip=blip) if blip else None
+        if blip.lower() == clean_generated(self.prefix).lower():  # nothing is said beyond it
+            return None
+        return Caption(text=blip, source="blip", sidecar=sidecar, blip=blip)

@@ -100,8 +100,8 @@ def identity(model: str, revision: str | None) -> str:
     return "sha256:" + hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
-def locate(model: str, revision: str | None) -> Path:
-    """Return the folder of a checkpoint, whole; may download it.
+def locate(model: str, revision: str | None, *, download: bool = True) -> Path:
+    """Return the folder of a checkpoint, whole; may download it where `download` allows.
 
     Raises:
         WeightsError: it is not here and cannot be had; the message says what was tried.
@@ -112,12 +112,20 @@ def locate(model: str, revision: str | None) -> Path:
             raise WeightsError(_no_folder(folder, wrong))
         return folder
     pin, tried = _pin(model, revision), {}
-    for label, attempt in _attempts(model, pin):
+    for label, attempt in _attempts(model, pin, download):
         try:
             return attempt()
         except WeightsError as error:
             tried[label] = str(error)
     raise WeightsError(_not_to_be_had(model, pin, tried))
+
+
+def where(model: str, revision: str | None) -> Path | None:
+    """Return the folder of a checkpoint that is on this machine, or None; asks no network."""
+    try:
+        return locate(model, revision, download=False)
+    except WeightsError:
+        return None
 
 
 def _pin(model: str, revision: str | None) -> Pin:
@@ -128,13 +136,14 @@ def _pin(model: str, revision: str | None) -> Pin:
     return Pin(revision=revision)
 
 
-def _attempts(model: str, pin: Pin) -> Iterator[tuple[str, Callable[[], Path]]]:
+def _attempts(model: str, pin: Pin, download: bool) -> Iterator[tuple[str, Callable[[], Path]]]:
     named = os.environ.get(FOLDERS, "").split(os.pathsep)
     for root in (Path(folder).expanduser() for folder in named if folder):
         folder = root / model.partition("/")[2]
         yield f"{folder} ({FOLDERS})", partial(_in_folder, folder, pin)
     yield "the hub client's cache", partial(_from_hub, model, pin.revision, download=False)
-    yield "Hugging Face hub", partial(_from_hub, model, pin.revision, download=True)
+    if download:
+        yield "Hugging Face hub", partial(_from_hub, model, pin.revision, download=True)
 
 
 def _in_folder(folder: Path, pin: Pin) -> Path:
@@ -166,7 +175,8 @@ def _from_hub(model: str, revision: str, *, download: bool) -> Path:
                 local_files_only=not download,
             )
         except Exception as error:  # its errors share no base, and each is only one place's reason
-            raise WeightsError(_first_cause(error)) from error
+            said = _first_cause(error) if download else "it has no snapshot of this commit"
+            raise WeightsError(said) from error
         reason = _fault(Path(found)) or ""
         if not reason:
             return Path(found)

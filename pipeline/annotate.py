@@ -129,6 +129,7 @@ class Annotator:
             captioner_later: load the captioner when the first image needs it.
         """
         self._recipe = recipe
+        self._fingerprint = recipe.fingerprint
         self._ahead = threads * _AHEAD
         self._pool = ThreadPoolExecutor(threads)
         self.device = Device()
@@ -403,7 +404,7 @@ class Annotator:
         return {
             "key": sample_key(row["sha256"]),
             "sha256": row["sha256"],
-            "recipe": self._recipe.fingerprint,
+            "recipe": self._fingerprint,
             "width": work.size[0],
             "height": work.size[1],
             "caption": asdict(work.caption),

@@ -7,6 +7,8 @@ from typing import Annotated, get_args
 import typer
 from rich.markup import escape
 
+import captioning.weights
+from captioning.blip import BlipSpec
 from detectors import weights
 from detectors.errors import WeightsError
 from detectors.weights.checkpoints import CHECKPOINTS, Checkpoint, Hub, Package, find
@@ -36,7 +38,10 @@ def list_weights(
         out.print(f"    {escape(checkpoint.what)}; licence: {escape(checkpoint.licence)}")
         out.print(f"    from: {escape(_sources(checkpoint))}")
         out.print(f"    used by: {escape(', '.join(used_by) or 'nothing yet')}")
-    if not users:
+    captioner = _captioner(recipe)
+    if captioner is not None:
+        out.print(escape(captioner), style="bold")
+    elif not users:
         out.print(f"{escape(str(recipe))} needs no checkpoint")
     named = ", ".join(map(str, weights.folders())) or "not set"
     out.print(f"cache: {escape(str(weights.cache_folder()))}; {weights.FOLDERS}: {escape(named)}")
@@ -109,6 +114,18 @@ def _users(recipe: str | None) -> dict[str, list[str]]:
         if checkpoint in users:
             users[checkpoint].append(f"detector {detector}")
     return users
+
+
+def _captioner(recipe: str | None) -> str | None:
+    """Return a line on the captioner of a recipe that has one with a network."""
+    from pipeline.recipe import load_recipe
+
+    spec = None if recipe is None else load_recipe(recipe).captions
+    if not isinstance(spec, BlipSpec):
+        return None
+    folder = captioning.weights.where(spec.model, spec.revision)
+    here = "not here" if folder is None else f"in {folder}"
+    return f"{spec.model}  {here}; captions, see docs/captions.md"
 
 
 def _choices() -> list[tuple[str, str]]:

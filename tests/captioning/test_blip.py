@@ -59,6 +59,13 @@ def test_the_caption_is_chosen_by_source(
     assert spec(captioner).choose(found, generated) == chosen
 
 
+@pytest.mark.parametrize("generated", ["a photograph of", " A photograph of ", ""])
+def test_a_prefix_alone_is_no_caption(generated: str) -> None:
+    prefixed = spec(prefix="a photograph of" if generated else "")
+    assert prefixed.choose(None, generated) is None
+    assert prefixed.choose(None, f"{generated} a dog") is not None
+
+
 def test_a_hub_id_stands_for_a_commit() -> None:
     assert spec().network_identity["weights"] == (
         "Salesforce/blip-image-captioning-base@82a37760796d32b1411fe092ab5d4e227313294b"

@@ -138,6 +138,24 @@ def test_the_spec_loads_what_it_says(random_blip: Path, images: list[np.ndarray]
     assert texts == captions(Blip(random_blip, "cpu", prefix="a", max_new_tokens=4), images)
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_weights_in_the_older_file_are_the_same(
+    random_blip: Path, images: list[np.ndarray], tmp_path: Path, tied: bool
+) -> None:
+    """As the hub has them: pickled, with or without a second name for a shared tensor."""
+    from transformers import BlipForConditionalGeneration
+
+    for path in random_blip.glob("*.json"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    state = BlipForConditionalGeneration.from_pretrained(random_blip).state_dict()
+    second = [name for name in state if "cls.predictions.decoder" in name]
+    assert second
+    kept = {name: state[name] for name in state if tied or name not in second}
+    torch.save(kept, tmp_path / "pytorch_model.bin")
+    expected = captions(Blip(random_blip, "cpu"), images)
+    assert captions(Blip(tmp_path, "cpu"), images) == expected
+
+
 def test_missing_tensors_are_an_error_and_never_random(random_blip: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

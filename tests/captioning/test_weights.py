@@ -141,10 +141,23 @@ def test_one_error_names_all_that_was_tried_and_what_helps(
         weights.locate(model, None)
     said = str(error.value)
     assert "CONTROLNET_FACTORY_WEIGHTS is not set" in said
-    assert "cache: FileNotFoundError: no such snapshot is cached" in said
+    assert "cache: it has no snapshot of this commit" in said
     assert "hub: FileNotFoundError: no such snapshot is served" in said
     assert f"hf download {model} --revision {weights.PINS[model].revision}" in said
     assert then in said
+
+
+def test_where_asks_no_network(
+    random_blip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def only_cached(*_: Any, local_files_only: bool, **__: Any) -> str:
+        assert local_files_only
+        raise FileNotFoundError
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", only_cached)
+    assert weights.where(weights.BASE, None) is None
+    assert weights.where(str(tmp_path / "nowhere"), None) is None
+    assert weights.where(str(random_blip), None) == random_blip
 
 
 def test_offline_the_hub_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:

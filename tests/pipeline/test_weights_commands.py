@@ -129,3 +129,17 @@ def test_verify_names_what_is_damaged(run, tmp_path: Path, monkeypatch: pytest.M
     assert code == Exit.FAILED
     assert "movenet_multipose: " in said
     assert "it has 5 bytes, expected 9,585,276" in said
+
+
+@pytest.mark.parametrize(("model", "here"), [(None, "not here"), ("random", "in /")])
+def test_a_recipes_captioner_is_listed(
+    run, random_blip: Path, tmp_path: Path, model: str | None, here: str
+) -> None:
+    recipe = tmp_path / "mine.yaml"
+    named = f", model: {random_blip}" if model else ""
+    captions = f"captions: {{captioner: blip{named}}}"
+    recipe.write_text(f"name: mine\ndetectors: [{{detector: canny}}]\n{captions}\n")
+    code, shown, _ = run("list", "--recipe", recipe)
+    assert code == Exit.DONE
+    assert here in shown
+    assert "needs no checkpoint" not in shown
