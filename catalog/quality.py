@@ -15,7 +15,10 @@ from catalog.errors import ImageError
 from catalog.images import Image, resize
 
 SHARPNESS_SIDE = 512
-"""Pixels of the short side at which sharpness is measured; a smaller image is not enlarged."""
+"""Pixels of the short side at which sharpness is measured; a smaller image is not enlarged.
+
+A recipe of a smaller resolution may decode a JPEG smaller still, and it is that picture, in which
+blur of a few pixels is gone, that is measured."""
 
 _COLOUR_SIDE = 64  # pixels; averages the colour noise that JPEG leaves in a grey picture
 _TILES = 8  # a side; of 64 tiles the sixth sharpest counts, so a sharp subject outweighs its blur

@@ -144,7 +144,7 @@ def load_source(
                 f"{inputs.source} is no source table; make one with: scan --images URI"
             )
         metadata = tables.read_metadata(inputs.source)
-        return table.replace_schema_metadata(None), metadata
+        return table.cast(tables.SOURCE), metadata  # a map's inner names differ once it is read
     return scan(
         inputs.images,
         include=inputs.include,

@@ -32,7 +32,7 @@ class Silent:
         self.reports.append(report)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def silent() -> type[Silent]:
     """Return the observer that shows nothing."""
     return Silent

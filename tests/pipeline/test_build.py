@@ -123,7 +123,8 @@ def test_sigkill_and_the_same_command_give_the_uninterrupted_bytes(
         Image.fromarray(noise).save(source / f"{number}.png", compress_level=1)
     command = [sys.executable, "-m", "pipeline", "build", "canny", "--local"]
     command += ["--images", str(source), "--out", str(broken)]
-    command += ["--set", "image.resolution=64", "--set", "samples_per_unit=1"]
+    overrides = ["image.resolution=64", "samples_per_unit=1", *ANY_LOOK]
+    command += [word for one in overrides for word in ("--set", one)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while len(list((broken / "commits").glob("*.json"))) < 5:
         assert process.poll() is None, "the build ended before it could be killed"
