@@ -16,6 +16,7 @@ from catalog.dataset import SOURCE, Dataset
 from catalog.verify import differences, verify
 from detectors.base import Batch
 from detectors.keypoints import OPENPOSE18, Person
+from detectors.nsfw import NsfwNetwork
 from detectors.openpose import LightNetwork
 from pipeline.build import BuildResult, Inputs, build, run_local
 from pipeline.errors import RecipeError, UsageError
@@ -199,6 +200,7 @@ def test_rejected_maps_lie_beside_the_shard_and_are_verified(
     dataset = Dataset.open(str(tmp_path / "d"))
     held = [commit.held for commit in read_commits(dataset.uri) if commit.held]
     assert held
+    assert not {file.name for file in held} & {path.name for path in tmp_path.rglob("*.tar")}
     assert sum(file.bytes for file in held) < 6 * 64 * 64 * 3 * len(held)
     assert rebuild_sampled(dataset, 4, Execution()) == []
     path = tmp_path / "d" / "shards" / held[0].name
@@ -210,7 +212,8 @@ def test_damaged_maps_are_made_again(
     tmp_path: Path, run: Callable[..., BuildResult], recipe_of: Callable[..., Recipe]
 ) -> None:
     run(recipe_of(), tmp_path / "first")
-    for path in (tmp_path / "first" / "shards").glob("*.tar"):
+    shards = tmp_path / "first" / "shards"
+    for path in [*shards.glob("*.tar"), *shards.glob("*.held")]:
         path.write_bytes(bytes(path.stat().st_size))
     FakePoses.seen = 0
     other = recipe_of("detectors.1.fraction=0.5")
@@ -218,6 +221,42 @@ def test_damaged_maps_are_made_again(
     assert FakePoses.seen == IMAGES
     run(other, tmp_path / "fresh")
     assert differences(str(tmp_path / "fresh"), str(tmp_path / "reused")) == []
+
+
+class FakeNsfw:
+    """Scores a picture by its first pixel, and counts."""
+
+    seen = 0
+
+    def __call__(self, images: Batch) -> list[float]:
+        FakeNsfw.seen += len(images)
+        return [int(image[0, 0, 0]) / IMAGES for image in images]
+
+
+def test_an_unsafe_image_is_rejected_by_its_score_and_judged_again_from_it(
+    tmp_path: Path,
+    run: Callable[..., BuildResult],
+    recipe_of: Callable[..., Recipe],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(NsfwNetwork, "load", lambda *arguments: FakeNsfw())
+    FakeNsfw.seen = 0
+    run(recipe_of("rules.max_nsfw=0.5"), tmp_path / "first")
+    dataset = Dataset.open(str(tmp_path / "first"))
+    assert dataset.status().rejects["rejected:nsfw"] == IMAGES / 2 - 1
+    assert FakeNsfw.seen == IMAGES
+    answer = requery(dataset, changed_recipe(dataset, ["rules.max_nsfw=0.8"]))
+    assert answer.after["rejected:nsfw"] == 3
+    other = recipe_of("rules.max_nsfw=0.8")
+    run(other, tmp_path / "reused", reuse=tmp_path / "first")
+    assert (FakeNsfw.seen, FakePoses.seen) == (IMAGES, IMAGES)
+    run(other, tmp_path / "fresh")
+    assert differences(str(tmp_path / "fresh"), str(tmp_path / "reused")) == []
+    run(recipe_of(), tmp_path / "unasked", reuse=tmp_path / "first")
+    FakeNsfw.seen = FakePoses.seen = 0
+    run(other, tmp_path / "asked", reuse=tmp_path / "unasked")
+    assert FakeNsfw.seen == FakePoses.seen == IMAGES  # no score was kept
+    assert differences(str(tmp_path / "fresh"), str(tmp_path / "asked")) == []
 
 
 @pytest.mark.parametrize("change", ["seed=1", "image.resolution=128", "detectors.0.low=3"])
