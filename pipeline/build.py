@@ -15,6 +15,7 @@ from pipeline import plan
 from pipeline.errors import UsageError
 from pipeline.execution import Execution
 from pipeline.recipe import Recipe
+from pipeline.reuse import EarlierMaps
 from pipeline.run_log import RunLog
 from pipeline.scan import Progress, describe_inputs, scan
 from pipeline.unit import UnitReport, UnitWorker
@@ -98,10 +99,12 @@ def build(
         observer: is told what happens.
 
     Raises:
-        UsageError: nothing to build from.
+        UsageError: nothing to build from, or maps to reuse that are others.
         DatasetError: the folder belongs to another recipe or to other images.
         DeterminismError: two equal attempts at a unit differ.
     """
+    if execution.reuse is not None:
+        EarlierMaps(execution.reuse, recipe)  # refuses here, not in each worker
     opened = prepare(recipe, dataset, inputs, observer)
     pending = opened.pending()
     with tables.open_parquet(opened.path(layout.PLAN)) as file:

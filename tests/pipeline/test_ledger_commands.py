@@ -1,5 +1,6 @@
 """`rejects` and `requery` as they are typed, on a dataset whose rejects have hostile names."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from catalog.dataset import Dataset
 from catalog.verify import differences
 from pipeline import cli
 from pipeline.errors import Exit
+from tests.photographs import photographs
+from tests.weights import need_file
 
 _SMALL = ["image.resolution=64", "rules.min_sharpness=0"]
 
@@ -104,6 +108,27 @@ def test_requery_tells_and_the_saved_recipe_builds_it(
     overrides = _words([*_SMALL, "rules.min_chroma=0", "rules.max_coverage=0.99"])
     assert run("build", "canny", *fresh, *overrides)[0] == Exit.DONE
     assert differences(str(tmp_path / "fresh"), str(tmp_path / "new")) == []
+
+
+def test_a_real_networks_people_are_judged_again_without_it(tmp_path: Path, run: Any) -> None:
+    """MobileNet-thin on photographs: a lower fraction lets in whom a higher one had kept out."""
+    need_file("openpose_mobilenet_thin")
+    (tmp_path / "in").mkdir()
+    for path in [path for path in photographs() if path.stem in ("000000000785", "000000197388")]:
+        shutil.copy(path, tmp_path / "in")
+    (tmp_path / "light.yaml").write_text("name: light\ndetectors: [{detector: openpose_light}]\n")
+    command = ["build", tmp_path / "light.yaml", "--local", "--images", tmp_path / "in"]
+    command += ["--set", "image.resolution=256", "--set"]
+    low, high = "detectors.0.fraction=0.3", "detectors.0.fraction=0.95"
+    assert run(*command, high, "--out", tmp_path / "high")[0] == Exit.DONE
+    reuse = [low, "--reuse", tmp_path / "high"]
+    assert run(*command, *reuse, "--out", tmp_path / "low")[0] == Exit.DONE
+    (log,) = (tmp_path / "low" / "logs").iterdir()
+    assert '"network_images": 0' in log.read_text()
+    assert run(*command, low, "--out", tmp_path / "fresh")[0] == Exit.DONE
+    assert differences(str(tmp_path / "low"), str(tmp_path / "fresh")) == []
+    few, more = (len(Dataset.open(str(tmp_path / name)).view()) for name in ("high", "low"))
+    assert few < more
 
 
 def test_requery_of_something_else_than_a_rule_is_refused(dataset: Path, run: Any) -> None:
