@@ -1,46 +1,37 @@
 """Captions that lie beside the images: a .txt, a .json or a parquet column."""
 
-import unicodedata
-from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from captioning.base import Image
+from captioning.base import Caption, Spec
+from captioning.clean import CLEANING_VERSION, clean
 
 
-class SidecarSpec(BaseModel):
+class SidecarSpec(Spec):
     """Take the text found beside the image, cleaned.
 
     An image without text keeps the empty caption, which the paper's training makes of half of all
     prompts anyway, or is rejected.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     captioner: Literal["sidecar"] = "sidecar"
     when_missing: Literal["empty", "reject"] = "empty"
     max_characters: int = Field(2000, ge=1, description="longer texts are cut; unit: characters")
 
-    def load(self, device: str) -> "Sidecar":
-        """Return the captioner; it needs no device."""
-        return Sidecar(self)
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Fields and the version of the cleaning."""
+        return {**self.model_dump(mode="json"), "cleaning": CLEANING_VERSION}
+
+    def choose(self, found: str | None, generated: str | None) -> Caption | None:
+        """Return the cleaned text; None for an empty one where the spec rejects it."""
+        text = sidecar_text(found, self.max_characters)
+        if not text and self.when_missing == "reject":
+            return None
+        return Caption(text=text, source="sidecar" if text else "none", sidecar=text)
 
 
-class Sidecar:
-    """Cleans what was found; looks at no picture."""
-
-    def __init__(self, spec: SidecarSpec) -> None:
-        self._spec = spec
-
-    def __call__(self, images: Sequence[Image], found: Sequence[str | None]) -> list[str | None]:
-        """Return the cleaned texts; None for an empty one where the spec rejects it."""
-        missing = "" if self._spec.when_missing == "empty" else None
-        texts = [clean(text or "")[: self._spec.max_characters].rstrip() for text in found]
-        return [text or missing for text in texts]
-
-
-def clean(text: str) -> str:
-    """Make one printable line: control characters and runs of white space become one space."""
-    printable = (" " if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in text)
-    return " ".join("".join(printable).split())
+def sidecar_text(found: str | None, most: int) -> str:
+    """Return a found text cleaned and cut to `most` characters; "" where there is none."""
+    return clean(found or "")[:most].rstrip()

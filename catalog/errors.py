@@ -2,6 +2,7 @@
 
 CatalogError (ValueError)        a user can act on it: the message names value, expectation and fix
 ├── StorageError                 a URI that cannot be read or written
+│   └── StorageUnavailable       a remote storage that does not answer, after all retries
 ├── ImageError                   bytes that are no usable picture; carries the ledger's `rule`
 ├── SourceError                  a source of images that cannot be listed
 ├── FilterError                  an expression on an image's columns that means nothing
@@ -17,6 +18,10 @@ class CatalogError(ValueError):
 
 class StorageError(CatalogError):
     """A URI cannot be read or written."""
+
+
+class StorageUnavailable(StorageError):
+    """A remote storage does not answer, or only with errors of its own, after all retries."""
 
 
 class ImageError(CatalogError):

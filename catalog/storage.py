@@ -4,21 +4,35 @@ A URI is a plain local path, a percent-quoted ``file://`` URI (the only form tha
 also one whose name is not UTF-8), or anything that fsspec knows (``s3://bucket/key``).
 """
 
+import errno
 import hashlib
 import os
 import stat
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, cast
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import fsspec
 
-from catalog.errors import StorageError
+from catalog.errors import StorageError, StorageUnavailable
 
 _FILE = "file://"
+_TEMPORARY = ".tmp"
+
+# What the clients below fsspec raise as it is: no answer, or none that can be read.
+_CLIENTS = ("aiobotocore", "aiohttp", "botocore", "urllib3")
+_TRANSIENT = (errno.EBUSY, errno.EIO, getattr(errno, "EREMOTEIO", errno.EIO), errno.ETIMEDOUT)
+_UNKNOWN_CALLER = (
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "RequestTimeTooSkewed",
+    "TokenRefreshRequired",
+)
 
 
 def local_path(uri: str) -> Path | None:
@@ -44,14 +58,39 @@ def join(uri: str, *names: str) -> str:
     return "/".join([uri.rstrip("/") or "/", *names])
 
 
-def _remote(uri: str) -> tuple[Any, str]:
+@contextmanager
+def _remote(uri: str) -> Iterator[tuple[Any, str]]:
+    """Yield file system and name of a remote `uri`; fsspec has retried what can be retried.
+
+    Raises:
+        StorageError: nothing can read such a URI.
+        StorageUnavailable: the storage did not answer in the block.
+    """
     try:
-        return cast("tuple[Any, str]", fsspec.core.url_to_fs(uri))
+        fs, name = fsspec.core.url_to_fs(uri)
     except (ImportError, ValueError) as error:
         raise StorageError(
             f"cannot use {uri!r}: {error}. Expected a local path or a URI that fsspec knows; "
             "for s3:// install the extra: pip install 'controlnet-factory[s3]'"
         ) from error
+    try:
+        yield fs, name
+    except Exception as error:
+        if _is_unanswered(error):
+            raise StorageUnavailable(f"{uri}: the storage does not answer: {error}") from error
+        raise
+
+
+def _is_unanswered(error: Exception) -> bool:
+    """Say whether an error tells of the way to the storage, and nothing of the file."""
+    if isinstance(error, ConnectionError | TimeoutError):
+        return True
+    if type(error).__module__.partition(".")[0] in _CLIENTS:
+        return True
+    response = getattr(error.__cause__, "response", None) or {}  # of botocore's ClientError
+    if response.get("Error", {}).get("Code") in _UNKNOWN_CALLER:
+        return True
+    return isinstance(error, OSError) and error.errno in _TRANSIENT
 
 
 def _open_local(path: Path) -> IO[bytes]:
@@ -69,8 +108,7 @@ def open_binary(uri: str) -> Iterator[IO[bytes]]:
         with _open_local(path) as file:
             yield file
         return
-    fs, name = _remote(uri)
-    with fs.open(name, "rb") as file:
+    with _remote(uri) as (fs, name), fs.open(name, "rb") as file:
         yield file
 
 
@@ -81,9 +119,9 @@ def read_bytes(uri: str, offset: int = 0, length: int | None = None) -> bytes:
         with _open_local(path) as file:
             file.seek(offset)
             return file.read(-1 if length is None else length)
-    fs, name = _remote(uri)
     end = None if length is None else offset + length
-    return cast(bytes, fs.cat_file(name, start=offset, end=end))
+    with _remote(uri) as (fs, name):
+        return cast(bytes, fs.cat_file(name, start=offset, end=end))
 
 
 def sha256_file(uri: str) -> str:
@@ -105,8 +143,8 @@ def size(uri: str) -> int:
     path = local_path(uri)
     if path is not None:
         return path.stat().st_size
-    fs, name = _remote(uri)
-    return int(fs.size(name))
+    with _remote(uri) as (fs, name):
+        return int(fs.size(name))
 
 
 def exists(uri: str) -> bool:
@@ -114,8 +152,8 @@ def exists(uri: str) -> bool:
     path = local_path(uri)
     if path is not None:
         return path.exists()
-    fs, name = _remote(uri)
-    return bool(fs.exists(name))
+    with _remote(uri) as (fs, name):
+        return bool(fs.exists(name))
 
 
 def list_names(uri: str) -> list[str]:
@@ -123,20 +161,65 @@ def list_names(uri: str) -> list[str]:
     path = local_path(uri)
     if path is not None:
         return sorted(os.listdir(path)) if path.is_dir() else []
-    fs, name = _remote(uri)
-    fs.invalidate_cache(name)
-    try:
-        return sorted(str(found).rstrip("/").rsplit("/", 1)[-1] for found in fs.ls(name, False))
-    except FileNotFoundError:
-        return []
+    with _remote(uri) as (fs, name):
+        fs.invalidate_cache(name)
+        try:
+            found = fs.ls(name, False)
+        except FileNotFoundError:
+            return []
+    return sorted(str(one).rstrip("/").rsplit("/", 1)[-1] for one in found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A file below a folder.
+
+    Attributes:
+        name: its path from the folder, with ``/``.
+        bytes: its size.
+        modified: when it was written; seconds since 1970.
+    """
+
+    name: str
+    bytes: int
+    modified: float
+
+
+def walk(uri: str) -> list[Entry]:
+    """Return all files below the folder `uri`, sorted by name; an absent folder has none."""
+    path = local_path(uri)
+    found = _walk_remote(uri) if path is None else _walk_local(path)
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def _walk_local(root: Path) -> Iterator[Entry]:
+    for folder, _, names in os.walk(root):
+        for name in names:
+            path = Path(folder, name)
+            with suppress(FileNotFoundError):  # a temporary file that just got its final name
+                found = path.lstat()
+                below = path.relative_to(root).as_posix()
+                yield Entry(name=below, bytes=found.st_size, modified=found.st_mtime)
+
+
+def _walk_remote(uri: str) -> Iterator[Entry]:
+    with _remote(uri) as (fs, root):
+        fs.invalidate_cache()
+        found = fs.find(root, detail=True)
+    for path, entry in found.items():
+        name = str(path).removeprefix(root.rstrip("/")).lstrip("/")
+        # Every fsspec store has its own word for it; in-memory files tell of their creation only.
+        when = entry.get("LastModified") or entry.get("mtime") or entry["created"]
+        modified = when.timestamp() if isinstance(when, datetime) else float(when)
+        yield Entry(name=name, bytes=int(entry["size"]), modified=modified)
 
 
 def write_atomic(uri: str, data: bytes) -> None:
     """Write `data` so that a reader sees the old file or the new one, never a part of it."""
     path = local_path(uri)
     if path is None:
-        fs, name = _remote(uri)
-        fs.pipe_file(name, data)
+        with _remote(uri) as (fs, name):
+            fs.pipe_file(name, data)
         return
     temporary = _write_temporary(path, data)
     os.replace(temporary, path)
@@ -151,8 +234,8 @@ def create_once(uri: str, data: bytes) -> None:
     """
     path = local_path(uri)
     if path is None:
-        fs, name = _remote(uri)
-        fs.pipe_file(name, data, mode="create")
+        with _remote(uri) as (fs, name):
+            fs.pipe_file(name, data, mode="create")
         return
     temporary = _write_temporary(path, data)
     try:
@@ -170,12 +253,27 @@ def publish(finished: Path, uri: str) -> None:
     """
     path = local_path(uri)
     if path is None:
-        fs, name = _remote(uri)
-        fs.put_file(str(finished), name, mode="create")
+        with _remote(uri) as (fs, name):
+            fs.put_file(str(finished), name, mode="create")
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     os.link(finished, path)
     _sync_folder(path.parent)
+
+
+def remove(uri: str) -> None:
+    """Remove the file at `uri`, if one stands there."""
+    path = local_path(uri)
+    if path is not None:
+        path.unlink(missing_ok=True)
+        return
+    with _remote(uri) as (fs, name), suppress(FileNotFoundError):
+        fs.rm_file(name)
+
+
+def is_temporary(name: str) -> bool:
+    """Say whether a file's name is that of one being written, or left by a writer that died."""
+    return name.startswith(".") and name.endswith(_TEMPORARY)
 
 
 def sync_file(file: IO[bytes]) -> None:
@@ -186,7 +284,7 @@ def sync_file(file: IO[bytes]) -> None:
 
 def _write_temporary(path: Path, data: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}{_TEMPORARY}"
     try:
         with temporary.open("xb") as file:
             file.write(data)

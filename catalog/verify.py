@@ -33,7 +33,10 @@ def verify(dataset: Dataset) -> list[str]:
 
 
 def differences(one: str, other: str) -> list[str]:
-    """Compare two local datasets byte by byte, logs apart; return what differs, a line each."""
+    """Compare two local datasets byte by byte; return what differs, a line each.
+
+    Logs, and temporary files that killed writers left, are no part of a dataset.
+    """
     left, right = (_files(uri) for uri in (one, other))
     lines = [f"only in {one}: {name}" for name in sorted(left.keys() - right.keys())]
     lines += [f"only in {other}: {name}" for name in sorted(right.keys() - left.keys())]
@@ -75,7 +78,7 @@ def _files(uri: str) -> dict[str, str]:
     for folder, below, names in os.walk(root):
         if folder == os.fspath(root):
             below[:] = [name for name in below if name not in NOT_COMPARED]
-        for name in names:
+        for name in (name for name in names if not storage.is_temporary(name)):
             path = os.path.join(folder, name)
             found[os.path.relpath(path, root)] = path
     return found

@@ -36,10 +36,9 @@ def draw_people(people: Sequence[Body], size: tuple[int, int], rendering: Render
         for body in people:
             for limb, colour in zip(LIMBS, COLOURS, strict=False):
                 _fill_limb(canvas, body, limb, [int(level * _LIMB_LEVEL) for level in colour])
-            _draw_joints(canvas, body)
+            _draw_joints(canvas, [body])
         return canvas
-    for body in people:
-        _draw_joints(canvas, body)
+    _draw_joints(canvas, people)
     for limb, colour in zip(LIMBS, COLOURS, strict=False):
         for body in people:
             over = canvas.copy()
@@ -75,7 +74,9 @@ def _fill_limb(canvas: Canvas, body: Body, limb: tuple[int, int], colour: Sequen
     return True
 
 
-def _draw_joints(canvas: Canvas, body: Body) -> None:
-    for (x, y, _), colour in zip(body, COLOURS, strict=True):
-        if np.isfinite(x):
-            cv2.circle(canvas, (int(x), int(y)), _STICK, list(colour), thickness=-1)
+def _draw_joints(canvas: Canvas, people: Sequence[Body]) -> None:
+    """Draw the joints of all, those of one kind after the other."""
+    for joint, colour in enumerate(COLOURS):
+        for x, y, _ in (body[joint] for body in people):
+            if np.isfinite(x):
+                cv2.circle(canvas, (int(x), int(y)), _STICK, list(colour), thickness=-1)

@@ -1,7 +1,9 @@
 """Images to packed samples: decoding, networks in batches, maps, captions, encoding.
 
 Networks and captioner run in batches on the caller's thread and device; decoding, the maps' last
-steps and encoding run in threads beside them, a few images ahead.
+steps and encoding run in threads beside them, a few images ahead. Two callers may each annotate a
+unit at once: they share the threads and take turns on the device, so that one unit's first images
+are decoded, and another's last are encoded, while it works.
 
 Images come out in the order in which they went in, each as a sample or as a rejection.
 """
@@ -10,11 +12,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
 
-from catalog.errors import CatalogError, ImageError
+from captioning.base import Caption
+from catalog.errors import CatalogError, ImageError, StorageUnavailable
 from catalog.images import Image, decode, encode_jpeg, encode_png, fit, target_size
 from catalog.labels import fit_label, read_label
 from catalog.quality import check_jpeg, measure
@@ -33,15 +38,24 @@ from catalog.sources import read_image
 from detectors.base import Annotation, Result, Spec, generator_for, judged
 from detectors.graph import Findings, Graph, annotate
 from detectors.nsfw import NsfwNetwork
+from pipeline.caption_cache import Text
+from pipeline.captions import UnitTexts
 from pipeline.image_rules import covered, first_rejection, judge_pixels, with_coverage
 from pipeline.recipe import Recipe
 from pipeline.reuse import EarlierMaps
+from pipeline.stages import Device, StageClock
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 # Finished images waiting for each thread: enough to stay busy, few enough to bound memory.
 _AHEAD = 4
+
+# Images that wait for one batch of captions, in batches: where few images need one, all others
+# would wait with their pixels.
+_WAITING = 4
+
+_NO_CAPTION = Caption(text="", source="none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +71,8 @@ class Work:
         jpeg_scale: divisor at which a JPEG was decoded.
         annotations: maps by condition; gone once the sample is packed.
         parameters: what each detector drew, by condition.
-        caption: the chosen text.
+        prepared: what the captioning network takes of the image, where it must look at it.
+        caption: the chosen text, and the others.
         measures: of the image, by the names of `catalog.tables.MEASURES`.
         earlier: maps of another build, in place of the networks' findings.
         rejection: why the image gives no sample.
@@ -72,7 +87,8 @@ class Work:
     jpeg_scale: int = 1
     annotations: dict[str, Annotation] = field(default_factory=dict)
     parameters: dict[str, dict[str, Any]] = field(default_factory=dict)
-    caption: str = ""
+    prepared: Any = None
+    caption: Caption = _NO_CAPTION
     measures: dict[str, float] = field(default_factory=dict)
     earlier: dict[str, Annotation] = field(default_factory=dict)
     rejection: Rejection | None = None
@@ -83,6 +99,10 @@ class SourceChanged(CatalogError):
     """An image's bytes are not those that the scan hashed."""
 
 
+class ProcessDied(CatalogError):
+    """An image ends the process that works on it; see `pipeline.quarantine`."""
+
+
 class Annotator:
     """A recipe's loaded networks and captioner, with threads to feed them."""
 
@@ -90,7 +110,9 @@ class Annotator:
         self, recipe: Recipe, *, threads: int, device: str, reuse: str | None = None
     ) -> None:
         self._recipe = recipe
-        self._threads = threads
+        self._ahead = threads * _AHEAD
+        self._pool = ThreadPoolExecutor(threads)
+        self.device = Device()
         self._graph = Graph(
             recipe.detectors,
             more=recipe.networks,
@@ -99,7 +121,8 @@ class Annotator:
             micro_batch=recipe.batch_size,
         )
         self._earlier = None if reuse is None else EarlierMaps(reuse, recipe)
-        self._captioner = recipe.captions.load(device)
+        network = recipe.captions.network
+        self._captioner = None if network is None else network.load(device)
 
     @property
     def micro_batch(self) -> int:
@@ -111,17 +134,41 @@ class Annotator:
         """Images that the networks have looked at."""
         return self._graph.images_run
 
-    def annotate(self, rows: list[dict[str, Any]]) -> Iterator[Work]:
-        """Yield the images of a unit in order; batches are cut by place, so they never vary."""
-        ahead, size = self._threads * _AHEAD, self._recipe.batch_size
-        with ThreadPoolExecutor(self._threads) as pool:
-            loaded = _map_ahead(pool, self._load, rows, ahead)
-            found = (pair for batch in _chunks(loaded, size) for pair in self._run(batch))
-            detected = _map_ahead(pool, self._detect, found, ahead)
-            captioned = (work for batch in _chunks(detected, size) for work in self._caption(batch))
-            yield from _map_ahead(pool, self._pack, captioned, ahead)
+    def texts(self, known: Mapping[str, Text] = MappingProxyType({})) -> UnitTexts:
+        """Return what generates a unit's texts, and keeps them; `known` ones are not generated."""
+        return UnitTexts(self._recipe.captions, self._captioner, known)
 
-    def _load(self, row: dict[str, Any]) -> Work:
+    def annotate(
+        self,
+        rows: list[dict[str, Any]],
+        *,
+        poison: Mapping[str, str] = MappingProxyType({}),
+        clock: StageClock | None = None,
+        texts: UnitTexts | None = None,
+    ) -> Iterator[Work]:
+        """Yield the images of a unit in order; batches are cut by place, so they never vary.
+
+        Args:
+            rows: of the plan.
+            poison: images not to be touched, as they end the process: sha256 to what was seen.
+            clock: is told the time of each stage.
+            texts: the unit's generated texts; default none are known yet.
+        """
+        clock, texts = clock or StageClock(), texts or self.texts()
+        ahead, size = partial(_map_ahead, self._pool, ahead=self._ahead), self._recipe.batch_size
+        loaded = ahead(partial(self._load, poison, clock), rows)
+        found = (pair for batch in _chunks(loaded, size) for pair in self._run(batch, clock))
+        detected = ahead(partial(self._detect, texts, clock), found)
+        captioned = self._caption(detected, texts, clock)
+        yield from ahead(partial(self._pack, clock), captioned)
+
+    def _load(self, poison: Mapping[str, str], clock: StageClock, row: dict[str, Any]) -> Work:
+        if row["sha256"] in poison:
+            return Work(row=row, rejection=failed(ProcessDied(poison[row["sha256"]])))
+        with clock.time("decode"):
+            return self._decode(row)
+
+    def _decode(self, row: dict[str, Any]) -> Work:
         options = self._recipe.image
         try:
             data = read_image(row)
@@ -140,6 +187,8 @@ class Annotator:
         except ImageError as error:
             rejection = rejected(error.rule, value=error.value, detail=str(error))
             return Work(row=row, rejection=rejection)
+        except StorageUnavailable:
+            raise  # says nothing of the image: the unit is tried again
         except Exception as error:  # one image must not end the unit; its row names the class
             return Work(row=row, rejection=failed(error))
         size = target_size(
@@ -169,19 +218,30 @@ class Annotator:
             crop=options.crop,
         )
 
-    def _run(self, batch: list[Work]) -> Iterator[tuple[Work, Findings]]:
+    def _run(self, batch: list[Work], clock: StageClock) -> Iterator[tuple[Work, Findings]]:
         """Run the networks over the images that were decoded and not annotated earlier."""
+        if not self._graph.networks:
+            return ((work, {}) for work in batch)
         asked = [None if work.earlier else work.pixels for work in batch]
-        findings = iter(self._graph.run([pixels for pixels in asked if pixels is not None]))
+        with self.device.turn(), clock.time("network"):
+            findings = iter(self._graph.run([pixels for pixels in asked if pixels is not None]))
         pairs = zip(batch, asked, strict=True)
         return ((work, {} if pixels is None else next(findings)) for work, pixels in pairs)
 
-    def _detect(self, pair: tuple[Work, Findings]) -> Work:
-        """Make every map of one image; a failure ends its way, and so does a refusal, after all."""
+    def _detect(self, texts: UnitTexts, clock: StageClock, pair: tuple[Work, Findings]) -> Work:
         work, findings = pair
         pixels = work.pixels
         if pixels is None:
             return work
+        with clock.time("detect"):
+            work = self._draw(work, pixels, findings)
+        if work.pixels is None or not texts.lacks(work.row):
+            return work
+        with clock.time("caption"):
+            return replace(work, prepared=texts.prepare(work.pixels))
+
+    def _draw(self, work: Work, pixels: Image, findings: Findings) -> Work:
+        """Make every map of one image; a failure ends its way, and so does a refusal, after all."""
         try:
             work = _with_nsfw(work, findings)
             results = self._results(work, pixels, findings)
@@ -219,18 +279,34 @@ class Annotator:
             work, pixels=None, earlier={}, parameters=parameters, rejection=rejection, block=block
         )
 
-    def _caption(self, batch: list[Work]) -> list[Work]:
-        usable = [work for work in batch if work.pixels is not None]
-        pixels = [work.pixels for work in usable if work.pixels is not None]
-        captions = self._captioner(pixels, [work.row["caption"] for work in usable])
-        named = iter([_captioned(*pair) for pair in zip(usable, captions, strict=True)])
-        return [work if work.pixels is None else next(named) for work in batch]
+    def _caption(
+        self, works: Iterable[Work], texts: UnitTexts, clock: StageClock
+    ) -> Iterator[Work]:
+        """Caption images in order; those that the network must look at fill batches."""
+        waiting: list[Work] = []
+        unseen = 0
+        for work in works:
+            waiting.append(work)
+            unseen += work.prepared is not None
+            if unseen in (0, texts.batch_size) or len(waiting) == _WAITING * texts.batch_size:
+                yield from self._named(waiting, texts, clock)
+                waiting, unseen = [], 0
+        yield from self._named(waiting, texts, clock)
 
-    def _pack(self, work: Work) -> Work:
+    def _named(self, works: list[Work], texts: UnitTexts, clock: StageClock) -> list[Work]:
+        """Generate what is lacking, in one batch, and choose the captions."""
+        batch = {work.row["sha256"]: work.prepared for work in works if work.prepared is not None}
+        if batch:
+            with self.device.turn(), clock.time("caption"):
+                texts.generate(batch)
+        return [work if work.pixels is None else _captioned(work, texts) for work in works]
+
+    def _pack(self, clock: StageClock, work: Work) -> Work:
         if work.pixels is None:
             return work
         try:
-            block = pack(self._sample(work, work.pixels))
+            with clock.time("encode"):
+                block = pack(self._sample(work, work.pixels))
         except Exception as error:  # one image must not end the unit; its row names the class
             return replace(work, pixels=None, annotations={}, rejection=failed(error))
         parameters = {name: found.parameters for name, found in work.annotations.items()}
@@ -253,7 +329,7 @@ class Annotator:
             image=image,
             image_format=options.format,
             conditions=maps,
-            caption=work.caption,
+            caption=work.caption.text,
             metadata=self._metadata(work, image, maps),
         )
 
@@ -266,7 +342,7 @@ class Annotator:
             "recipe": self._recipe.fingerprint,
             "width": work.size[0],
             "height": work.size[1],
-            "caption": {"text": work.caption, "source": self._recipe.captions.captioner},
+            "caption": asdict(work.caption),
             "image": {
                 "sha256": sha256_hex(image),
                 "stored": "encoded" if work.original is None else "original",
@@ -307,7 +383,7 @@ def ledger_row(work: Work, block: Block | None) -> dict[str, Any]:
         "status": OK,
         "width": work.size[0],
         "height": work.size[1],
-        "caption": work.caption,
+        "caption": work.caption.text,
         "parameters": canonical_json(work.parameters).decode(),
     }
 
@@ -326,15 +402,20 @@ def _with_nsfw(work: Work, findings: Findings) -> Work:
     return work if score is None else replace(work, measures=work.measures | {"nsfw": score})
 
 
-def _captioned(work: Work, caption: str | None) -> Work:
+def _captioned(work: Work, texts: UnitTexts) -> Work:
+    try:
+        caption = texts.choose(work.row)
+    except Exception as error:  # the network's, at this image; its row names the class
+        return replace(work, pixels=None, prepared=None, rejection=failed(error))
     if caption is None:
         return replace(
             work,
             pixels=None,
+            prepared=None,
             parameters={name: found.parameters for name, found in work.annotations.items()},
-            rejection=rejected("caption", detail="no caption beside the image"),
+            rejection=rejected("caption", detail="the caption is empty"),
         )
-    return replace(work, caption=caption)
+    return replace(work, prepared=None, caption=caption)
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -349,7 +430,7 @@ def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def _map_ahead(
-    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int
+    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], *, ahead: int
 ) -> Iterator[R]:
     """Map in order, with at most `ahead` results made before they are asked for."""
     waiting: deque[Future[R]] = deque()

@@ -1,9 +1,11 @@
 """A build: scan, plan, annotate, commit, finalize; each step is skipped where it is done."""
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import pyarrow as pa
 
@@ -11,25 +13,33 @@ from catalog import dataset as layout
 from catalog import storage, tables
 from catalog.dataset import Dataset, Status
 from catalog.labels import Labels
-from pipeline import plan
-from pipeline.errors import UsageError
+from pipeline import attempts, from_dataset, plan
+from pipeline.errors import BuildError, UsageError
 from pipeline.execution import Execution
 from pipeline.recipe import Recipe
 from pipeline.reuse import EarlierMaps
 from pipeline.run_log import RunLog
 from pipeline.scan import Progress, describe_inputs, scan
-from pipeline.unit import UnitReport, UnitWorker
+from pipeline.unit import UnitFailure, UnitReport
 
-Executor = Callable[[str, Recipe, Execution, Sequence[int]], Iterator[UnitReport]]
+Executor: TypeAlias = Callable[
+    [str, Recipe, Execution, Sequence[int], str], Generator[UnitReport | UnitFailure]
+]
+"""Runs the pending units of a dataset for a build; yields what becomes of each as it ends."""
+
+RESUME = "Committed units stay; the same command resumes."
+
+_FAILURES_OF_FEW = 3  # failed units that a build of few units survives, to try them again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """Where a build's images come from: sources to scan, or a table that `scan` wrote.
+    """Where a build's images come from: sources to scan, a table of `scan`, another dataset.
 
     Attributes:
         images: URIs of folders, tars, parquet files and images.
         source: URI of a source.parquet.
+        dataset: URI of a finished dataset.
         include: glob patterns; see `pipeline.scan.scan`.
         exclude: glob patterns.
         labels: URI of a folder of ground truth whose tree mirrors the images'.
@@ -37,6 +47,7 @@ class Inputs:
 
     images: Sequence[str] = ()
     source: str | None = None
+    dataset: str | None = None
     include: Iterable[str] = ()
     exclude: Iterable[str] = ()
     labels: str | None = None
@@ -78,6 +89,10 @@ class Observer(Protocol):
         """A unit is committed."""
         ...
 
+    def unit_failed(self, failure: UnitFailure) -> None:
+        """A unit committed nothing, and may be tried again."""
+        ...
+
 
 def build(
     recipe: Recipe,
@@ -95,13 +110,13 @@ def build(
         dataset: URI of its folder.
         inputs: where the images come from; may be left empty once the plan is frozen.
         execution: resources; changes no byte.
-        executor: `run_local`, or `pipeline.ray_executor.run_on_ray`.
+        executor: `pipeline.local_executor.run_local` or `pipeline.ray_executor.run_on_ray`.
         observer: is told what happens.
 
     Raises:
         UsageError: nothing to build from, or maps to reuse that are others.
         DatasetError: the folder belongs to another recipe or to other images.
-        DeterminismError: two equal attempts at a unit differ.
+        BuildError: units failed, more than a few or again and again; what is committed stays.
     """
     if execution.reuse is not None:
         EarlierMaps(execution.reuse, recipe)  # refuses here, not in each worker
@@ -110,19 +125,19 @@ def build(
     with tables.open_parquet(opened.path(layout.PLAN)) as file:
         images = file.metadata.num_rows
     observer.planned(len(opened.unit_ids), len(pending), images)
-    if pending:
-        _run_units(opened, recipe, execution, pending, executor, observer)
+    ran = _run_units(opened, recipe, execution, executor, observer) if pending else 0
     changed = opened.finalize()
-    _sweep(dataset)
-    return BuildResult(
-        units_run=len(pending), changed=changed or bool(pending), status=opened.status()
-    )
+    _sweep(opened)
+    return BuildResult(units_run=ran, changed=changed or bool(pending), status=opened.status())
 
 
 def prepare(recipe: Recipe, dataset: str, inputs: Inputs, observer: Observer) -> Dataset:
     """Freeze recipe, source and plan in the dataset's folder where they are not frozen yet."""
     planned = storage.exists(storage.join(dataset, layout.PLAN))
-    if not planned and not inputs.images and inputs.source is None:
+    given = [inputs.images or None, inputs.source, inputs.dataset]
+    if sum(one is not None for one in given) > 1:
+        raise UsageError("--images, --source and --from are three ways to say the same: give one")
+    if not planned and not any(given):
         raise UsageError(
             f"{dataset} is not planned yet: say where the images are with --images URI"
         )
@@ -140,6 +155,8 @@ def load_source(
     recipe: Recipe, inputs: Inputs, observer: Observer
 ) -> tuple[pa.Table, dict[str, object]]:
     """Scan the sources, or read the table that an earlier scan wrote."""
+    if inputs.dataset is not None:
+        return from_dataset.committed_source(inputs.dataset, recipe)
     if inputs.source is not None:
         table = tables.read_table(inputs.source)
         if table.schema.names != tables.SOURCE.names:
@@ -158,40 +175,74 @@ def load_source(
     )
 
 
-def run_local(
-    dataset: str, recipe: Recipe, execution: Execution, pending: Sequence[int]
-) -> Iterator[UnitReport]:
-    """Run units one after the other in this process; decoding and encoding are threaded."""
-    worker = UnitWorker(dataset, recipe, execution)
-    for index in pending:
-        yield worker.run(index)
-
-
 def _run_units(
-    opened: Dataset,
-    recipe: Recipe,
-    execution: Execution,
-    pending: list[int],
-    executor: Executor,
-    observer: Observer,
-) -> None:
+    opened: Dataset, recipe: Recipe, execution: Execution, executor: Executor, observer: Observer
+) -> int:
+    """Run what is pending, failed units several times; return how many calls committed a unit."""
+    run = uuid.uuid4().hex[:8]
+    committed = 0
+    failures: list[UnitFailure] = []
     with RunLog(opened.uri) as log:
-        log.write(
-            "start", units=len(opened.unit_ids), pending=[opened.unit_ids[i] for i in pending]
-        )
-        for report in executor(opened.uri, recipe, execution, pending):
-            log.write("unit", **asdict(report))
-            observer.unit_done(report)
-        log.write("done")
+        try:
+            for _ in range(1 + execution.retries):
+                pending = opened.pending()
+                log.write("start", pending=[opened.unit_ids[index] for index in pending])
+                results = executor(opened.uri, recipe, execution, pending, run)
+                failures = list(_watch(results, len(pending), execution, log, observer))
+                committed += len(pending) - len(failures)
+                if not failures:
+                    log.write("done")
+                    return committed
+        finally:
+            attempts.forget_run(opened.uri, run)  # its workers are stopped now
+        raise _stopped(failures)
+
+
+def _watch(
+    results: Generator[UnitReport | UnitFailure],
+    units: int,
+    execution: Execution,
+    log: RunLog,
+    observer: Observer,
+) -> Iterator[UnitFailure]:
+    """Tell log and observer of each result; yield the failures, and stop where they are too many.
+
+    Raises:
+        BuildError: a failure that all units would meet, or more of them than are allowed.
+    """
+    failures = []
+    allowed = max(_FAILURES_OF_FEW, execution.max_failed_units * units)
+    with closing(results):
+        for result in results:
+            if isinstance(result, UnitReport):
+                log.write("unit", **asdict(result))
+                observer.unit_done(result)
+                continue
+            log.write("failure", **asdict(result))
+            observer.unit_failed(result)
+            failures.append(result)
+            if result.fatal or len(failures) > allowed:
+                raise _stopped(failures[-1:] if result.fatal else failures)
+            yield result
+
+
+def _stopped(failures: Sequence[UnitFailure]) -> BuildError:
+    first = failures[0]
+    more = f" ({len(failures)} units failed)" if len(failures) > 1 else ""
+    return BuildError(f"unit {first.index}: {first.error}: {first.detail}{more}. {RESUME}")
 
 
 def _same_inputs(dataset: str, inputs: Inputs) -> None:
     """Refuse other images than those the plan was frozen from: they would silently be left out."""
-    if not inputs.images:
+    if not inputs.images and inputs.dataset is None:
         return
     frozen = tables.read_metadata(storage.join(dataset, layout.SOURCE))
     labels = Labels(suffix="", root=inputs.labels)
-    asked = describe_inputs(inputs.images, inputs.include, inputs.exclude, labels)
+    asked: Mapping[str, object] = (
+        describe_inputs(inputs.images, inputs.include, inputs.exclude, labels)
+        if inputs.dataset is None
+        else from_dataset.describe(inputs.dataset)
+    )
     for name, value in asked.items():
         if frozen.get(name) != value:
             raise UsageError(
@@ -200,8 +251,12 @@ def _same_inputs(dataset: str, inputs: Inputs) -> None:
             )
 
 
-def _sweep(dataset: str) -> None:
+def _sweep(dataset: Dataset) -> None:
     """Remove what killed attempts left: every unit is committed, no attempt is of use now."""
-    root = storage.local_path(dataset)
+    root = storage.local_path(dataset.uri)
     if root is not None:
         shutil.rmtree(root / "tmp", ignore_errors=True)
+    for name in storage.list_names(dataset.path(attempts.ATTEMPTS)):
+        storage.remove(dataset.path(attempts.ATTEMPTS, name))
+    if root is not None:
+        shutil.rmtree(root / attempts.ATTEMPTS, ignore_errors=True)

@@ -1,79 +1,14 @@
-"""What an operator sees: a live bar on a terminal, plain lines elsewhere; results as tables."""
-
-import time
-from collections import Counter
+"""Where the commands write, and results as tables."""
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from catalog.dataset import Status
 from pipeline.plan import PlanSummary
-from pipeline.scan import Progress as ScanProgress
-from pipeline.unit import UnitReport
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
-
-_LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
-
-
-class BuildView:
-    """Shows a build on stderr; a `pipeline.build.Observer`. Use as a context manager."""
-
-    def __init__(self) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        self._bar = Progress(*columns, TimeRemainingColumn(), console=err, transient=True)
-        self._live = err.is_terminal
-        self._counts: Counter[str] = Counter()
-        self._start = self._shown = time.monotonic()
-        self._done = self._units = 0
-
-    def __enter__(self) -> "BuildView":
-        if self._live:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def scanning(self) -> ScanProgress:
-        """Return what shows the parts scanned."""
-        task = self._bar.add_task("scan", total=None)
-
-        def show(done: int, total: int) -> None:
-            self._bar.update(task, completed=done, total=total)
-            if not self._live and self._due(done == total):
-                err.print(f"scan: {done:,} of {total:,} files read")
-
-        return show
-
-    def planned(self, units: int, pending: int, images: int) -> None:
-        """Say what is left to do."""
-        done = units - pending
-        err.print(f"plan: {images:,} images in {units:,} units; {done:,} done, {pending:,} to do")
-        self._start, self._units = time.monotonic(), pending
-        self._task = self._bar.add_task("units", total=pending)
-
-    def unit_done(self, report: UnitReport) -> None:
-        """Count a unit."""
-        self._counts.update(report.counts)
-        self._done += 1
-        rate = sum(self._counts.values()) / max(time.monotonic() - self._start, 1e-9)
-        self._bar.update(self._task, advance=1, description=f"units, {rate:.1f} images/s")
-        if not self._live and self._due(self._done == self._units):
-            counts = ", ".join(f"{kind} {n:,}" for kind, n in sorted(self._counts.items()))
-            err.print(
-                f"build: {self._done:,} of {self._units:,} units, {rate:.1f} images/s; {counts}"
-            )
-
-    def _due(self, last: bool) -> bool:
-        now = time.monotonic()
-        if last or now - self._shown >= _LINE_EVERY:
-            self._shown = now
-            return True
-        return False
 
 
 def show_status(uri: str, status: Status) -> None:

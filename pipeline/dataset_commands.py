@@ -3,23 +3,26 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 import typer
 from pydantic import ValidationError
 from rich.markup import escape
 
-from captioning.sidecar import clean
+from captioning.clean import clean
 from catalog import storage, tables
 from catalog.commits import SHARDS
 from catalog.dataset import Dataset
 from catalog.ranking import Policy, format_size, parse_size
 from pipeline import console
-from pipeline.console import BuildView, err, out
+from pipeline.build_view import BuildView, LogFormat
+from pipeline.console import err, out
 from pipeline.errors import Exit, UsageError, in_flags
 from pipeline.execution import Execution
 
 app = typer.Typer()
+
+T = TypeVar("T")
 
 Images = Annotated[
     list[str] | None,
@@ -44,6 +47,10 @@ Overrides = Annotated[
 Device = Annotated[str, typer.Option(help="Where networks run: cpu or cuda.")]
 NetworkThreads = Annotated[int, typer.Option(help="Threads inside a network on the CPU.")]
 SourceTable = Annotated[str | None, typer.Option(help="A source.parquet that `scan` wrote.")]
+FromDataset = Annotated[
+    str | None,
+    typer.Option("--from", metavar="DATASET", help="A dataset whose images and captions to take."),
+]
 DatasetUri = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's folder or URI.")]
 SubsetName = Annotated[str | None, typer.Option(help="A subset, for example 1k; default all.")]
 
@@ -97,14 +104,20 @@ def plan(
     ] = None,
     images: Images = None,
     source: SourceTable = None,
+    from_: FromDataset = None,
     include: Include = None,
     exclude: Exclude = None,
     labels: LabelsRoot = None,
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option(help="Show the plan and write nothing.")] = False,
+    device: Device = "cpu",
+    price_per_hour: Annotated[
+        float | None, typer.Option(min=0, help="Of one GPU, or CPU core: --dry-run adds it up.")
+    ] = None,
 ) -> None:
-    """Freeze which images make which units; with --dry-run only show it."""
+    """Freeze which images make which units; with --dry-run only show it, and what it would cost."""
     from pipeline.build import Inputs, load_source, prepare
+    from pipeline.cost import estimate, read_rates
     from pipeline.plan import judge, summarize
     from pipeline.recipe import load_recipe
 
@@ -113,18 +126,24 @@ def plan(
     inputs = Inputs(
         images=found,
         source=source,
+        dataset=from_,
         include=include or (),
         exclude=exclude or (),
         labels=labels,
     )
-    if not found and source is None:
-        raise UsageError("plan needs --images URI... or --source source.parquet")
+    if not found and source is None and from_ is None:
+        raise UsageError("plan needs --images URI..., --source source.parquet or --from DATASET")
     if not dry_run and out_ is None:
         raise UsageError("plan needs --out DATASET to write to, or --dry-run to look only")
+    _execution({"device": device})
     with BuildView() as view:
         if dry_run or out_ is None:
             table, _ = load_source(made, inputs, view)
-            console.show_plan(summarize(judge(table, made), made))
+            summary = summarize(judge(table, made), made)
+            console.show_plan(summary)
+            cost = estimate(summary.images, made, device, price_per_hour, read_rates())
+            for line in cost.lines():
+                out.print(line)
             return
         dataset = prepare(made, out_, inputs, view)
     out.print(f"planned: {len(dataset.unit_ids):,} units in {escape(out_)}")
@@ -139,55 +158,77 @@ def build(
     more: MoreImages = None,
     images: Images = None,
     source: SourceTable = None,
+    from_: FromDataset = None,
     include: Include = None,
     exclude: Exclude = None,
     labels: LabelsRoot = None,
     overrides: Overrides = None,
     local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
     actors: Annotated[
-        int | None, typer.Option(help="Ray actors at most; default one a CPU.")
+        int | None, typer.Option(help="Ray actors at most; default all that fit.")
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="Threads a worker; default one a CPU.")
-    ] = None,
-    device: Device = "cpu",
+    min_actors: Annotated[int | None, typer.Option(help="Ray actors kept; default 1.")] = None,
+    cpus_per_actor: Annotated[float | None, typer.Option(help="CPUs an actor; default 1.")] = None,
     gpus_per_actor: Annotated[
-        float, typer.Option(help="GPUs, or a share of one, for each actor on cuda.")
-    ] = 1.0,
-    network_threads: NetworkThreads = 1,
+        float | None, typer.Option(help="GPUs, or a share of one, an actor on cuda; default 1.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Of networks: cpu (default), cuda.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads a worker; default one a CPU that it has.")
+    ] = None,
+    network_threads: Annotated[
+        int | None, typer.Option(help="Threads inside a network on the CPU; default 1.")
+    ] = None,
+    caption_cache: Annotated[
+        str | None, typer.Option(help="Generated captions; default: caption-cache beside --out.")
+    ] = None,
+    wave: Annotated[
+        int | None, typer.Option(help="Units that Ray schedules at a time; default 10,000.")
+    ] = None,
+    retries: Annotated[int | None, typer.Option(help="Of failed units; default 2.")] = None,
+    max_failed_units: Annotated[
+        float | None, typer.Option(help="Share of failed units that stops it; default 0.01.")
+    ] = None,
+    no_progress_timeout: Annotated[
+        float | None, typer.Option(help="On Ray: seconds without a unit's end; default 3600.")
+    ] = None,
     reuse: Annotated[
         str | None,
         typer.Option(metavar="DATASET", help="Take maps from here; only thresholds may differ."),
     ] = None,
     max_failed_share: Annotated[
-        float, typer.Option(help="Share of failed images above which the exit code is 3.")
-    ] = 0.01,
+        float | None, typer.Option(help="Share of failed images that gives exit 3; default 0.01.")
+    ] = None,
+    log_format: Annotated[str, typer.Option(help="text, or json: one object a line.")] = "text",
 ) -> None:
     """Scan, plan, annotate and commit; the same command again resumes.
 
     On Ray by default: on the cluster of RAY_ADDRESS, else on a local instance that starts by
     itself. Both ways, and any number of actors and threads, give the same bytes; another device,
     or another number of network threads, may move a network's last bits, and each commit says so.
+    What the flags leave open is as the recipe's execution section says.
     """
-    from pipeline.build import Inputs, run_local
+    from pipeline.build import Inputs
     from pipeline.build import build as run
     from pipeline.recipe import load_recipe
 
-    made = load_recipe(recipe, overrides or ())
     given = {name: value for name, value in locals().items() if name in Execution.model_fields}
-    execution = _execution({name: value for name, value in given.items() if value is not None})
+    made = load_recipe(recipe, overrides or ())
+    asked = {name: value for name, value in given.items() if value is not None}
+    execution = _execution(made.execution.model_dump() | asked)
     inputs = Inputs(
         images=[*(images or ()), *(more or ())],
         source=source,
+        dataset=from_,
         include=include or (),
         exclude=exclude or (),
         labels=labels,
     )
     if local:
-        executor = run_local
+        from pipeline.local_executor import run_local as executor
     else:
         from pipeline.ray_executor import run_on_ray as executor
-    with BuildView() as view:
+    with BuildView(_one_of("--log-format", log_format, get_args(LogFormat))) as view:
         result = run(made, out_, inputs, execution, executor=executor, observer=view)
     if not result.changed:
         out.print(f"nothing to do: {escape(out_)} is complete")
@@ -263,7 +304,7 @@ def subset(
 ) -> None:
     """Write nested subsets as views of the manifest; no sample is copied."""
     opened = Dataset.open(dataset)
-    chosen = _policy(policy)
+    chosen: Policy = _one_of("--policy", policy, get_args(Policy))
     counts = sorted({parse_size(size) for size in sizes.split(",")})
     total = len(opened.view())
     for count in counts:
@@ -306,9 +347,8 @@ def _execution(fields: dict[str, Any]) -> Execution:
         raise UsageError(in_flags(error)) from error
 
 
-def _policy(name: str) -> Policy:
-    known: tuple[Policy, ...] = get_args(Policy)
-    for policy in known:
-        if policy == name:
-            return policy
-    raise UsageError(f"--policy {name!r} is unknown; expected one of {', '.join(known)}")
+def _one_of(flag: str, name: str, known: tuple[T, ...]) -> T:
+    for value in known:
+        if value == name:
+            return value
+    raise UsageError(f"{flag} {name!r} is unknown; expected one of {', '.join(map(str, known))}")

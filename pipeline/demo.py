@@ -12,9 +12,11 @@ from detectors import weights
 from detectors.base import Spec
 from detectors.graph import Graph
 from pipeline.annotate_images import annotate_images, specs_of, write_sheet
-from pipeline.build import Executor, Inputs, build, run_local
-from pipeline.console import BuildView, out
+from pipeline.build import Executor, Inputs, build
+from pipeline.build_view import BuildView
+from pipeline.console import out
 from pipeline.execution import Execution
+from pipeline.local_executor import run_local
 from pipeline.pictures import write_grid, write_pictures
 from pipeline.recipe import load_recipe
 from training.config import TrainConfig

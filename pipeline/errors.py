@@ -3,8 +3,10 @@
 UsageError (ValueError)          exit 2: a wrong flag, recipe or combination
 └── RecipeError                  a recipe that does not validate; names file, key path and line
 BuildError (RuntimeError)        exit 1: the build could not go on
+Interrupted (BaseException)      exit 128 + the signal's number: somebody stopped the command
 """
 
+import signal
 from enum import IntEnum
 
 from pydantic import ValidationError
@@ -29,6 +31,14 @@ class RecipeError(UsageError):
 
 class BuildError(RuntimeError):
     """A build stopped before its units were done; the same command resumes it."""
+
+
+class Interrupted(BaseException):
+    """A signal asked the command to end; no `except Exception` may hold it up."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.exit_code = 128 + number
 
 
 def in_flags(error: ValidationError) -> str:

@@ -6,23 +6,51 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Execution(BaseModel):
-    """Resources of one build."""
+    """Resources and patience of one build; flags override what a recipe says here."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    actors: int | None = Field(None, ge=1, description="Ray actors at most; default one a CPU")
+    actors: int | None = Field(
+        None, ge=1, description="Ray actors at most; default as many as the cluster has room for"
+    )
+    min_actors: int = Field(1, ge=1, description="Ray actors that are kept even when idle")
     cpus_per_actor: float = Field(1.0, gt=0, description="CPUs that Ray reserves for an actor")
     device: str = Field("cpu", pattern=r"^(cpu|cuda)$", description="of the networks")
     gpus_per_actor: float = Field(
         1.0, gt=0, description="GPUs, or a share of one, that Ray reserves where the device is cuda"
     )
-    threads: int = Field(
-        default_factory=lambda: os.cpu_count() or 1,
+    threads: int | None = Field(
+        None,
         ge=1,
-        description="threads that decode, draw and encode beside the networks, in each worker",
+        description="threads that decode, draw and encode beside the networks, in each worker; "
+        "default one a CPU",
     )
     network_threads: int = Field(
         1, ge=1, description="threads inside a network on the CPU; another number may move bits"
+    )
+    caption_cache: str | None = Field(
+        None,
+        description="folder or URI of generated captions, shared by builds; default that of "
+        "CONTROLNET_FACTORY_CAPTIONS, else caption-cache beside the dataset",
+    )
+    units_in_hand: int = Field(
+        2, ge=1, le=8, description="units a worker has begun: one decodes while another encodes"
+    )
+    wave: int = Field(
+        10_000, ge=1, description="units that Ray schedules at a time; actors start anew each wave"
+    )
+    retries: int = Field(2, ge=0, description="times that failed units are tried again in a build")
+    deaths_suspicious: int = Field(
+        3, ge=1, description="deaths in a unit after which its images are looked at one by one"
+    )
+    deaths_allowed: int = Field(
+        6, ge=2, description="deaths in a unit after which it is given up, as a failed one"
+    )
+    max_failed_units: float = Field(
+        0.01, ge=0, le=1, description="share of units that may fail before the build stops"
+    )
+    no_progress_timeout: float = Field(
+        3600, gt=0, description="time in which no unit ends, after which the build stops; seconds"
     )
     reuse: str | None = Field(
         None, description="a dataset of which maps are taken where only thresholds differ"
@@ -30,3 +58,8 @@ class Execution(BaseModel):
     max_failed_share: float = Field(
         0.01, ge=0, le=1, description="share of failed images above which the exit code is 3"
     )
+
+    @property
+    def worker_threads(self) -> int:
+        """Threads of a worker beside the networks."""
+        return self.threads or os.cpu_count() or 1

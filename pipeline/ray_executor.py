@@ -2,8 +2,11 @@
 
 import json
 import logging
+import math
 import os
-from collections.abc import Iterator, Sequence
+import signal
+import threading
+from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,54 +14,70 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import RayError
 
+from pipeline import metrics
 from pipeline.errors import BuildError
 from pipeline.execution import Execution
 from pipeline.recipe import Recipe
-from pipeline.unit import UnitReport, UnitWorker
+from pipeline.unit import UnitFailure, UnitReport, UnitWorker
 
-_RESUME = "Committed units stay; the same command resumes."
-_IN_FLIGHT = 2  # units handed to an actor at a time: the next is there when one ends
+_WAITING = 1  # units queued at an actor beside those it has in hand: no pause when one ends
 
 
 class UnitActor:
     """A worker inside Ray; rows in and out are small, pixels never leave the actor."""
 
-    def __init__(self, dataset: str, recipe: dict[str, Any], execution: dict[str, Any]) -> None:
-        self._worker = UnitWorker(
-            dataset, Recipe.model_validate(recipe), Execution.model_validate(execution)
-        )
+    def __init__(
+        self, dataset: str, recipe: dict[str, Any], execution: dict[str, Any], run: str
+    ) -> None:
+        self._worker: UnitWorker | None = None
+        try:
+            self._worker = UnitWorker(
+                dataset, Recipe.model_validate(recipe), Execution.model_validate(execution), run
+            )
+        except Exception as error:  # told by the first unit: Ray would wrap it and lose its name
+            self._error = error
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        """Run the units whose indices the batch holds; return their reports as JSON."""
-        return {"report": [json.dumps(self._run(int(index))) for index in batch["unit"]]}
+        """Run the units whose indices the batch holds; return what became of them as JSON."""
+        return {"result": [json.dumps(self._run(int(index))) for index in batch["unit"]]}
 
     def _run(self, index: int) -> dict[str, Any]:
-        # An error of ours goes back as data: Ray would wrap it in its own and lose its name.
-        try:
-            return asdict(self._worker.run(index))
-        except Exception as error:
-            return {"error": f"unit {index}: {type(error).__name__}: {error}"}
+        if self._worker is not None:
+            result = self._worker.run(index)
+            if isinstance(result, UnitReport):
+                metrics.record(result)
+            return asdict(result)
+        error, detail = type(self._error).__name__, str(self._error)
+        return asdict(UnitFailure(index=index, unit_id="", error=error, detail=detail, fatal=True))
 
 
 def run_on_ray(
-    dataset: str, recipe: Recipe, execution: Execution, pending: Sequence[int]
-) -> Iterator[UnitReport]:
+    dataset: str, recipe: Recipe, execution: Execution, pending: Sequence[int], run: str
+) -> Generator[UnitReport | UnitFailure]:
     """Run units on a Ray cluster (RAY_ADDRESS), or on a local one that starts and stops by itself.
 
     Raises:
-        BuildError: a unit or Ray failed; committed units stay, and the same command resumes.
+        BuildError: Ray itself failed, or no unit ended for too long.
     """
     started = not ray.is_initialized()
     if started:
         _start()
+    uri = os.path.abspath(dataset) if "://" not in dataset else dataset
+    threads = execution.threads or math.ceil(execution.cpus_per_actor)
+    arguments = {
+        "dataset": uri,
+        "recipe": recipe.to_dict(),
+        "execution": execution.model_dump() | {"threads": threads},
+        "run": run,
+    }
     try:
-        for row in _dataset(dataset, recipe, execution, pending).iter_rows():
-            report = json.loads(row["report"])
-            if "error" in report:
-                raise BuildError(f"{report['error']}. {_RESUME}")
-            yield UnitReport(**report)
+        for start in range(0, len(pending), execution.wave):
+            wave = pending[start : start + execution.wave]
+            for row in _dataset(arguments, execution, wave).iter_rows():
+                result = json.loads(row["result"])
+                yield UnitFailure(**result) if "error" in result else UnitReport(**result)
     except RayError as error:
-        raise BuildError(f"Ray stopped: {error}. {_RESUME}") from error
+        raise BuildError(f"Ray stopped: {error}") from error
     finally:
         if started:
             ray.shutdown()
@@ -66,34 +85,40 @@ def run_on_ray(
 
 def _start() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of this build
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     if os.environ.get("RAY_ADDRESS"):
         ray.init(logging_level=logging.WARNING, log_to_driver=False)
-        return
-    # A private instance on this machine: what Ray says of tokens and restarts is for clusters.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+    else:
+        # A private instance on this machine: what Ray says of tokens and restarts is for clusters.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray put a handler of its own there
 
 
 def _dataset(
-    dataset: str, recipe: Recipe, execution: Execution, pending: Sequence[int]
+    arguments: dict[str, Any], execution: Execution, wave: Sequence[int]
 ) -> ray.data.Dataset:
     context = DataContext.get_current()
     context.enable_progress_bars = False
+    context.execution_no_progress_timeout_s = execution.no_progress_timeout
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     gpus = execution.gpus_per_actor if execution.device == "cuda" else 0
     most = execution.actors or _actors_that_fit(execution.cpus_per_actor, gpus)
-    units = ray.data.from_items([{"unit": i} for i in pending], override_num_blocks=len(pending))
+    most = min(most, len(wave))
+    units = ray.data.from_items([{"unit": i} for i in wave], override_num_blocks=len(wave))
     return units.map_batches(
         UnitActor,
-        fn_constructor_args=(os.path.abspath(dataset) if "://" not in dataset else dataset,),
-        fn_constructor_kwargs={"recipe": recipe.to_dict(), "execution": execution.model_dump()},
+        fn_constructor_kwargs=arguments,
         batch_size=1,
         num_cpus=execution.cpus_per_actor,
         num_gpus=gpus,
         compute=ActorPoolStrategy(
-            min_size=1,
-            max_size=min(most, len(pending)),
-            max_tasks_in_flight_per_actor=_IN_FLIGHT,
+            min_size=min(execution.min_actors, most),
+            max_size=most,
+            max_tasks_in_flight_per_actor=execution.units_in_hand + _WAITING,
+            max_concurrent_calls_per_actor=execution.units_in_hand,
+            enable_true_multi_threading=True,
         ),
     )
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from captioning.blip import BlipSpec
 from captioning.sidecar import SidecarSpec
 from catalog import filters, storage
 from catalog.images import Crop
@@ -28,9 +29,10 @@ from detectors.openpose import OpenposeLightSpec, OpenposeSpec
 from detectors.scribble import ScribbleSpec
 from detectors.segmentation import SegDeepLabSpec, SegLabelsSpec, SegUperNetSpec
 from pipeline.errors import RecipeError
+from pipeline.execution import Execution
 from pipeline.yaml_model import load_model
 
-FORMAT = 1
+FORMAT = 2
 """Counts up when the code comes to write other bytes for the same recipe."""
 
 
@@ -55,6 +57,9 @@ AnySpec: TypeAlias = Annotated[
     Field(discriminator="detector"),
 ]
 """Every detector that a recipe can name."""
+
+AnyCaptions: TypeAlias = Annotated[SidecarSpec | BlipSpec, Field(discriminator="captioner")]
+"""Every captioner that a recipe can name."""
 
 
 class _Strict(BaseModel):
@@ -155,11 +160,14 @@ class Recipe(_Strict):
     image: ImageOptions = ImageOptions()
     rules: Rules = Rules()
     detectors: tuple[AnySpec, ...] = Field(min_length=1)
-    captions: SidecarSpec = SidecarSpec()
+    captions: AnyCaptions = SidecarSpec()
     ranking: Ranking = Field("resolution", description="what makes an image come first")
     max_images: int | None = Field(None, ge=1, description="annotate only the first so many")
     labels: LabelFiles | None = Field(None, description="ground truth, for detectors that draw it")
     training: TrainingDefaults | None = None
+    execution: Execution = Field(
+        Execution(), exclude=True, description="resources; no byte depends on them"
+    )
 
     @model_validator(mode="after")
     def _conditions_differ(self) -> "Recipe":
@@ -190,6 +198,7 @@ class Recipe(_Strict):
     def fingerprint(self) -> str:
         """Hash over all that changes bytes, the networks' checkpoints too; 32 hex characters."""
         fields = {name: value for name, value in self.to_dict().items() if name != "training"}
+        fields["captions"] = self.captions.identity  # wherever a captioner's folder lies
         checkpoints = {spec.checkpoint: spec.identity for spec in self.networks}
         record = {"format": FORMAT, "recipe": fields, "checkpoints": checkpoints}
         return sha256_hex(canonical_json(record))[:32]

@@ -3,15 +3,20 @@
 Runs the same in-process and inside a Ray actor; knows neither.
 """
 
+import errno
+import os
 import platform
 import shutil
 import tempfile
+import threading
 import time
 import uuid
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import cv2
@@ -22,10 +27,17 @@ from PIL import features
 from catalog import storage, tables
 from catalog.commits import HELD, Attempt, Outcome, commit_unit, read_commit
 from catalog.dataset import PLAN
+from catalog.errors import DatasetError, DeterminismError
+from catalog.sample import canonical_json, sha256_hex
 from catalog.shards import ShardWriter
+from pipeline import attempts, quarantine
 from pipeline.annotate import Annotator, ledger_row
+from pipeline.caption_cache import CaptionCache, Text, cache_folder
+from pipeline.captions import UnitTexts, captioner_fingerprint
+from pipeline.errors import BuildError
 from pipeline.execution import Execution
 from pipeline.recipe import Recipe
+from pipeline.stages import StageClock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +50,10 @@ class UnitReport:
         outcome: ``committed``, or what an earlier attempt's commit made of this one.
         counts: images by status.
         seconds: wall time of the whole call.
+        stages: seconds by stage, summed over threads.
+        worker: host and process.
+        device_busy: share of its time since the first network call that the worker's device worked.
+        caption_batches: calls of the captioning network; 0 where every text was there already.
         network_images: images that the networks looked at, since the worker started.
     """
 
@@ -46,20 +62,61 @@ class UnitReport:
     outcome: Outcome
     counts: dict[str, int]
     seconds: float
+    stages: dict[str, float]
+    worker: str
+    device_busy: float | None
+    caption_batches: int
     network_images: int
 
 
-class UnitWorker:
-    """Holds a recipe's loaded detectors and turns units of one dataset into commits."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitFailure:
+    """A call for a unit that committed nothing.
 
-    def __init__(self, dataset: str, recipe: Recipe, execution: Execution) -> None:
+    Attributes:
+        index: of the unit in the plan.
+        unit_id: 32 hex characters.
+        error: class of what was raised.
+        detail: its message.
+        fatal: whether every other unit would fail alike.
+    """
+
+    index: int
+    unit_id: str
+    error: str
+    detail: str
+    fatal: bool
+
+
+class UnitWorker:
+    """Holds a recipe's loaded detectors and turns units of one dataset into commits.
+
+    Two threads may run a unit each: one's decoding and the other's encoding then overlap what the
+    device does.
+    """
+
+    def __init__(self, dataset: str, recipe: Recipe, execution: Execution, run: str = "") -> None:
         cv2.setNumThreads(1)  # threads of ours run beside each other; a library's own would compete
         self._dataset = dataset
         self._recipe = recipe
+        self._execution = execution
+        self._run = run
         self._environment = environment(recipe, execution)
         self._annotator = Annotator(
-            recipe, threads=execution.threads, device=execution.device, reuse=execution.reuse
+            recipe,
+            threads=execution.worker_threads,
+            device=execution.device,
+            reuse=execution.reuse,
         )
+        captioner = captioner_fingerprint(recipe)
+        folder = cache_folder(dataset, execution.caption_cache)
+        self._cache = None if captioner is None else CaptionCache(folder, captioner)
+        self._reading = threading.Lock()
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """End the units in hand at their next image, uncommitted."""
+        self._stopped.set()
 
     @cached_property
     def _plan(self) -> Any:
@@ -69,20 +126,32 @@ class UnitWorker:
     def _unit_ids(self) -> list[str]:
         return list(tables.read_metadata(storage.join(self._dataset, PLAN))["unit_ids"])
 
-    def run(self, index: int) -> UnitReport:
-        """Annotate and commit one unit; what a single image does wrong becomes its row.
-
-        Raises:
-            DeterminismError: an equal attempt gave other bytes.
-            OSError: the dataset's storage cannot be written.
-        """
-        start = time.perf_counter()
+    def run(self, index: int) -> UnitReport | UnitFailure:
+        """Annotate and commit one unit; what a single image does wrong becomes its row."""
         unit = self._unit_ids[index]
+        try:
+            return self._committed(index, unit)
+        except Exception as error:  # goes back as data: Ray would wrap it and lose its name
+            return UnitFailure(
+                index=index,
+                unit_id=unit,
+                error=type(error).__name__,
+                detail=explain(error, self._dataset),
+                fatal=isinstance(error, DeterminismError | DatasetError) or disk_is_full(error),
+            )
+
+    def _committed(self, index: int, unit: str) -> UnitReport:
+        start, clock = time.perf_counter(), StageClock()
+        poison = self._examined(index, unit)
+        texts = self._annotator.texts(self._known_texts(index))
         folder = _attempt_folder(self._dataset, unit)
         try:
-            folder.mkdir(parents=True)
-            attempt = self.attempt(index, folder)
-            commit, outcome = commit_unit(self._dataset, attempt)
+            with attempts.marked(self._dataset, unit, self._run):
+                folder.mkdir(parents=True)
+                attempt = self.attempt(index, folder, poison=poison, clock=clock, texts=texts)
+                self._keep_texts(unit, texts)
+                with clock.time("commit"):
+                    commit, outcome = commit_unit(self._dataset, attempt)
         except FileNotFoundError:
             existing = read_commit(self._dataset, unit)
             if existing is None:
@@ -90,46 +159,113 @@ class UnitWorker:
             commit, outcome = existing, "same"  # another build finished and swept our folder away
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        seconds = time.perf_counter() - start
         return UnitReport(
             index=index,
             unit_id=unit,
             outcome=outcome,
             counts=commit.counts,
-            seconds=seconds,
+            seconds=round(time.perf_counter() - start, 3),
+            stages=clock.seconds(),
+            worker=f"{platform.node()}:{os.getpid()}",
+            device_busy=self._annotator.device.busy,
+            caption_batches=texts.batches,
             network_images=self._annotator.network_images,
         )
 
-    def attempt(self, index: int, folder: Path) -> Attempt:
-        """Annotate one unit into `folder` without committing it."""
-        rows = self._plan.read_row_group(index).to_pylist()
-        unit = self._unit_ids[index]
+    def _known_texts(self, index: int) -> dict[str, Text]:
+        if self._cache is None:
+            return {}
+        wants = self._recipe.captions.wants
+        return self._cache.find(row["sha256"] for row in self._rows(index) if wants(row["caption"]))
+
+    def _keep_texts(self, unit: str, texts: UnitTexts) -> None:
+        if self._cache is not None and texts.new:
+            self._cache.keep(unit, texts.new, _signature(self._environment))
+
+    def _examined(self, index: int, unit: str) -> dict[str, str]:
+        """Return the unit's images not to be touched; looks for them where attempts keep dying.
+
+        Raises:
+            BuildError: the attempts die although no single image is to blame.
+        """
+        rows = self._rows(index)
+        died = attempts.count(self._dataset, unit)
+        if died >= self._execution.deaths_allowed:
+            attempts.forget(self._dataset, unit)
+            raise BuildError(
+                f"its process died {died} times, though each of its images can be worked on "
+                "alone: it may need more memory than a worker has; try fewer threads or actors"
+            )
+        if died >= self._execution.deaths_suspicious:
+            quarantine.examine(self._dataset, self._recipe, self._execution, rows)
+        return quarantine.quarantined(self._dataset, [row["sha256"] for row in rows])
+
+    def attempt(
+        self,
+        index: int,
+        folder: Path,
+        *,
+        poison: Mapping[str, str] = MappingProxyType({}),
+        clock: StageClock | None = None,
+        texts: UnitTexts | None = None,
+    ) -> Attempt:
+        """Annotate one unit into `folder` without committing it; generates all texts by default."""
+        clock, texts = clock or StageClock(), texts or self._annotator.texts()
         tar, parquet, held = (folder / f"samples{end}" for end in (".tar", ".parquet", HELD))
         records: list[dict[str, Any]] = []
+        rows = self._rows(index)
         with tar.open("xb") as file, held.open("xb") as held_file:
             writer, holder = ShardWriter(file), ShardWriter(held_file)
-            for work in self._annotator.annotate(rows):
-                target = writer if work.rejection is None else holder
-                block = target.add_block(work.block) if work.block else None
+            for work in self._annotator.annotate(rows, poison=poison, clock=clock, texts=texts):
+                if self._stopped.is_set():
+                    raise BuildError("the build was stopped")
+                with clock.time("write"):
+                    target = writer if work.rejection is None else holder
+                    block = target.add_block(work.block) if work.block else None
                 records.append(ledger_row(work, block))
-            for one in (writer, holder):
-                one.close()
-            for one_file in (file, held_file):
-                storage.sync_file(one_file)
+            with clock.time("write"):
+                for one, one_file in ((writer, file), (holder, held_file)):
+                    one.close()
+                    storage.sync_file(one_file)
         table = pa.Table.from_pylist(records, schema=tables.ROWS)
         with parquet.open("xb") as file:
             file.write(tables.to_parquet(table))
             storage.sync_file(file)
         return Attempt(
-            unit_id=unit,
+            unit_id=self._unit_ids[index],
             index=index,
             fingerprint=self._recipe.fingerprint,
             tar=tar,
             rows=parquet,
             counts=dict(sorted(Counter(record["status"] for record in records).items())),
-            environment=self._environment | {"micro_batch": str(self._annotator.micro_batch)},
+            environment=self._environment
+            | {"micro_batch": str(self._annotator.micro_batch)}
+            | self._captioned_in(texts),
             held=held if holder.blocks else None,
         )
+
+    def _captioned_in(self, texts: UnitTexts) -> dict[str, str]:
+        """Name the environments that the unit's texts are from: the cache may hold another's."""
+        ours = {_signature(self._environment)} if texts.new else set()
+        made_by = texts.made_by | ours
+        return {"captions": " ".join(sorted(made_by))} if made_by else {}
+
+    def _rows(self, index: int) -> list[dict[str, Any]]:
+        with self._reading:  # one open file, and readers of it are not safe beside each other
+            rows: list[dict[str, Any]] = self._plan.read_row_group(index).to_pylist()
+        return rows
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Say whether an error is that of a storage without room; no unit gets past it."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def explain(error: BaseException, dataset: str) -> str:
+    """Return the message of an error, with the remedy where there is one."""
+    if disk_is_full(error):
+        return f"no room is left to write {dataset}: make room"
+    return str(error) or type(error).__name__
 
 
 def environment(recipe: Recipe, execution: Execution) -> dict[str, str]:
@@ -145,7 +281,7 @@ def environment(recipe: Recipe, execution: Execution) -> dict[str, str]:
         "pillow": PIL.__version__,
         "pyarrow": pa.__version__,
     }
-    if recipe.networks:
+    if recipe.networks or recipe.captions.network is not None:
         import torch
 
         torch.set_num_threads(execution.network_threads)
@@ -155,6 +291,10 @@ def environment(recipe: Recipe, execution: Execution) -> dict[str, str]:
         if execution.device == "cuda":
             signature["device"] = torch.cuda.get_device_name()
     return signature
+
+
+def _signature(environment: Mapping[str, str]) -> str:
+    return sha256_hex(canonical_json(dict(environment)))[:16]
 
 
 def _attempt_folder(dataset: str, unit: str) -> Path:

@@ -3,9 +3,12 @@
 import os
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.random_blip import save_random_blip
 
 # On a busy machine slow is no failure; what CI runs twice must say the same twice.
 settings.register_profile("factory", deadline=None, derandomize="CI" in os.environ)
@@ -37,3 +40,9 @@ def s3() -> Iterator[str]:
         yield f"s3://{bucket}"
         s3fs.S3FileSystem.clear_instance_cache()
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def random_blip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a small, randomly initialised BLIP in the hub's layout."""
+    return save_random_blip(tmp_path_factory.mktemp("blip") / "random-blip")

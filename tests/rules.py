@@ -6,3 +6,6 @@ ANY_LOOK = [
     "rules.min_chroma=0",
     "rules.min_sharpness=0",
 ]
+
+ANY_LOOK_FLAGS = [part for rule in ANY_LOOK for part in ("--set", rule)]
+"""The same for a command line."""

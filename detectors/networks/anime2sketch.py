@@ -24,7 +24,8 @@ class Anime2Sketch:
         net.load_state_dict(without_wrapper(load_state_dict(checkpoint)))
         self._dtype = DTYPES[precision]
         self._device = torch.device(device)
-        self._net = ready(net, self._device, self._dtype)
+        # its instance norms and transposed convolutions are a tenth slower in channels-last memory
+        self._net = ready(net, self._device, self._dtype, torch.contiguous_format)
 
     @torch.inference_mode()
     def __call__(self, images: Batch) -> list[UInt8[np.ndarray, "h w"]]:
@@ -32,7 +33,7 @@ class Anime2Sketch:
         height, width = images.shape[1:3]
         grid = (_round_up(width), _round_up(height))
         fed = np.stack([_resized(image, grid) for image in images])
-        pixels = to_device_nchw(fed, self._device, self._dtype) / 127.5 - 1
+        pixels = to_device_nchw(fed, self._device, self._dtype).contiguous() / 127.5 - 1
         paper = finite(self._net(pixels)[:, 0].float(), "Anime2Sketch") * 127.5 + 127.5
         return [_inverted(one, (width, height)) for one in paper.cpu().numpy()]
 

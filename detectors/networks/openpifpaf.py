@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import torch
 
 from detectors.base import Batch, Image
 from detectors.errors import DetectorError
@@ -22,7 +23,7 @@ class OpenPifPaf:
                 f"of torch only: pip install openpifpaf=={VERSION} in an environment of its own "
                 "(with Ray, a runtime_env), or take detector movenet or openpose_light"
             ) from error
-        openpifpaf.Predictor.device = device
+        openpifpaf.Predictor.device = torch.device(device)
         self._predictor: Any = openpifpaf.Predictor(checkpoint=checkpoint)
 
     def __call__(self, images: Batch) -> list[list[Person]]:

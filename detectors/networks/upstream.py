@@ -28,9 +28,14 @@ def without_wrapper(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}
 
 
-def ready(net: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Put a loaded network onto a device, in channels-last memory, for inference only."""
-    placed = net.to(device, dtype).to(memory_format=torch.channels_last)
+def ready(
+    net: nn.Module,
+    device: torch.device,
+    dtype: torch.dtype,
+    memory_format: torch.memory_format = torch.channels_last,
+) -> nn.Module:
+    """Put a loaded network onto a device for inference only, in channels-last memory if it pays."""
+    placed = net.to(device, dtype).to(memory_format=memory_format)
     return placed.eval().requires_grad_(False)
 
 

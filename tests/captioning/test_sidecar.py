@@ -1,67 +1,61 @@
 """Captions from beside the image: one clean line each, and a stated answer to a missing one."""
 
 import pickle
-import unicodedata
 
-import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from captioning.sidecar import SidecarSpec, clean
+from captioning.base import Caption
+from captioning.clean import clean
+from captioning.sidecar import SidecarSpec
 
-TEXT = st.text(st.characters())  # lone surrogates too, as file names and JSON may hold
-
-
-@given(TEXT)
-@example("a\u2028b\u2029c\x85d\x1ce")
-@example(" \t\n\x00 ")
-def test_clean_gives_one_printable_line_and_is_idempotent(text: str) -> None:
-    line = clean(text)
-    assert clean(line) == line
-    assert len(line.splitlines()) <= 1
-    assert not any(unicodedata.category(letter) in ("Cc", "Cs") for letter in line)
-    assert line == " ".join(line.split())
-    line.encode("utf-8")
+TEXT = st.text(st.characters())
 
 
-@given(st.lists(st.text(st.characters(categories=["L", "N"]), min_size=1), min_size=1))
-def test_clean_keeps_every_word(words: list[str]) -> None:
-    assert clean("\n".join(words)).split(" ") == words
+def caption(spec: SidecarSpec, found: str | None) -> str | None:
+    chosen = spec.choose(found, None)
+    return None if chosen is None else chosen.text
 
 
-def caption(spec: SidecarSpec, found: list[str | None]) -> list[str | None]:
-    images = [np.zeros((1, 1, 3), np.uint8)] * len(found)
-    return spec.load("cpu")(images, found)
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [(" one ", "one"), (None, ""), ("", ""), ("\x00", ""), ("two\nlines", "two lines")],
+)
+def test_a_text_is_cleaned_and_a_missing_one_is_empty_or_rejected(
+    found: str | None, text: str
+) -> None:
+    assert caption(SidecarSpec(), found) == text
+    assert caption(SidecarSpec(when_missing="reject"), found) == (text or None)
 
 
-def test_answers_stand_by_their_images() -> None:
-    found = [" one ", None, "", "\x00", "two\nlines"]
-    assert caption(SidecarSpec(), found) == ["one", "", "", "", "two lines"]
-    rejecting = SidecarSpec(when_missing="reject")
-    assert caption(rejecting, found) == ["one", None, None, None, "two lines"]
-    assert caption(SidecarSpec(), []) == []
+def test_the_source_of_an_empty_caption_is_none() -> None:
+    assert SidecarSpec().choose(None, None) == Caption(text="", source="none")
+    assert SidecarSpec().choose("a", None) == Caption(text="a", source="sidecar", sidecar="a")
 
 
-def test_a_long_text_is_cut_without_a_trailing_space() -> None:
-    assert caption(SidecarSpec(max_characters=5), ["abcd efgh", "abcde", "abcdef"]) == [
-        "abcd",
-        "abcde",
-        "abcde",
-    ]
+@pytest.mark.parametrize(
+    ("found", "text"), [("abcd efgh", "abcd"), ("abcde", "abcde"), ("abcdef", "abcde")]
+)
+def test_a_long_text_is_cut_without_a_trailing_space(found: str, text: str) -> None:
+    assert caption(SidecarSpec(max_characters=5), found) == text
 
 
 @given(TEXT, st.integers(1, 12))
 def test_captions_are_clean_and_no_longer_than_asked(text: str, limit: int) -> None:
-    (line,) = caption(SidecarSpec(max_characters=limit), [text])
+    line = caption(SidecarSpec(max_characters=limit), text)
     assert line is not None
     assert clean(line) == line
     assert len(line) <= limit
     assert clean(text).startswith(line)
-    assert caption(SidecarSpec(max_characters=limit, when_missing="reject"), [text]) == [
-        line or None
-    ]
+    rejecting = SidecarSpec(max_characters=limit, when_missing="reject")
+    assert caption(rejecting, text) == (line or None)
+
+
+def test_no_network_is_asked_for() -> None:
+    assert SidecarSpec().network is None
+    assert not SidecarSpec().wants(None)
 
 
 def test_specs_travel_and_refuse_unknown_fields() -> None:

@@ -1,4 +1,4 @@
-"""What is measured of a picture: colour, sharpness, contrast, damage that decoders pass over."""
+"""What is measured of a picture: colour, sharpness, contrast, and damage unseen by decoders."""
 
 from dataclasses import asdict
 from pathlib import Path

@@ -1,6 +1,7 @@
 """The same promises on object storage, spoken over the real protocol."""
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,11 @@ def test_ranges_sizes_and_listings(s3: str) -> None:
     assert storage.list_names(folder) == ["a"]
     storage.write_atomic(f"{folder}/b", b"")  # a cached listing would not show it
     assert storage.list_names(folder) == ["a", "b"]
+    storage.write_atomic(f"{folder}/c/d", b"1")
+    walked = storage.walk(folder)
+    assert [(entry.name, entry.bytes) for entry in walked] == [("a", 10), ("b", 0), ("c/d", 1)]
+    assert all(abs(entry.modified - time.time()) < 60 for entry in walked)
+    assert storage.walk(f"{folder}/none") == []
     assert storage.read_bytes(f"{folder}/a", 3, 4) == b"3456"
     assert storage.read_bytes(f"{folder}/a", 8) == b"89"
     assert storage.size(f"{folder}/a") == 10
@@ -89,3 +95,17 @@ def test_images_beside_captions_are_found(s3: str, make_sample: Callable[[int], 
     (part,) = list_parts([f"{s3}/images"]).parts
     (row,) = scan_part(part)
     assert (row.status, row.caption, row.width) == ("ok", "with a caption", 8)
+
+
+def test_a_shard_large_enough_for_many_parts_is_published_once(s3: str, tmp_path: Path) -> None:
+    """Above 100 MiB the upload is multipart, and just as create-once."""
+    large, other = tmp_path / "large.tar", tmp_path / "other.tar"
+    with large.open("wb") as file:
+        file.truncate((100 << 20) + 1)
+    other.write_bytes(b"other")
+    storage.publish(large, f"{s3}/large.tar")
+    assert storage.size(f"{s3}/large.tar") == (100 << 20) + 1
+    for late in (other, large):
+        with pytest.raises(FileExistsError):
+            storage.publish(late, f"{s3}/large.tar")
+    assert storage.sha256_file(f"{s3}/large.tar") == storage.sha256_file(str(large))

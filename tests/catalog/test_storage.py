@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,22 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(StorageError, match="pipe or a device"):
         storage.read_bytes(str(tmp_path / "pipe"))
+
+
+def test_walk_lists_all_files_with_sizes_and_times(tmp_path: Path) -> None:
+    storage.write_atomic(str(tmp_path / "b" / "c d"), b"12")
+    storage.write_atomic(str(tmp_path / "a"), b"")
+    os.utime(tmp_path / "a", (1000, 1000))
+    found = storage.walk(str(tmp_path))
+    assert [(entry.name, entry.bytes) for entry in found] == [("a", 0), ("b/c d", 2)]
+    assert found[0].modified == 1000
+    assert storage.walk(str(tmp_path / "none")) == []
+
+
+def test_walk_reads_every_store_s_word_for_the_time(tmp_path: Path) -> None:
+    before = time.time()
+    uri = f"memory://{tmp_path}/walk"
+    storage.write_atomic(f"{uri}/b/c", b"12")
+    (entry,) = storage.walk(uri)
+    assert (entry.name, entry.bytes) == ("b/c", 2)
+    assert before - 1 <= entry.modified <= time.time() + 1

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from detectors.base import Annotation, Refusal
 from detectors.keypoints import COCO17, OPENPOSE18, Person, PoseSpec, needed, to_openpose18
 from detectors.openpose import OpenposeLightSpec, OpenposeSpec
-from detectors.skeleton import COLOURS, draw_people
+from detectors.skeleton import COLOURS, Rendering, draw_people
 
 IMAGE = np.zeros((256, 256, 3), np.uint8)
 
@@ -133,3 +133,14 @@ def test_the_older_rendering_blends_limbs_over_joints() -> None:
     assert np.abs(drawn[40, 40] - 0.6 * limb).max() <= 1
     inside = 0.4 * np.array(COLOURS[1]) + 0.6 * limb
     assert np.abs(drawn[40, 12] - inside).max() <= 1
+
+
+@pytest.mark.parametrize(("rendering", "on_top"), [("v1.0", 17), ("v1.1", 0)])
+def test_where_people_meet_the_older_rendering_draws_joint_by_joint(
+    rendering: Rendering, on_top: int
+) -> None:
+    """v1.0 draws all noses, then all necks, ...; v1.1 draws one person after the other."""
+    near, far = np.full((18, 3), np.nan), np.full((18, 3), np.nan)
+    far[17] = near[0] = (30, 30, 1)  # the later person's nose lies on the first one's ear
+    drawn = draw_people([far, near], (60, 60), rendering)
+    assert drawn[30, 30].tolist() == list(COLOURS[on_top])

@@ -92,6 +92,7 @@ def test_openpifpaf_is_asked_for_by_name_and_drawn(monkeypatch: pytest.MonkeyPat
 
         def __init__(self, checkpoint: str) -> None:
             assert checkpoint == "shufflenetv2k30"
+            assert self.device.type == "cpu"  # the package reads it as a torch.device
 
         def numpy_image(self, image: Image) -> tuple[list[Any], list[Any], dict[str, Any]]:
             data = np.zeros((17, 3), np.float32)

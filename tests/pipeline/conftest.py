@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.build import BuildResult, Executor, Inputs, build, run_local
+from pipeline.build import BuildResult, Executor, Inputs, build
 from pipeline.execution import Execution
+from pipeline.local_executor import run_local
 from pipeline.recipe import Recipe, load_recipe
-from pipeline.unit import UnitReport
+from pipeline.unit import UnitFailure, UnitReport
 from tests.rules import ANY_LOOK
 
 PICTURES = 10
@@ -21,6 +22,7 @@ class Silent:
 
     def __init__(self) -> None:
         self.reports: list[UnitReport] = []
+        self.failures: list[UnitFailure] = []
 
     def scanning(self) -> Callable[[int, int], None]:
         return lambda done, total: None
@@ -30,6 +32,9 @@ class Silent:
 
     def unit_done(self, report: UnitReport) -> None:
         self.reports.append(report)
+
+    def unit_failed(self, failure: UnitFailure) -> None:
+        self.failures.append(failure)
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,10 @@ from PIL import Image
 from catalog import tables
 from catalog.dataset import REJECTS, Dataset
 from catalog.images import decode_image
-from pipeline.build import Inputs, build, run_local
+from pipeline.build import Inputs, build
 from pipeline.errors import RecipeError
 from pipeline.execution import Execution
+from pipeline.local_executor import run_local
 from pipeline.recipe import load_recipe
 
 _SMALL = ["image.resolution=64", "samples_per_unit=2"]

@@ -8,9 +8,10 @@ import pytest
 from catalog import storage, tables
 from catalog.dataset import REJECTS, SOURCE, Dataset
 from catalog.errors import FilterError
-from pipeline.build import Inputs, Observer, build, run_local
+from pipeline.build import Inputs, Observer, build
 from pipeline.errors import RecipeError, UsageError
 from pipeline.execution import Execution
+from pipeline.local_executor import run_local
 from pipeline.plan import judge
 from pipeline.recipe import load_recipe
 from pipeline.scan import scan

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from catalog.verify import differences
+from tests.rules import ANY_LOOK_FLAGS
+from tests.weights import need_file
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
-_COMMON = ["--set", "image.resolution=64", "--set", "samples_per_unit=3"]
+_COMMON = ["--set", "image.resolution=64", "--set", "samples_per_unit=3", *ANY_LOOK_FLAGS]
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -60,3 +62,17 @@ def test_an_error_inside_an_actor_is_one_message(
     assert "error: unit" in done.stderr
     assert "the same command resumes" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("actors", [1, 2])
+def test_a_network_gives_the_same_bytes_on_any_number_of_actors(
+    pictures: Path, tmp_path: Path, actors: int
+) -> None:
+    need_file("hed_bsds500")
+    sources = ["--images", str(pictures), *_COMMON]
+    near, far = str(tmp_path / "near"), str(tmp_path / "far")
+    local = command("build", "hed", "--local", "--out", near, *sources)
+    assert local.returncode == 0, local.stderr
+    done = command("build", "hed", "--actors", str(actors), "--out", far, *sources)
+    assert done.returncode == 0, done.stderr
+    assert differences(near, far) == []

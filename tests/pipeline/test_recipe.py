@@ -147,6 +147,24 @@ def test_every_field_that_changes_bytes_changes_the_fingerprint() -> None:
     assert len({base.fingerprint, *(recipe.fingerprint for recipe in made)}) == len(_OTHER) + 1
 
 
+_OTHER_BLIP: dict[str, Any] = {
+    "captioner": "sidecar_or_blip", "model": "Salesforce/blip-image-captioning-large",
+    "revision": "0" * 40, "precision": "bf16", "beams": 2, "prefix": "a", "max_new_tokens": 9,
+    "batch_size": 3, "max_characters": 9,
+}  # fmt: skip
+
+
+def test_every_field_of_blip_changes_the_fingerprint() -> None:
+    base = load_recipe("canny", ["captions.captioner=blip"])
+    assert base.to_dict()["captions"].keys() == _OTHER_BLIP.keys()
+    made = [
+        load_recipe("canny", ["captions.captioner=blip", f"captions.{name}={json.dumps(other)}"])
+        for name, other in _OTHER_BLIP.items()
+    ]
+    prints = {base.fingerprint, *(recipe.fingerprint for recipe in made)}
+    assert len(prints) == len(_OTHER_BLIP) + 1
+
+
 def _words(schema: Any) -> list[str]:
     """Every name that a field of the schema may be given."""
     if isinstance(schema, list):

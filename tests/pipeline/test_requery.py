@@ -18,9 +18,10 @@ from detectors.base import Batch
 from detectors.keypoints import OPENPOSE18, Person
 from detectors.nsfw import NsfwNetwork
 from detectors.openpose import LightNetwork
-from pipeline.build import BuildResult, Inputs, build, run_local
+from pipeline.build import BuildResult, Inputs, build
 from pipeline.errors import RecipeError, UsageError
 from pipeline.execution import Execution
+from pipeline.local_executor import run_local
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.requery import UNKNOWN, changed_recipe, requery
 from pipeline.verify import rebuild_sampled
@@ -68,6 +69,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pixels[:, 32 : 32 + 2 * joints : 4] = 200
         pixels[0, 0] = joints
         Image.fromarray(pixels).save(folder / f"{joints:02d}.png")
+        (folder / f"{joints:02d}.json").write_text(f'{{"joints": {joints}}}')
     return folder
 
 
@@ -182,6 +184,10 @@ def test_rules_of_the_scan_are_judged_anew(
     none = requery(dataset, changed_recipe(dataset, ["rules.min_side=65"]))
     assert (none.after, none.added) == ({"rejected:min_side": IMAGES}, 0)
     assert none.removed == dataset.status().samples
+    filtered = requery(dataset, changed_recipe(dataset, ["rules.filter=joints > 5 and width > 9"]))
+    assert filtered.after["rejected:filter"] == 6
+    with pytest.raises(UsageError, match="scan --perceptual"):
+        requery(dataset, changed_recipe(dataset, ["rules.near_duplicates=6"]))
 
 
 def test_a_scan_that_was_judged_before_gives_the_same_dataset(

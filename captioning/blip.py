@@ -1,0 +1,98 @@
+"""Captions by BLIP, alone or together with the texts that lie beside the images.
+
+Source: Li et al., BLIP (2022); the paper captioned its training images with it (section 4).
+"""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from captioning import weights
+from captioning.base import Caption, Network, Spec
+from captioning.clean import CLEANING_VERSION, clean_generated
+from captioning.sidecar import sidecar_text
+
+_OF_THE_NETWORK = {"precision", "beams", "prefix", "max_new_tokens", "batch_size"}
+
+
+class BlipSpec(Spec):
+    """Caption with BLIP; an image whose caption is empty is rejected.
+
+    ``blip`` looks at every image and at no text. ``sidecar_or_blip`` takes the text beside an
+    image, and looks only at images without one. ``blip_with_sidecar_kept`` looks at every image and
+    keeps the text beside it too, in the sample's json.
+    """
+
+    captioner: Literal["blip", "sidecar_or_blip", "blip_with_sidecar_kept"]
+    model: str = Field(
+        weights.BASE,
+        description="a hub id, or a local folder: a path that begins with / ./ ../ or ~",
+    )
+    revision: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{40}$",
+        description="commit of the hub's repository; default the one that is pinned here",
+    )
+    precision: Literal["fp32", "bf16"] = "fp32"
+    beams: int = Field(1, ge=1, le=16, description="1: greedy")
+    prefix: str = Field("", max_length=200, description="text that every caption begins with")
+    max_new_tokens: int = Field(20, ge=1, le=200, description="length after the prefix; tokens")
+    batch_size: int = Field(
+        16, ge=1, le=4096, description="images at once, filled up; another number may move a text"
+    )
+    max_characters: int = Field(
+        2000, ge=1, description="longer texts from beside the image are cut; unit: characters"
+    )
+
+    @model_validator(mode="after")
+    def _is_pinned(self) -> "BlipSpec":
+        weights.require_pin(self.model, self.revision)
+        return self
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All but where the checkpoint lies, and the version of the cleaning."""
+        fields = self.model_dump(mode="json", exclude={"model", "revision"})
+        return {**fields, **self.network_identity, "cleaning": CLEANING_VERSION}
+
+    @property
+    def network_identity(self) -> dict[str, Any]:
+        """What changes a generated text: parameters, and what stands for the weights.
+
+        Raises:
+            WeightsError: the checkpoint is a folder that is not there or not whole.
+        """
+        fields = self.model_dump(mode="json", include=_OF_THE_NETWORK)
+        return {**fields, "weights": weights.identity(self.model, self.revision)}
+
+    @property
+    def network(self) -> "BlipSpec":
+        """This spec: its fields are those of the network too."""
+        return self
+
+    def load(self, device: str) -> Network:
+        """Load BLIP onto `device`; raises WeightsError where its checkpoint cannot be had."""
+        from captioning.blip_network import Blip
+
+        folder = weights.locate(self.model, self.revision)
+        return Blip(
+            folder,
+            device,
+            precision=self.precision,
+            beams=self.beams,
+            prefix=self.prefix,
+            max_new_tokens=self.max_new_tokens,
+            batch_size=self.batch_size,
+        )
+
+    def wants(self, found: str | None) -> bool:
+        """Say whether BLIP must look at an image: unless its own text is taken."""
+        return self.captioner != "sidecar_or_blip" or not sidecar_text(found, self.max_characters)
+
+    def choose(self, found: str | None, generated: str | None) -> Caption | None:
+        """Return the caption by the spec's order of sources, or None where it is empty."""
+        sidecar = "" if self.captioner == "blip" else sidecar_text(found, self.max_characters)
+        if generated is None:
+            return Caption(text=sidecar, source="sidecar", sidecar=sidecar) if sidecar else None
+        blip = clean_generated(generated)
+        return Caption(text=blip, source="blip", sidecar=sidecar, blip=blip) if blip else None

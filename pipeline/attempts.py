@@ -1,0 +1,52 @@
+"""Marks of attempts at a unit: what is left of one that no longer runs tells that it died.
+
+``attempts/<unit_id>.<run>.<random>.json`` stands while an attempt runs and goes when it ends in any
+orderly way, also with an error. Two builds at once mark their attempts beside each other, so a few
+marks prove nothing; many for one unit are a reason to look at its images one by one.
+"""
+
+import platform
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from catalog import storage
+from catalog.sample import canonical_json
+
+ATTEMPTS = "attempts"
+
+
+def count(dataset: str, unit_id: str) -> int:
+    """Return how many attempts at a unit have begun and not ended."""
+    return len(_marks(dataset, unit_id))
+
+
+@contextmanager
+def marked(dataset: str, unit_id: str, run: str) -> Iterator[None]:
+    """Mark an attempt at a unit while the block runs; a process that dies in it leaves the mark."""
+    uri = storage.join(dataset, ATTEMPTS, f"{unit_id}.{run}.{uuid.uuid4().hex[:8]}.json")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    storage.write_atomic(uri, canonical_json({"began": now, "host": platform.node()}))
+    try:
+        yield
+    finally:
+        storage.remove(uri)
+
+
+def forget(dataset: str, unit_id: str) -> None:
+    """Remove all marks of a unit."""
+    for name in _marks(dataset, unit_id):
+        storage.remove(storage.join(dataset, ATTEMPTS, name))
+
+
+def forget_run(dataset: str, run: str) -> None:
+    """Remove the marks of one build whose workers have been stopped, and did not die."""
+    for name in storage.list_names(storage.join(dataset, ATTEMPTS)):
+        if f".{run}." in name:
+            storage.remove(storage.join(dataset, ATTEMPTS, name))
+
+
+def _marks(dataset: str, unit_id: str) -> list[str]:
+    names = storage.list_names(storage.join(dataset, ATTEMPTS))
+    return [name for name in names if name.startswith(f"{unit_id}.")]

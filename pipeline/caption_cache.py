@@ -1,0 +1,134 @@
+"""Generated texts by image and captioner, kept beyond a dataset: no picture is captioned twice.
+
+A cache is a folder, local or remote: ``<captioner's fingerprint>/<unit_id>.parquet``, a file for
+each unit that captioned images, created once and never changed. Workers share it without locks, and
+two that caption the same image both keep its text: the file whose name comes first is read.
+"""
+
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+
+from catalog import storage, tables
+from pipeline.errors import UsageError
+
+CACHE_FOLDER = "CONTROLNET_FACTORY_CAPTIONS"
+_BESIDE = "caption-cache"
+
+_TEXTS = pa.schema([pa.field("sha256", pa.string()), pa.field("text", pa.string())])
+_READERS = 16
+_FILES_IN_HAND = 8  # a unit's images lie in few files, as both are cut from one ranking
+_KEY_DIGITS = 16  # of a sha256, in the index: 8 bytes an image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """A generated text, uncleaned, and a signature of the environment that it was made in."""
+
+    text: str
+    made_by: str
+
+
+class CaptionCache:
+    """The texts of one captioner; safe in several threads."""
+
+    def __init__(self, folder: str, fingerprint: str) -> None:
+        self._folder = storage.join(folder, fingerprint)
+        self._lock = threading.Lock()
+        self._names: list[str] | None = None
+        self._read = lru_cache(_FILES_IN_HAND)(self._read_file)
+
+    def find(self, sha256s: Iterable[str]) -> dict[str, Text]:
+        """Return the texts of those images that have one, by sha256.
+
+        What other workers keep after the first call is not seen: units share no images.
+        """
+        wanted = list(sha256s)
+        with self._lock:
+            if self._names is None:
+                self._names = [
+                    name for name in storage.list_names(self._folder) if name.endswith(".parquet")
+                ]
+                self._keys, self._places = _index(self._hashes())
+            return {sha256: text for sha256 in wanted for text in self._texts_of(sha256)}
+
+    def keep(self, unit_id: str, texts: Mapping[str, str], made_by: str) -> None:
+        """Keep a unit's texts; an earlier attempt's stay.
+
+        Args:
+            unit_id: of the unit that captioned them.
+            texts: by sha256 of the image.
+            made_by: signature of the environment.
+
+        Raises:
+            UsageError: the folder cannot be written.
+        """
+        rows = {"sha256": list(texts), "text": list(texts.values())}
+        data = tables.to_parquet(pa.table(rows, schema=_TEXTS), {"made_by": made_by})
+        uri = storage.join(self._folder, f"{unit_id}.parquet")
+        try:
+            with suppress(FileExistsError):
+                storage.create_once(uri, data)
+        except PermissionError as error:
+            raise UsageError(
+                f"captions cannot be kept in {self._folder}: {error.strerror}; name another folder "
+                f"with --caption-cache or {CACHE_FOLDER}"
+            ) from error
+
+    def _hashes(self) -> Iterator[list[str]]:
+        names = self._names or []
+        with ThreadPoolExecutor(_READERS) as pool:
+            uris = [storage.join(self._folder, name) for name in names]
+            for table in pool.map(lambda uri: tables.read_table(uri, ["sha256"]), uris):
+                yield table["sha256"].to_pylist()
+
+    def _texts_of(self, sha256: str) -> Iterator[Text]:
+        """Yield the image's text, or nothing."""
+        assert self._names is not None
+        at = int(np.searchsorted(self._keys, key := _key(sha256)))
+        while at < len(self._keys) and self._keys[at] == key:
+            found = self._read(self._names[self._places[at]]).get(sha256)
+            if found is not None:
+                yield found
+                return
+            at += 1
+
+    def _read_file(self, name: str) -> dict[str, Text]:
+        uri = storage.join(self._folder, name)
+        made_by = tables.read_metadata(uri)["made_by"]
+        rows = tables.read_table(uri)
+        pairs = zip(rows["sha256"].to_pylist(), rows["text"].to_pylist(), strict=True)
+        return {sha256: Text(text=text, made_by=made_by) for sha256, text in pairs}
+
+
+def cache_folder(dataset: str, named: str | None) -> str:
+    """Return the URI of the cache: the one named, else the environment's, else one beside."""
+    named = named or os.environ.get(CACHE_FOLDER)
+    if named:
+        return named
+    path = storage.local_path(dataset)
+    if path is not None:
+        return os.fspath(path.absolute().parent / _BESIDE)
+    parent = dataset.rstrip("/").rpartition("/")[0]
+    in_a_bucket = not parent.endswith("/")  # else the dataset is the whole bucket
+    return storage.join(parent if in_a_bucket else dataset, _BESIDE)
+
+
+def _index(hashes: Iterable[list[str]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sorted keys of all images, and the number of the file that each is in."""
+    keys = [np.array([_key(one) for one in some], np.uint64) for some in hashes]
+    places = [np.full(len(some), number, np.int32) for number, some in enumerate(keys)]
+    together = np.concatenate([np.empty(0, np.uint64), *keys])
+    order = np.argsort(together, kind="stable")
+    return together[order], np.concatenate([np.empty(0, np.int32), *places])[order]
+
+
+def _key(sha256: str) -> np.uint64:
+    return np.uint64(int(sha256[:_KEY_DIGITS], 16))

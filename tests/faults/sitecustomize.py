@@ -1,0 +1,53 @@
+"""Faults for the processes that a test starts: put this folder on PYTHONPATH and say which.
+
+CONTROLNET_FACTORY_TEST_FAULT: ``die`` (of a null pointer), ``hog`` (memory, until killed) or
+``linger`` (0.1 s). It strikes where the bytes of an image that holds MARK are hashed in one go,
+which is when a unit reads it; with CONTROLNET_FACTORY_TEST_TIMES, a folder and a number, only so
+often in all.
+"""
+
+import ctypes
+import hashlib
+import os
+import time
+
+MARK = b"a planted fault"
+
+_real = hashlib.sha256
+
+
+def _strike() -> None:
+    kind = os.environ["CONTROLNET_FACTORY_TEST_FAULT"]
+    if kind == "linger":
+        time.sleep(0.1)
+    elif _is_turn():
+        if kind == "die":
+            ctypes.string_at(0)  # as a broken decoder would; a signal sent could be handled
+        held = []
+        until = time.monotonic() + 60
+        while kind == "hog" and time.monotonic() < until:
+            held.append(bytearray(os.urandom(1 << 20)) * 64)
+            time.sleep(0.05)
+
+
+def _is_turn() -> bool:
+    folder, _, times = os.environ.get("CONTROLNET_FACTORY_TEST_TIMES", "").rpartition(":")
+    if not folder:
+        return True
+    for turn in range(int(times)):
+        try:
+            os.close(os.open(f"{folder}/{turn}", os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            continue
+        return True
+    return False
+
+
+def _sha256(data: bytes = b"", **options: bool) -> object:
+    if isinstance(data, bytes) and MARK in data:
+        _strike()
+    return _real(data, **options)
+
+
+if "CONTROLNET_FACTORY_TEST_FAULT" in os.environ:
+    hashlib.sha256 = _sha256
