@@ -13,14 +13,18 @@ logs/                       what ran when; the only files that differ between eq
 """
 
 import json
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog import commits, ranking, storage, tables
+from catalog.commits import Commit
 from catalog.errors import CatalogError, CorruptSampleError, DatasetError
 from catalog.sample import OK, Sample, sha256_hex
 from catalog.shards import unpack
@@ -31,6 +35,8 @@ PLAN = "plan.parquet"
 MANIFEST = "manifest.parquet"
 REJECTS = "rejects.parquet"
 SUBSETS = "subsets"
+
+_READERS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,19 +148,17 @@ class Dataset:
     def status(self) -> Status:
         """Count what is committed, while a build runs or after."""
         done = commits.read_commits(self.uri)
-        rejects = _scan_rejects(self)["status"].to_pylist()
-        counts: dict[str, int] = {}
-        for status in rejects:
-            counts[status] = counts.get(status, 0) + 1
+        counts = Counter(
+            tables.count_values(tables.read_table(self.path(SOURCE), ["status"])["status"])
+        )
+        found = counts.total()
+        del counts[OK]  # those are planned, and count where their unit is committed
         for commit in done:
-            for status, number in commit.counts.items():
-                counts[status] = counts.get(status, 0) + number
-        with tables.open_parquet(self.path(PLAN)) as plan:
-            planned = plan.metadata.num_rows
+            counts.update(commit.counts)
         return Status(
             units=len(self.unit_ids),
             units_done=len(done),
-            images=planned + len(rejects),
+            images=found,
             samples=counts.pop(OK, 0),
             rejects=dict(sorted(counts.items())),
             shard_bytes=sum(commit.shard.bytes for commit in done),
@@ -215,7 +219,7 @@ class Dataset:
             width_column="source_width",
             height_column="source_height",
         )
-        kept = kept.append_column("rank", pa.array(range(kept.num_rows), pa.int64()))
+        kept = kept.append_column("rank", pa.array(np.arange(kept.num_rows)))
         kept = kept.select(tables.MANIFEST.names).cast(tables.MANIFEST)
         storage.write_atomic(manifest, tables.to_parquet(kept, {"folded": folded}))
         return True
@@ -233,13 +237,17 @@ def _size_key(stem: str) -> tuple[int, str]:
 
 def _unit_rows(dataset: Dataset) -> pa.Table:
     """Return the rows of all commits with the shard that each lies in."""
-    parts = []
-    for commit in commits.read_commits(dataset.uri):
-        rows = tables.read_table(dataset.path(commits.SHARDS, commit.rows.name))
-        shard = pa.array([commit.shard.name] * rows.num_rows, pa.string())
-        parts.append(rows.replace_schema_metadata(None).append_column("shard", shard))
+    with ThreadPoolExecutor(_READERS) as pool:
+        done = commits.read_commits(dataset.uri)
+        parts = list(pool.map(lambda commit: _rows_of(dataset, commit), done))
     empty = tables.ROWS.append(pa.field("shard", pa.string())).empty_table()
     return pa.concat_tables(parts) if parts else empty
+
+
+def _rows_of(dataset: Dataset, commit: Commit) -> pa.Table:
+    rows = tables.read_table(dataset.path(commits.SHARDS, commit.rows.name))
+    shard = pa.repeat(pa.scalar(commit.shard.name), rows.num_rows)
+    return rows.replace_schema_metadata(None).append_column("shard", shard)
 
 
 def _scan_rejects(dataset: Dataset) -> pa.Table:

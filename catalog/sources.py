@@ -24,7 +24,7 @@ from catalog.containers import (
     scan_parquet,
     scan_tar,
 )
-from catalog.errors import SourceError
+from catalog.errors import SourceError, StorageUnavailable
 from catalog.labels import Labels
 from catalog.source_rows import SourceRow, lost, measure, printable, with_sidecars
 
@@ -109,6 +109,8 @@ def scan_part(part: Part, *, perceptual: bool = False) -> list[SourceRow]:
         else:
             read = scan_tar if part.kind == "tar" else scan_parquet
             rows.extend(read(part.uri, perceptual=perceptual))
+    except StorageUnavailable:
+        raise  # says nothing of the file
     except Exception as error:  # one file must not end the scan; its row names the class
         rows.append(lost(SourceRow(uri=part.uri), error))
     return rows

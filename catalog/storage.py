@@ -112,6 +112,18 @@ def open_binary(uri: str) -> Iterator[IO[bytes]]:
         yield file
 
 
+def open_random(uri: str) -> IO[bytes]:
+    """Open `uri` for reading here and there; a remote file is fetched by ranges as they are read.
+
+    The caller closes it. Raises OSError as the file system gives it.
+    """
+    path = local_path(uri)
+    if path is not None:
+        return _open_local(path)
+    with _remote(uri) as (fs, name):
+        return cast("IO[bytes]", fs.open(name, "rb", cache_type="readahead"))
+
+
 def read_bytes(uri: str, offset: int = 0, length: int | None = None) -> bytes:
     """Read `length` bytes of `uri` from `offset` (bytes; None reads to the end)."""
     path = local_path(uri)

@@ -111,12 +111,18 @@ def open_parquet(uri: str) -> pq.ParquetFile:
     """
     path = storage.local_path(uri)
     try:
-        source: Any = path if path is not None else io.BytesIO(storage.read_bytes(uri))
+        source: Any = path if path is not None else storage.open_random(uri)
         return pq.ParquetFile(source, memory_map=path is not None)
     except FileNotFoundError as error:
         raise DatasetError(f"{uri} does not exist") from error
     except (pa.ArrowInvalid, OSError) as error:
         raise DatasetError(f"{uri} is not a readable parquet file: {error}") from error
+
+
+def count_values(column: pa.ChunkedArray) -> dict[str, int]:
+    """Count the values of a column of strings, by value in order."""
+    counted = {row["values"]: row["counts"] for row in column.value_counts().to_pylist()}
+    return dict(sorted(counted.items()))
 
 
 def read_table(uri: str, columns: list[str] | None = None) -> pa.Table:

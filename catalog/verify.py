@@ -11,7 +11,7 @@ from catalog.commits import Commit, StoredFile
 from catalog.dataset import Dataset, View, unpack_verified
 from catalog.errors import CatalogError
 
-NOT_COMPARED = ("logs", "tmp")
+NOT_COMPARED = ("logs", "scan", "tmp")
 """Folders that may differ between equal builds: times, and what killed attempts left."""
 
 _THREADS = 4

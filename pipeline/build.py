@@ -19,7 +19,9 @@ from pipeline.execution import Execution
 from pipeline.recipe import Recipe
 from pipeline.reuse import EarlierMaps
 from pipeline.run_log import RunLog
-from pipeline.scan import Progress, describe_inputs, scan
+from pipeline.scan import SCAN, Progress, describe_inputs, scan
+from pipeline.scan_chunks import Executor as ScanExecutor
+from pipeline.scan_chunks import scan_here
 from pipeline.unit import UnitFailure, UnitReport
 
 Executor: TypeAlias = Callable[
@@ -102,6 +104,7 @@ def build(
     *,
     executor: Executor,
     observer: Observer,
+    scanner: ScanExecutor = scan_here,
 ) -> BuildResult:
     """Build a dataset, or go on with it; running the same call again is the resume.
 
@@ -112,6 +115,7 @@ def build(
         execution: resources; changes no byte.
         executor: `pipeline.local_executor.run_local` or `pipeline.ray_executor.run_on_ray`.
         observer: is told what happens.
+        scanner: `pipeline.scan_chunks.scan_here` or `pipeline.ray_scan.scan_on_ray`.
 
     Raises:
         UsageError: nothing to build from, or maps to reuse that are others.
@@ -120,7 +124,7 @@ def build(
     """
     if execution.reuse is not None:
         EarlierMaps(execution.reuse, recipe)  # refuses here, not in each worker
-    opened = prepare(recipe, dataset, inputs, observer)
+    opened = prepare(recipe, dataset, inputs, observer, scanner)
     pending = opened.pending()
     with tables.open_parquet(opened.path(layout.PLAN)) as file:
         images = file.metadata.num_rows
@@ -131,7 +135,13 @@ def build(
     return BuildResult(units_run=ran, changed=changed or bool(pending), status=opened.status())
 
 
-def prepare(recipe: Recipe, dataset: str, inputs: Inputs, observer: Observer) -> Dataset:
+def prepare(
+    recipe: Recipe,
+    dataset: str,
+    inputs: Inputs,
+    observer: Observer,
+    scanner: ScanExecutor = scan_here,
+) -> Dataset:
     """Freeze recipe, source and plan in the dataset's folder where they are not frozen yet."""
     planned = storage.exists(storage.join(dataset, layout.PLAN))
     given = [inputs.images or None, inputs.source, inputs.dataset]
@@ -145,14 +155,20 @@ def prepare(recipe: Recipe, dataset: str, inputs: Inputs, observer: Observer) ->
         plan.claim(dataset, recipe)
         _same_inputs(dataset, inputs)
     else:
-        source, metadata = load_source(recipe, inputs, observer)
+        pieces = storage.join(dataset, SCAN)
+        source, metadata = load_source(recipe, inputs, observer, folder=pieces, scanner=scanner)
         plan.claim(dataset, recipe)
         plan.freeze(dataset, recipe, source, metadata)
     return Dataset.open(dataset)
 
 
 def load_source(
-    recipe: Recipe, inputs: Inputs, observer: Observer
+    recipe: Recipe,
+    inputs: Inputs,
+    observer: Observer,
+    *,
+    folder: str | None = None,
+    scanner: ScanExecutor = scan_here,
 ) -> tuple[pa.Table, dict[str, object]]:
     """Scan the sources, or read the table that an earlier scan wrote."""
     if inputs.dataset is not None:
@@ -171,6 +187,8 @@ def load_source(
         exclude=inputs.exclude,
         labels=Labels(suffix=recipe.labels.suffix, root=inputs.labels) if recipe.labels else None,
         perceptual=recipe.rules.near_duplicates is not None,
+        folder=folder,
+        executor=scanner,
         progress=observer.scanning(),
     )
 

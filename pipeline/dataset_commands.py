@@ -69,10 +69,21 @@ def scan(
     perceptual: Annotated[
         bool, typer.Option("--perceptual", help="Decode for hashes that find near duplicates.")
     ] = False,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="On Ray: the cluster of RAY_ADDRESS, or one of its own.")
+    ] = False,
 ) -> None:
-    """List, hash and rank images: one row an image, best resolution first."""
+    """List, hash and rank images: one row an image, best resolution first.
+
+    Killed, the same command goes on from what lies in OUT.scan/ until it is done.
+    """
     from catalog.labels import Labels
     from pipeline.scan import scan as run
+
+    if ray:
+        from pipeline.ray_scan import scan_on_ray as executor
+    else:
+        from pipeline.scan_chunks import scan_here as executor
 
     if labels is not None and label_suffix is None:
         raise UsageError("--labels needs --label-suffix, for example .png")
@@ -83,6 +94,8 @@ def scan(
             exclude=exclude or (),
             labels=Labels(suffix=label_suffix, root=labels) if label_suffix else None,
             perceptual=perceptual,
+            folder=f"{out_}.scan",
+            executor=executor,
             progress=view.scanning(),
         )
     storage.write_atomic(out_, tables.to_parquet(table, metadata))
@@ -226,10 +239,14 @@ def build(
     )
     if local:
         from pipeline.local_executor import run_local as executor
+        from pipeline.scan_chunks import scan_here as scanner
     else:
         from pipeline.ray_executor import run_on_ray as executor
+        from pipeline.ray_scan import scan_on_ray as scanner
     with BuildView(_one_of("--log-format", log_format, get_args(LogFormat))) as view:
-        result = run(made, out_, inputs, execution, executor=executor, observer=view)
+        result = run(
+            made, out_, inputs, execution, executor=executor, observer=view, scanner=scanner
+        )
     if not result.changed:
         out.print(f"nothing to do: {escape(out_)} is complete")
     console.show_status(out_, result.status)

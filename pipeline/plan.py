@@ -1,10 +1,10 @@
 """The frozen plan: which images, in which order, cut into which units."""
 
 import json
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -80,7 +80,7 @@ def judge(source: pa.Table, recipe: Recipe) -> pa.Table:
         kept, near = source_rules.split_near_duplicates(kept, rules.near_duplicates)
         lost = pa.concat_tables([lost, near])
     lost = source_rules.in_order_of_place(lost)
-    places = pa.array(range(kept.num_rows), pa.int64())
+    places = pa.array(np.arange(kept.num_rows))
     kept = _set(kept, "rank", places)
     if recipe.max_images is not None:
         kept = _cut_off(kept, recipe.max_images)
@@ -102,33 +102,34 @@ def cut_units(source: pa.Table, recipe: Recipe) -> tuple[pa.Table, list[str]]:
     """Cut the usable rows of a judged source into units; return the plan and the unit ids."""
     rows = source.filter(pc.equal(source["status"], OK)).drop_columns(tables.OF_SCAN_ALONE)
     size = recipe.samples_per_unit
-    units = pa.array([at // size for at in range(rows.num_rows)], pa.int32())
+    units = pa.array(np.arange(rows.num_rows) // size, pa.int32())
     plan = rows.add_column(0, tables.PLAN.field("unit"), units).cast(tables.PLAN)
-    hashes = rows["sha256"].to_pylist()
+    hashes = rows["sha256"]
     if recipe.labels is not None:
-        truths = rows["label_sha256"].to_pylist()
-        hashes = [f"{one} {other}" for one, other in zip(hashes, truths, strict=True)]
+        hashes = pc.binary_join_element_wise(hashes, rows["label_sha256"], " ")
+    hashes = hashes.combine_chunks()
     starts = range(0, len(hashes), size)
-    return plan, [unit_id(recipe.fingerprint, hashes[at : at + size]) for at in starts]
+    return plan, [unit_id(recipe.fingerprint, hashes[at : at + size].to_pylist()) for at in starts]
 
 
 def summarize(source: pa.Table, recipe: Recipe) -> PlanSummary:
     """Say what a judged source would come to, without writing anything."""
     plan, unit_ids = cut_units(source, recipe)
-    rejects = Counter(status for status in source["status"].to_pylist() if status != OK)
+    rejects = tables.count_values(source["status"])
+    rejects.pop(OK, None)
     options = recipe.image
-    sizes = zip(plan["width"].to_pylist(), plan["height"].to_pylist(), strict=True)
-    stored = (
-        target_size(width, height, resolution=options.resolution, crop=options.crop)
-        for width, height in sizes
-    )
-    pixels = sum(width * height for width, height in stored)
+    pixels = 0
+    for size in plan.group_by(["width", "height"]).aggregate([([], "count_all")]).to_pylist():
+        width, height = target_size(
+            size["width"], size["height"], resolution=options.resolution, crop=options.crop
+        )
+        pixels += width * height * size["count_all"]
     per_pixel = _IMAGE_BYTES_A_PIXEL + _MAP_BYTES_A_PIXEL * len(recipe.conditions)
     return PlanSummary(
         fingerprint=recipe.fingerprint,
         units=len(unit_ids),
         images=plan.num_rows,
-        rejects=dict(sorted(rejects.items())),
+        rejects=rejects,
         bytes_to_read=pc.sum(plan["length"]).as_py() or 0,
         bytes_to_write=round(pixels * per_pixel),
     )
@@ -163,8 +164,8 @@ def freeze(dataset: str, recipe: Recipe, source: pa.Table, metadata: dict[str, A
     judged = judge(source, recipe)
     plan, unit_ids = cut_units(judged, recipe)
     if not unit_ids:
-        found = Counter(judged["status"].to_pylist())
-        raise UsageError(f"none of {judged.num_rows} images is usable: {dict(found)}")
+        found = tables.count_values(judged["status"])
+        raise UsageError(f"none of {judged.num_rows} images is usable: {found}")
     _create_same(dataset, layout.SOURCE, tables.to_parquet(judged, metadata))
     data = tables.to_parquet(plan, {"unit_ids": unit_ids}, row_group_size=recipe.samples_per_unit)
     _create_same(dataset, layout.PLAN, data)

@@ -61,7 +61,7 @@ def run_on_ray(
     """
     started = not ray.is_initialized()
     if started:
-        _start()
+        start_ray()
     uri = os.path.abspath(dataset) if "://" not in dataset else dataset
     threads = execution.threads or math.ceil(execution.cpus_per_actor)
     arguments = {
@@ -83,7 +83,8 @@ def run_on_ray(
             ray.shutdown()
 
 
-def _start() -> None:
+def start_ray() -> None:
+    """Connect to the cluster of RAY_ADDRESS, or start a private Ray on this machine."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of this build
     on_sigterm = signal.getsignal(signal.SIGTERM)
     if os.environ.get("RAY_ADDRESS"):
@@ -91,7 +92,12 @@ def _start() -> None:
     else:
         # A private instance on this machine: what Ray says of tokens and restarts is for clusters.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-        ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+        ray.init(
+            address="local",  # without it, Ray joins any cluster that it finds a trace of
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            include_dashboard=False,
+        )
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray put a handler of its own there
 
@@ -124,9 +130,19 @@ def _dataset(
 
 
 def _actors_that_fit(cpus: float, gpus: float) -> int:
-    """Return how many actors of this size the cluster has room for; at least one."""
+    """Return how many actors of this size the nodes that are up have room for.
+
+    Raises:
+        BuildError: for none; a cluster that grows must be told how far.
+    """
     have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    fit = have.get("CPU", 1) / cpus
+    fit = have.get("CPU", 0) / cpus
     if gpus:
         fit = min(fit, have.get("GPU", 0) / gpus)
-    return max(1, int(fit))
+    if fit < 1:
+        raise BuildError(
+            f"no room for an actor of {cpus:g} CPUs and {gpus:g} GPUs on the nodes that are up "
+            f"({have.get('CPU', 0):g} CPUs, {have.get('GPU', 0):g} GPUs): lower what an actor "
+            "takes or, where the cluster grows by itself, say how far with --actors"
+        )
+    return int(fit)

@@ -1,24 +1,30 @@
 """Sources to one ranked table: listed, hashed, deduplicated, in an order that no listing shows."""
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
-from functools import partial
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from catalog import storage
+from catalog.errors import DatasetError
 from catalog.labels import Labels
 from catalog.ranking import rank
 from catalog.sample import OK
-from catalog.source_rows import SourceRow
-from catalog.sources import Part, list_parts, scan_part
+from catalog.sources import Listing, list_parts
 from catalog.tables import SOURCE
 from pipeline.errors import UsageError
+from pipeline.scan_chunks import Chunk, Chunks, Executor, scan_here
+from pipeline.source_rules import in_order_of_place
 
 Progress = Callable[[int, int], None]
 
-_THREADS = 8  # reading waits for the disk or the network; hashing releases the interpreter lock
+SCAN = "scan"
+"""Folder of a dataset that holds the pieces of a scan until it is done."""
+
+_ATTEMPTS = 3
 
 
 def scan(
@@ -28,6 +34,8 @@ def scan(
     exclude: Iterable[str] = (),
     labels: Labels | None = None,
     perceptual: bool = False,
+    folder: str | None = None,
+    executor: Executor = scan_here,
     progress: Progress | None = None,
 ) -> tuple[pa.Table, dict[str, object]]:
     """Scan sources of images.
@@ -38,6 +46,10 @@ def scan(
         exclude: glob patterns of which it may match none.
         labels: where the ground truth of image files lies.
         perceptual: decode each image for its perceptual hash, by which near duplicates are found.
+        folder: URI where the scan's pieces lie until it is done, so that the same scan resumes;
+            default nowhere that lasts.
+        executor: reads the pieces: `pipeline.scan_chunks.scan_here`, or
+            `pipeline.ray_scan.scan_on_ray`.
         progress: called with (parts done, parts in all).
 
     Returns:
@@ -47,14 +59,30 @@ def scan(
     Raises:
         UsageError: no image file is found.
         SourceError: a URI does not exist.
+        StorageUnavailable: a storage did not answer; the same scan goes on from there.
     """
     asked = describe_inputs(images, include, exclude, labels)
-    listing = list_parts(images, include=asked["include"], exclude=asked["exclude"], labels=labels)
+
+    def list_all() -> Listing:
+        return list_parts(images, include=asked["include"], exclude=asked["exclude"], labels=labels)
+
+    with _folder_or_temporary(folder) as where:
+        chunks = Chunks(storage.absolute(where), {**asked, "perceptual": perceptual})
+        for attempt in range(1, _ATTEMPTS + 1):
+            listing = chunks.listing(list_all)
+            cut = chunks.cut(listing.parts)
+            _run(chunks.missing(cut), len(listing.parts), perceptual, executor, progress)
+            try:
+                rows = chunks.read(cut)
+                break
+            except DatasetError:  # an equal scan beside this one was done first, and tidied up
+                if attempt == _ATTEMPTS:
+                    raise
+        chunks.forget()
     if not listing.parts:
         passed = ", ".join(f"{n} {kind}" for kind, n in sorted(listing.ignored.items()))
         raise UsageError(f"no image files in {', '.join(images)} (passed over: {passed or 'none'})")
-    rows = mark_duplicates(_scan_parts(listing.parts, perceptual, progress))
-    return to_ranked_table(rows), {**asked, "ignored": listing.ignored}
+    return to_ranked_table(mark_duplicates(rows)), {**asked, "ignored": listing.ignored}
 
 
 def describe_inputs(
@@ -69,45 +97,57 @@ def describe_inputs(
     }
 
 
-def mark_duplicates(rows: Iterable[SourceRow]) -> list[SourceRow]:
+def mark_duplicates(rows: pa.Table) -> pa.Table:
     """Keep the first of each sha256 in the stable order of places; the others are rejected rows."""
-    first: dict[str, SourceRow] = {}
-    marked = []
-    for row in sorted(rows, key=lambda row: row.place):
-        if row.status == OK and row.sha256 is not None:
-            kept = first.setdefault(row.sha256, row)
-            if kept is not row:
-                row = replace(row, status="rejected:duplicate", detail=f"same bytes as {kept.uri}")
-        marked.append(row)
-    return marked
+    rows = in_order_of_place(rows)
+    usable = pc.and_(pc.equal(rows["status"], OK), pc.is_valid(rows["sha256"])).to_numpy()
+    places = np.flatnonzero(usable)
+    good = rows.select(["sha256", "uri"]).take(pa.array(places))
+    codes = good["sha256"].combine_chunks().dictionary_encode().indices.to_numpy()
+    _, firsts = np.unique(codes, return_index=True)
+    first = firsts[codes]  # for each usable row, the place of the one that is kept
+    again = np.flatnonzero(first != np.arange(len(codes)))
+    doubled = np.zeros(rows.num_rows, bool)
+    doubled[places[again]] = True
+    told = pc.binary_join_element_wise(
+        "same bytes as", good["uri"].take(pa.array(first[again])), " "
+    )
+    hit = pa.array(doubled)
+    rows = _set(rows, "status", pc.if_else(hit, "rejected:duplicate", rows["status"]))
+    details = rows["detail"].combine_chunks()
+    return _set(rows, "detail", pc.replace_with_mask(details, hit, told.combine_chunks()))
 
 
-def to_ranked_table(rows: Iterable[SourceRow]) -> pa.Table:
-    """Return the rows as a table: usable ones ranked, in rank order, then the others by place."""
-    good: list[dict[str, object]] = []
-    bad: list[dict[str, object]] = []
-    for row in rows:
-        (good if row.status == OK else bad).append(_record(row))
-    ranked = rank(pa.Table.from_pylist(good, schema=SOURCE))
-    at = SOURCE.get_field_index("rank")
-    ranked = ranked.set_column(at, SOURCE.field(at), pa.array(range(len(good)), pa.int64()))
-    return pa.concat_tables([ranked, pa.Table.from_pylist(bad, schema=SOURCE)])
+def to_ranked_table(rows: pa.Table) -> pa.Table:
+    """Return the usable rows ranked, in rank order, then the others in the order given."""
+    ranked = rank(rows.filter(pc.equal(rows["status"], OK)))
+    ranked = _set(ranked, "rank", pa.array(np.arange(ranked.num_rows)))
+    return pa.concat_tables([ranked, rows.filter(pc.not_equal(rows["status"], OK))])
 
 
-def _record(row: SourceRow) -> dict[str, object]:
-    record = asdict(row)
-    record["scores"] = list(row.scores.items())
-    return record
+def _run(
+    missing: Sequence[Chunk],
+    parts: int,
+    perceptual: bool,
+    executor: Executor,
+    progress: Progress | None,
+) -> None:
+    """Scan what is missing and tell of it, counting what an earlier scan has done."""
+    done = parts - sum(len(some) for _, some in missing)
+    for more in executor(missing, perceptual):
+        done += more
+        if progress is not None:
+            progress(done, parts)
 
 
-def _scan_parts(
-    parts: Sequence[Part], perceptual: bool, progress: Progress | None
-) -> list[SourceRow]:
-    rows: list[SourceRow] = []
-    read = partial(scan_part, perceptual=perceptual)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for done, found in enumerate(pool.map(read, parts), start=1):
-            rows.extend(found)
-            if progress is not None:
-                progress(done, len(parts))
-    return rows
+@contextmanager
+def _folder_or_temporary(folder: str | None) -> Iterator[str]:
+    if folder is not None:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        yield scratch
+
+
+def _set(table: pa.Table, name: str, values: object) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(name), SOURCE.field(name), values)

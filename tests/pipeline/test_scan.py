@@ -3,7 +3,7 @@
 import io
 import json
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,11 @@ from PIL import Image
 
 from catalog.errors import SourceError
 from catalog.source_rows import SourceRow
+from pipeline import scan_chunks
 from pipeline.errors import UsageError
+from pipeline.ray_scan import scan_on_ray
 from pipeline.scan import mark_duplicates, scan, to_ranked_table
+from pipeline.scan_chunks import Chunk, scan_chunk, to_table
 
 
 def picture(side: int = 8, colour: str = "red", kind: str = "PNG", **options: Any) -> bytes:
@@ -59,8 +62,8 @@ def test_the_order_of_listing_does_not_show(
     ]  # fmt: skip
     shuffled = list(made)
     shuffler.shuffle(shuffled)
-    table = to_ranked_table(mark_duplicates(made))
-    assert to_ranked_table(mark_duplicates(shuffled)).equals(table)
+    table = to_ranked_table(mark_duplicates(to_table(made)))
+    assert to_ranked_table(mark_duplicates(to_table(shuffled))).equals(table)
     kept = [row for row in table.to_pylist() if row["status"] == "ok"]
     assert sorted(row["sha256"] for row in kept) == sorted(
         {sha256 for sha256, _, status in rows if status == "ok"}
@@ -205,12 +208,67 @@ def test_sizes_are_those_after_rotation(
     assert (row["width"], row["height"]) == ((10, 8) if lies else (8, 10))
 
 
-def test_progress_ends_at_the_last_file(put: Callable[..., Path]) -> None:
-    for at in range(5):
-        folder = put(f"{at}.png", picture(8 + at)).parent
+def test_progress_ends_at_the_last_file(
+    put: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = five(put)
+    monkeypatch.setattr(scan_chunks, "FILES_A_CHUNK", 2)
     told: list[tuple[int, int]] = []
     scan([str(folder)], progress=lambda done, total: told.append((done, total)))
-    assert told == [(at, 5) for at in range(1, 6)]
+    assert told == [(2, 5), (4, 5), (5, 5)]
+
+
+def five(put: Callable[..., Path]) -> Path:
+    """Return a folder of five pictures, two of them equal."""
+    for at in range(4):
+        folder = put(f"{at}.png", picture(8 + at)).parent
+    put("again.png", picture(8))
+    return folder
+
+
+def test_a_scan_goes_on_from_the_pieces_that_are_there(
+    put: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = five(put)
+    whole, _ = scan([str(folder)])
+    monkeypatch.setattr(scan_chunks, "FILES_A_CHUNK", 2)
+    seen: list[int] = []
+
+    def dies_after_one(chunks: Sequence[Chunk], perceptual: bool) -> Iterator[int]:
+        yield scan_chunk(chunks[0], perceptual)
+        raise KeyboardInterrupt
+
+    def counts(chunks: Sequence[Chunk], perceptual: bool) -> Iterator[int]:
+        for chunk in chunks:
+            seen.append(scan_chunk(chunk, perceptual))
+            yield seen[-1]
+
+    pieces = tmp_path / "pieces"
+    with pytest.raises(KeyboardInterrupt):
+        scan([str(folder)], folder=str(pieces), executor=dies_after_one)
+    put("late.png", picture(30))  # the listing stands, so that chunks stay what they are
+    told: list[tuple[int, int]] = []
+    resumed, _ = scan(
+        [str(folder)],
+        folder=str(pieces),
+        executor=counts,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert seen == [2, 1]
+    assert told == [(4, 5), (5, 5)]
+    assert resumed.equals(whole)
+    assert not pieces.exists()
+    assert len(scan([str(folder)], folder=str(pieces))[0]) == 6  # the next scan lists anew
+
+
+def test_a_scan_on_ray_is_the_same(
+    put: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = five(put)
+    monkeypatch.setattr(scan_chunks, "FILES_A_CHUNK", 1)
+    here, metadata = scan([str(folder)])
+    far = scan([str(folder)], folder=str(tmp_path / "pieces"), executor=scan_on_ray)
+    assert far == (here, metadata)
 
 
 def test_no_images_say_what_was_there(put: Callable[..., Path], tmp_path: Path) -> None:
