@@ -37,13 +37,13 @@ def main() -> None:
     print(f"numpy {np.__version__}; memory is the process's peak until then")
     for distance in args.distance:
         hashes, near_to = plant(args.count, distance, args.share, seed=distance)
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         nearest, _ = find_near_duplicates(hashes, distance)
-        taken = time.perf_counter() - start
+        taken, busy = time.perf_counter() - start, time.process_time() - busy
         planted, found = near_to >= 0, nearest >= 0
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(
-            f"distance {distance}: {taken:.1f} s, {peak:.2f} GiB, "
+            f"distance {distance}: {taken:.0f} s ({busy:.0f} s of CPU), {peak:.2f} GiB, "
             f"found {np.sum(planted & found):,} of {planted.sum():,} planted, "
             f"{np.sum(found & ~planted):,} others",
             flush=True,

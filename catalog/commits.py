@@ -19,8 +19,8 @@ from catalog.sample import canonical_json, sha256_hex
 COMMITS = "commits"
 SHARDS = "shards"
 MISMATCHES = "mismatches"
-HELD = ".held.tar"
-"""What follows a unit's name in that of its tar of maps of rejected images."""
+HELD = ".held"
+"""Suffix of a unit's tar of rejected images' maps; not .tar, so that *.tar names samples alone."""
 
 _READERS = 16
 

@@ -4,7 +4,7 @@ recipe.json                 the resolved recipe and its fingerprint
 source.parquet              one row an image found, ranked; rejected rows too
 plan.parquet                the images to annotate: a row group is a unit
 shards/<index>-<id>.tar     samples in rank order, and <index>-<id>.parquet with a row an image;
-                            <index>-<id>.held.tar: maps of images that a threshold rejected
+                            <index>-<id>.held: maps of images that a threshold rejected
 commits/<unit_id>.json      the truth; all below is folded from it and can be made again
 manifest.parquet            the kept samples in rank order
 rejects.parquet             every image that gave no sample, and why

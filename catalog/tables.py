@@ -98,7 +98,7 @@ def to_parquet(
     pairs = {name: json.dumps(value, sort_keys=True) for name, value in (metadata or {}).items()}
     buffer = io.BytesIO()
     pq.write_table(
-        table.replace_schema_metadata(pairs),
+        table.replace_schema_metadata(pairs).combine_chunks(),  # chunks show in the pages
         buffer,
         compression="zstd",
         row_group_size=row_group_size,

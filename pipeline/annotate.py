@@ -307,11 +307,11 @@ class Annotator:
         try:
             work = _with_nsfw(work, findings)
             results = self._results(work, pixels, findings)
+            rejection = first_rejection(work.measures, results.values(), self._recipe.rules)
+            if rejection is not None:
+                return self._hold(work, results, rejection)
         except Exception as error:  # recorded as failed:<class>, never as a black map
             return replace(work, pixels=None, rejection=failed(error))
-        rejection = first_rejection(work.measures, results.values(), self._recipe.rules)
-        if rejection is not None:
-            return self._hold(work, results, rejection)
         made = {name: one for name, one in results.items() if isinstance(one, Annotation)}
         return replace(work, annotations=made)
 

@@ -17,6 +17,7 @@ from pipeline import attempts, from_dataset, plan
 from pipeline.errors import BuildError, UsageError
 from pipeline.execution import Execution
 from pipeline.recipe import Recipe
+from pipeline.reuse import EarlierMaps
 from pipeline.run_log import RunLog
 from pipeline.scan import SCAN, Progress, describe_inputs, scan
 from pipeline.scan_chunks import Executor as ScanExecutor
@@ -117,10 +118,12 @@ def build(
         scanner: `pipeline.scan_chunks.scan_here` or `pipeline.ray_scan.scan_on_ray`.
 
     Raises:
-        UsageError: nothing to build from.
+        UsageError: nothing to build from, or maps to reuse that are others.
         DatasetError: the folder belongs to another recipe or to other images.
         BuildError: units failed, more than a few or again and again; what is committed stays.
     """
+    if execution.reuse is not None:
+        EarlierMaps(execution.reuse, recipe)  # refuses here, not in each worker
     opened = prepare(recipe, dataset, inputs, observer, scanner)
     pending = opened.pending()
     with tables.open_parquet(opened.path(layout.PLAN)) as file:
@@ -177,7 +180,7 @@ def load_source(
                 f"{inputs.source} is no source table; make one with: scan --images URI"
             )
         metadata = tables.read_metadata(inputs.source)
-        return table.replace_schema_metadata(None), metadata
+        return table.cast(tables.SOURCE), metadata  # a map's inner names differ once it is read
     return scan(
         inputs.images,
         include=inputs.include,

@@ -100,8 +100,7 @@ def estimate(
 
 def _work(recipe: Recipe, device: str) -> list[str]:
     """Return what takes time on the device; what needs no network is in the base, Canny's way."""
-    networks = {spec.network for spec in recipe.detectors if spec.network is not None}
-    work = sorted(network.checkpoint for network in networks)
+    work = sorted(network.checkpoint for network in recipe.networks)
     if recipe.captions.network is not None:
         work.append(f"captions by {recipe.captions.captioner}")
     return [BASE, *work] if device == "cpu" else work

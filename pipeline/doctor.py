@@ -32,8 +32,8 @@ class Question:
         """Return the checkpoints of the recipes, or all where none was named."""
         if not self.recipes:
             return list(CHECKPOINTS)
-        specs = (spec for name in self.recipes for spec in load_recipe(name).detectors)
-        named = {spec.network.checkpoint for spec in specs if spec.network is not None}
+        networks = (network for name in self.recipes for network in load_recipe(name).networks)
+        named = {network.checkpoint for network in networks}
         return sorted(named & CHECKPOINTS.keys())
 
 

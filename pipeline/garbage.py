@@ -23,7 +23,7 @@ Kind: TypeAlias = Literal["attempt", "temporary", "orphan", "mark"]
 
 _TMP = "tmp"
 # What `commits` names a unit's files; anything else below shards/ is somebody's own.
-_UNIT_FILE = re.compile(r"(\d{6,})-([0-9a-f]{8})(-[0-9a-f]{16})?\.(tar|held\.tar|parquet)")
+_UNIT_FILE = re.compile(r"(\d{6,})-([0-9a-f]{8})(-[0-9a-f]{16})?\.(tar|held|parquet)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

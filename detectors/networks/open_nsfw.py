@@ -1,10 +1,12 @@
 """Yahoo's open_nsfw by OpenCV on the CPU (github.com/yahoo/open_nsfw, classify_nsfw.py)."""
 
+import io
 import threading
 
 import cv2
 import numpy as np
 from jaxtyping import Float32
+from PIL import Image as PILImage
 
 from detectors.base import Batch, Image
 from detectors.weights import resolve
@@ -12,7 +14,6 @@ from detectors.weights import resolve
 _SIDE = 256  # pixels of the square to which an image is squeezed
 _SEEN = 224  # pixels of the middle of it
 _MEAN = np.array([104, 117, 123], np.float32)  # blue, green, red
-_JPEG_QUALITY = 75
 
 
 class OpenNsfw:
@@ -33,10 +34,9 @@ class OpenNsfw:
 
 
 def _prepared(image: Image) -> Float32[np.ndarray, "1 224 224 3"]:
-    method = cv2.INTER_AREA if min(image.shape[:2]) > _SIDE else cv2.INTER_LINEAR
-    small = cv2.cvtColor(cv2.resize(image, (_SIDE, _SIDE), interpolation=method), cv2.COLOR_RGB2BGR)
-    _, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    small = PILImage.fromarray(image).resize((_SIDE, _SIDE), PILImage.Resampling.BILINEAR)
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG")  # as the pictures that it was trained on; scores move without
     start = (_SIDE - _SEEN) // 2
-    again = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
-    seen = again[start : start + _SEEN, start : start + _SEEN].astype(np.float32)
-    return (seen - _MEAN)[None]
+    seen = np.asarray(PILImage.open(buffer))[start : start + _SEEN, start : start + _SEEN, ::-1]
+    return np.ascontiguousarray(seen.astype(np.float32) - _MEAN)[None]

@@ -37,7 +37,7 @@ class Silent:
         self.failures.append(failure)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def silent() -> type[Silent]:
     """Return the observer that shows nothing."""
     return Silent

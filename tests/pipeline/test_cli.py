@@ -49,7 +49,7 @@ def test_help_names_every_command(run) -> None:
     assert shown.code == Exit.DONE
     for command in ("scan", "plan", "build", "subset", "materialize", "status", "verify", "ls"):
         assert re.search(rf"\b{command}\b", shown.out)
-    for command in ("train", "generate", "demo"):
+    for command in ("train", "generate", "demo", "rejects", "requery"):
         assert re.search(rf"\b{command}\b", shown.out)
 
 

@@ -65,7 +65,7 @@ def test_whatever_died_where_the_dataset_stays_good(built: Path, finished: Path,
         *others, running = opened.unit_ids  # an orphan of a marked unit would stay
         index = int(generator.integers(len(others)))
         unit = others[index]
-        suffix = ("tar", "parquet")[generator.integers(2)]
+        suffix = ("tar", "parquet", "held")[generator.integers(3)]
         name = (
             f"tmp/{unit}.{number:08x}/samples.tar",
             f"shards/.{index:06d}.{suffix}.{number:032x}.tmp",
