@@ -39,7 +39,7 @@ from pipeline.demo import collect
 from pipeline.execution import Execution
 from pipeline.local_executor import run_local
 from pipeline.recipe import load_recipe
-from pipeline.unit import UnitReport
+from pipeline.unit_report import UnitReport
 
 SIDE = 512
 PLAIN = "plain loop (cv2 + TarWriter)"

@@ -22,7 +22,7 @@ from pipeline.run_log import RunLog
 from pipeline.scan import SCAN, Progress, describe_inputs, scan
 from pipeline.scan_chunks import Executor as ScanExecutor
 from pipeline.scan_chunks import scan_here
-from pipeline.unit import UnitFailure, UnitReport
+from pipeline.unit_report import UnitFailure, UnitReport
 
 Executor: TypeAlias = Callable[
     [str, Recipe, Execution, Sequence[int], str], Generator[UnitReport | UnitFailure]

@@ -16,7 +16,7 @@ from rich.table import Table
 from catalog.sample import OK
 from pipeline.console import err
 from pipeline.scan import Progress as ScanProgress
-from pipeline.unit import UnitFailure, UnitReport
+from pipeline.unit_report import UnitFailure, UnitReport
 
 LogFormat: TypeAlias = Literal["text", "json"]
 

@@ -1,13 +1,15 @@
 """The generated texts of a unit: which are known, which the network must still write."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from captioning.base import Caption, Image, Network, Spec
-from catalog.sample import canonical_json, sha256_hex
+from catalog.sample import canonical_json, failed, rejected, sha256_hex
 from pipeline.caption_cache import Text
 from pipeline.errors import BuildError
 from pipeline.recipe import Recipe
+from pipeline.work import Work
 
 PREPARATION = 1
 """Counts up when the captioner comes to be given other pixels of the same image."""
@@ -88,6 +90,23 @@ class UnitTexts:
             return self._spec.choose(found, self.new[sha256])
         self._used.add(self._known[sha256].made_by)
         return self._spec.choose(found, self._known[sha256].text)
+
+
+def captioned(work: Work, texts: UnitTexts) -> Work:
+    """Give an image its caption, or end its way."""
+    try:
+        caption = texts.choose(work.row)
+    except Exception as error:  # the network's, at this image; its row names the class
+        return replace(work, pixels=None, prepared=None, rejection=failed(error))
+    if caption is None:
+        return replace(
+            work,
+            pixels=None,
+            prepared=None,
+            parameters={name: found.parameters for name, found in work.annotations.items()},
+            rejection=rejected("caption", detail="the caption is empty"),
+        )
+    return replace(work, prepared=None, caption=caption)
 
 
 def captioner_fingerprint(recipe: Recipe) -> str | None:

@@ -6,7 +6,8 @@ from itertools import islice
 
 from pipeline.execution import Execution
 from pipeline.recipe import Recipe
-from pipeline.unit import UnitFailure, UnitReport, UnitWorker
+from pipeline.unit import UnitWorker
+from pipeline.unit_report import UnitFailure, UnitReport
 
 
 def run_local(

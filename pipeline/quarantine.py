@@ -95,7 +95,7 @@ def _read(dataset: str, sha256: str) -> str:
 def _work_through(task: dict[str, Any]) -> Iterator[None]:
     """Annotate image after image alone; nothing is kept."""
     from pipeline.annotate import Annotator
-    from pipeline.unit import environment
+    from pipeline.environment import environment
 
     recipe = Recipe.model_validate(task["recipe"])
     execution = Execution.model_validate(task["execution"])

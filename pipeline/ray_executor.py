@@ -18,7 +18,8 @@ from pipeline import metrics
 from pipeline.errors import BuildError
 from pipeline.execution import Execution
 from pipeline.recipe import Recipe
-from pipeline.unit import UnitFailure, UnitReport, UnitWorker
+from pipeline.unit import UnitWorker
+from pipeline.unit_report import UnitFailure, UnitReport
 
 log = logging.getLogger(__name__)
 

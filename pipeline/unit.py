@@ -3,7 +3,6 @@
 Runs the same in-process and inside a Ray actor; knows neither.
 """
 
-import errno
 import os
 import platform
 import shutil
@@ -13,79 +12,29 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import cv2
-import PIL
 import pyarrow as pa
-from PIL import features
 
 from catalog import storage, tables
-from catalog.commits import HELD, Attempt, Outcome, commit_unit, read_commit
+from catalog.commits import HELD, Attempt, commit_unit, read_commit
 from catalog.dataset import PLAN
-from catalog.errors import DatasetError, DeterminismError
-from catalog.sample import canonical_json, sha256_hex
 from catalog.shards import ShardWriter
 from pipeline import attempts, quarantine
-from pipeline.annotate import Annotator, ledger_row
+from pipeline.annotate import Annotator
 from pipeline.caption_cache import CaptionCache, Text, cache_folder
 from pipeline.captions import UnitTexts, captioner_fingerprint
+from pipeline.environment import environment, signature
 from pipeline.errors import BuildError
 from pipeline.execution import Execution
 from pipeline.recipe import Recipe
 from pipeline.stages import StageClock
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitReport:
-    """What became of one call for a unit.
-
-    Attributes:
-        index: of the unit in the plan.
-        unit_id: 32 hex characters.
-        outcome: ``committed``, or what an earlier attempt's commit made of this one.
-        counts: images by status.
-        seconds: wall time of the whole call.
-        stages: seconds by stage, summed over threads.
-        worker: host and process.
-        device_busy: share of its time since the first network call that the worker's device worked.
-        caption_batches: calls of the captioning network; 0 where every text was there already.
-        network_images: images that the networks looked at, since the worker started.
-    """
-
-    index: int
-    unit_id: str
-    outcome: Outcome
-    counts: dict[str, int]
-    seconds: float
-    stages: dict[str, float]
-    worker: str
-    device_busy: float | None
-    caption_batches: int
-    network_images: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitFailure:
-    """A call for a unit that committed nothing.
-
-    Attributes:
-        index: of the unit in the plan.
-        unit_id: 32 hex characters.
-        error: class of what was raised.
-        detail: its message.
-        fatal: whether every other unit would fail alike.
-    """
-
-    index: int
-    unit_id: str
-    error: str
-    detail: str
-    fatal: bool
+from pipeline.unit_report import UnitFailure, UnitReport
+from pipeline.work import ledger_row
 
 
 class UnitWorker:
@@ -151,13 +100,7 @@ class UnitWorker:
         try:
             return self._committed(index, unit)
         except Exception as error:  # goes back as data: Ray would wrap it and lose its name
-            return UnitFailure(
-                index=index,
-                unit_id=unit,
-                error=type(error).__name__,
-                detail=explain(error, self._dataset),
-                fatal=isinstance(error, DeterminismError | DatasetError) or disk_is_full(error),
-            )
+            return UnitFailure.of(error, index=index, unit_id=unit, dataset=self._dataset)
 
     def caption(self, index: int) -> None:
         """Generate a unit's texts and keep them for whoever annotates it; annotates nothing."""
@@ -212,7 +155,7 @@ class UnitWorker:
 
     def _keep_texts(self, unit: str, texts: UnitTexts) -> None:
         if self._cache is not None and texts.new:
-            self._cache.keep(unit, texts.new, _signature(self._environment))
+            self._cache.keep(unit, texts.new, signature(self._environment))
 
     def _examined(self, index: int, unit: str) -> dict[str, str]:
         """Return the unit's images not to be touched; looks for them where attempts keep dying.
@@ -278,7 +221,7 @@ class UnitWorker:
 
     def _captioned_in(self, texts: UnitTexts) -> dict[str, str]:
         """Name the environments that the unit's texts are from: the cache may hold another's."""
-        ours = {_signature(self._environment)} if texts.new else set()
+        ours = {signature(self._environment)} if texts.new else set()
         made_by = texts.made_by | ours
         return {"captions": " ".join(sorted(made_by))} if made_by else {}
 
@@ -286,47 +229,6 @@ class UnitWorker:
         with self._reading:  # one open file, and readers of it are not safe beside each other
             rows: list[dict[str, Any]] = self._plan.read_row_group(index).to_pylist()
         return rows
-
-
-def disk_is_full(error: BaseException) -> bool:
-    """Say whether an error is that of a storage without room; no unit gets past it."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def explain(error: BaseException, dataset: str) -> str:
-    """Return the message of an error, with the remedy where there is one."""
-    if disk_is_full(error):
-        return f"no room is left to write {dataset}: make room"
-    return str(error) or type(error).__name__
-
-
-def environment(recipe: Recipe, execution: Execution) -> dict[str, str]:
-    """Return what besides the recipe can move a bit of the output.
-
-    Fixes the number of threads inside torch, which sums in another order with another number.
-    """
-    signature = {
-        "device": execution.device,
-        "libjpeg_turbo": str(features.version_feature("libjpeg_turbo")),
-        "machine": platform.machine(),
-        "opencv": cv2.__version__,
-        "pillow": PIL.__version__,
-        "pyarrow": pa.__version__,
-    }
-    if recipe.networks or recipe.captions.network is not None:
-        import torch
-
-        torch.set_num_threads(execution.network_threads)
-        signature["network_threads"] = str(execution.network_threads)
-        signature["precision"] = recipe.precision
-        signature["torch"] = torch.__version__
-        if execution.device == "cuda":
-            signature["device"] = torch.cuda.get_device_name()
-    return signature
-
-
-def _signature(environment: Mapping[str, str]) -> str:
-    return sha256_hex(canonical_json(dict(environment)))[:16]
 
 
 def _attempt_folder(dataset: str, unit: str) -> Path:

@@ -11,7 +11,7 @@ from pipeline.build import BuildResult, Executor, Inputs, build
 from pipeline.execution import Execution
 from pipeline.local_executor import run_local
 from pipeline.recipe import Recipe, load_recipe
-from pipeline.unit import UnitFailure, UnitReport
+from pipeline.unit_report import UnitFailure, UnitReport
 from tests.rules import ANY_LOOK
 
 PICTURES = 10

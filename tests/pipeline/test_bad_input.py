@@ -247,7 +247,7 @@ def test_an_encoder_that_gives_up_costs_that_image(
             raise MemoryError("no room for this picture")
         return b"encoded"
 
-    monkeypatch.setattr("pipeline.annotate.encode_jpeg", encode)
+    monkeypatch.setattr("pipeline.packing.encode_jpeg", encode)
     result = make(source, tmp_path / "d")
     assert result.status.samples == 2
     assert result.status.rejects == {"failed:MemoryError": 1}

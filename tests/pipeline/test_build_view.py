@@ -9,7 +9,7 @@ from rich.console import Console
 
 from pipeline import build_view
 from pipeline.build_view import BuildView, LogFormat, Tally
-from pipeline.unit import UnitFailure, UnitReport
+from pipeline.unit_report import UnitFailure, UnitReport
 
 
 def report(worker: str = "a:1", busy: float | None = 0.9, **counts: int) -> UnitReport:

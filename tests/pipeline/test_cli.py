@@ -143,7 +143,7 @@ def test_too_many_failed_images_exit_3(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("every decode fails")
 
-    monkeypatch.setattr("pipeline.annotate.decode", broken)
+    monkeypatch.setattr("pipeline.loading.decode", broken)
     arguments = ["--local", "--images", pictures, "--out", tmp_path / "d", *_SMALL]
     shown = run("build", "canny", *arguments)
     assert shown.code == Exit.FAILURES

@@ -18,7 +18,8 @@ from pipeline.build import BuildResult
 from pipeline.errors import Exit
 from pipeline.execution import Execution
 from pipeline.recipe import Recipe
-from pipeline.unit import UnitReport, UnitWorker
+from pipeline.unit import UnitWorker
+from pipeline.unit_report import UnitReport
 
 HOUR = 3600.0
 
