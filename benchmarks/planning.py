@@ -30,6 +30,9 @@ from catalog import tables
 from catalog.commits import Commit, StoredFile
 from catalog.dataset import Dataset
 from catalog.sample import OK, sample_key
+from pipeline.build import Inputs, build
+from pipeline.execution import Execution
+from pipeline.local_executor import run_local
 from pipeline.plan import claim, freeze
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.scan import mark_duplicates, to_ranked_table
@@ -154,6 +157,37 @@ def write_subsets(scratch: Path, rows: int, units: int) -> None:
             dataset.write_subset(size, policy="top", seed=0)
 
 
+def build_empty(scratch: Path, rows: int, units: int) -> None:
+    """Build a third of the rows, none of whose files is there: what a row and a unit cost."""
+    source = pq.read_table(scratch / SOURCE).slice(0, rows // 3)
+    gone = pa.array([f"file:///gone/{at:09d}.jpg" for at in range(source.num_rows)])
+    at = source.schema.get_field_index("uri")
+    pq.write_table(source.set_column(at, "uri", gone), scratch / "gone.parquet")
+    result = build(
+        recipe_for(rows, units),
+        str(scratch / "empty"),
+        Inputs(source=str(scratch / "gone.parquet")),
+        Execution(),
+        executor=run_local,
+        observer=Watch(),
+    )
+    assert result.status.rejects == {"failed:FileNotFoundError": source.num_rows}
+
+
+class Watch:
+    """Shows nothing."""
+
+    def scanning(self) -> Callable[[int, int], None]:
+        return lambda done, total: None
+
+    def planned(self, units: int, pending: int, images: int) -> None: ...
+
+    def unit_done(self, report: object) -> None: ...
+
+    def unit_failed(self, failure: object) -> None:
+        print(failure, file=sys.stderr)
+
+
 STEPS: dict[str, Callable[[Path, int, int], None]] = {
     "(make source rows)": make_source,
     "duplicates and first ranking": fold_scan,
@@ -163,6 +197,7 @@ STEPS: dict[str, Callable[[Path, int, int], None]] = {
     "status": status,
     "finalize": finalize,
     "subsets 1k, 10k, 50k, 500k": write_subsets,
+    "build a third, all files gone": build_empty,
 }
 
 
