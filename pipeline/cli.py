@@ -8,7 +8,13 @@ from rich.markup import escape
 
 from catalog.errors import CatalogError
 from detectors.errors import DetectorError
-from pipeline import dataset_commands, image_commands, model_commands, weights_commands
+from pipeline import (
+    dataset_commands,
+    image_commands,
+    model_commands,
+    publish_commands,
+    weights_commands,
+)
 from pipeline.console import err
 from pipeline.errors import BuildError, Exit, UsageError
 from training.errors import TrainingError
@@ -25,6 +31,7 @@ app = typer.Typer(
     "Exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 3 done with too many failed images.",
 )
 app.add_typer(dataset_commands.app)
+app.add_typer(publish_commands.app)
 app.add_typer(image_commands.app)
 app.add_typer(model_commands.app)
 app.add_typer(weights_commands.app)
