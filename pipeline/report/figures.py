@@ -26,7 +26,7 @@ def histogram(shown: Histogram, *, title: str, behind: Histogram | None = None) 
         behind: counts over the same edges, drawn on top of the bars in another colour.
     """
     lines = _lines_of(shown)
-    top = _LINE * len(lines) + 4
+    top = _LINE * max(1, len(lines)) + 4
     height = top + _PLOT + _AXIS
     parts = [
         *_bars(shown, behind, top),
@@ -72,7 +72,7 @@ def _place(shown: Histogram, value: float) -> float:
 
 def _bars(shown: Histogram, behind: Histogram | None, top: float) -> Iterable[Markup]:
     others = behind.counts if behind else (0,) * len(shown.counts)
-    most = max(a + b for a, b in zip(shown.counts, others, strict=True))
+    most = shown.tallest(behind)
     for at, (number, other) in enumerate(zip(shown.counts, others, strict=True)):
         low, high = shown.edges[at], shown.edges[at + 1]
         left, right = _place(shown, low), _place(shown, high)

@@ -45,6 +45,11 @@ class Histogram:
         """Values counted."""
         return sum(self.counts)
 
+    def tallest(self, behind: "Histogram | None" = None) -> int:
+        """Return the height of the tallest bar, with another histogram stacked on top."""
+        others = behind.counts if behind else (0,) * len(self.counts)
+        return max(a + b for a, b in zip(self.counts, others, strict=True))
+
 
 def count(
     values: np.ndarray | pa.ChunkedArray | pa.Array,
@@ -104,7 +109,7 @@ def _edges(low: float, high: float, bins: int, *, whole: bool, log: bool) -> np.
     if whole:  # bins of equal whole width, so that none looks fuller by rounding
         width = math.ceil((high - low + 1) / bins)
         return low - 0.5 + width * np.arange(math.ceil((high - low + 1) / width) + 1)
-    if low == high:
+    if high - low <= 1e-9 * max(abs(low), abs(high)):  # one value, rounding apart
         pad = abs(low) / 10 or 0.5
         low, high = low - pad, high + pad
     return np.linspace(low, high, bins + 1)

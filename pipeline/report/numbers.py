@@ -207,15 +207,17 @@ def count_conditions(
 def _condition(
     name: str, values: pa.Table, rejects: pa.Table, spec: Mapping[str, Any], least: float
 ) -> Condition:
-    coverage, drawn, choices = None, {}, {}
+    coverage: Histogram | None = None
+    drawn: dict[str, Histogram] = {}
+    choices: dict[str, dict[str, int]] = {}
     for field in values.schema:
         column = values[field.name]
         if field.name == "coverage":
             marks = (Mark(at=least, label=f"at least {least:g}"),) if least else ()
             coverage = count(column, span=_from_zero(column), marks=marks)
         elif pa.types.is_floating(field.type):
-            histogram = count(column)
-            drawn |= {field.name: histogram} if histogram else {}
+            if (histogram := count(column)) is not None:
+                drawn[field.name] = histogram
         elif not pa.types.is_list(field.type):
             choices[field.name] = _tally(column)
     made = Condition(name=name, coverage=coverage, drawn=drawn, choices=choices)
@@ -251,7 +253,9 @@ def _largest(lists: pa.ListArray) -> np.ndarray:
 
 def _tally(column: pa.ChunkedArray) -> dict[str, int]:
     counted = column.drop_null().value_counts()
-    pairs = zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True)
+    pairs = zip(
+        counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True
+    )
     named = {value if isinstance(value, str) else json.dumps(value): n for value, n in pairs}
     return dict(sorted(named.items(), key=lambda pair: (-pair[1], pair[0]))[:_CHOICES])
 

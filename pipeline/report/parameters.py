@@ -61,8 +61,9 @@ def _fields_of(column: pa.ChunkedArray, kind: pa.StructType) -> pa.Table:
 
 def _schema(column: pa.ChunkedArray) -> pa.Schema:
     """Learn conditions and their values from the first rows and rows spread over the rest."""
-    spread = np.linspace(0, len(column) - 1, _LOOKED_AT, dtype=np.int64) if len(column) else []
-    chosen = np.unique([*range(min(len(column), _LOOKED_AT)), *spread]).astype(np.int64)
+    spread = np.linspace(0, max(0, len(column) - 1), _LOOKED_AT).astype(np.int64)
+    chosen = np.union1d(spread, np.arange(_LOOKED_AT))
+    chosen = chosen[chosen < len(column)]
     found: dict[str, dict[str, pa.DataType]] = {}
     for text in column.take(pa.array(chosen)).to_pylist():
         for condition, values in _read_row(text).items():

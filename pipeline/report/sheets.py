@@ -215,9 +215,7 @@ def _source_cards(shelf: _Shelf, rows: list[dict[str, Any]]) -> list[Card]:
     return cards
 
 
-def _draw_groups(
-    shelf: _Shelf, view: View, rejects: pa.Table, numbers: Numbers
-) -> list[Card]:
+def _draw_groups(shelf: _Shelf, view: View, rejects: pa.Table, numbers: Numbers) -> list[Card]:
     """Draw the largest near-duplicate groups: the kept image, then some that look like it."""
     if numbers.near_duplicates is None:
         return []
