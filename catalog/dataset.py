@@ -9,6 +9,7 @@ commits/<unit_id>.json      the truth; all below is folded from it and can be ma
 manifest.parquet            the kept samples in rank order
 rejects.parquet             every image that gave no sample, and why
 subsets/<name>.parquet      views: rows of the manifest
+tombstones/<hash>.json      keys that were taken down: in no view from then on
 logs/                       what ran when; the only files that differ between equal builds
 """
 
@@ -23,10 +24,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog import commits, ranking, storage, tables
+from catalog import commits, ranking, storage, tables, tombstones
 from catalog.commits import Commit
 from catalog.errors import CatalogError, CorruptSampleError, DatasetError
-from catalog.sample import OK, Sample, sha256_hex
+from catalog.sample import OK, REMOVED, Sample, sha256_hex
 from catalog.shards import unpack
 
 RECIPE = "recipe.json"
@@ -48,7 +49,7 @@ class Status:
         units_done: units committed.
         images: images found by the scan.
         samples: images kept so far.
-        rejects: images that gave no sample, by status.
+        rejects: images that gave no sample, by status; ``removed`` are those taken down.
         shard_bytes: size of the committed tars.
         mismatches: attempts in other environments that gave other bytes.
     """
@@ -155,6 +156,9 @@ class Dataset:
         del counts[OK]  # those are planned, and count where their unit is committed
         for commit in done:
             counts.update(commit.counts)
+        if buried := self._count_buried():
+            counts[OK] -= buried
+            counts[REMOVED] += buried
         return Status(
             units=len(self.unit_ids),
             units_done=len(done),
@@ -171,7 +175,7 @@ class Dataset:
             uri = self.path(MANIFEST)
             if not storage.exists(uri):
                 raise DatasetError(f"{self.uri} is not finished: run its build command again")
-            return View(self.uri, "all", tables.read_table(uri))
+            return View(self.uri, "all", self._present(tables.read_table(uri)))
         names = self.subsets()
         if subset not in names:
             have = ", ".join(names) or "none yet"
@@ -179,7 +183,11 @@ class Dataset:
                 f"no subset {subset!r} in {self.uri} (there is: {have}); "
                 f"make it with: subset {self.uri} --sizes {subset}"
             )
-        return View(self.uri, subset, tables.read_table(self._subset_uri(subset)))
+        return View(self.uri, subset, self._present(tables.read_table(self._subset_uri(subset))))
+
+    def rejects(self) -> pa.Table:
+        """Return the images that gave no sample; what was taken down is not among them."""
+        return self._present(tables.read_table(self.path(REJECTS)), by="sha256")
 
     def subsets(self) -> list[str]:
         """Return the names of the subsets, smallest first."""
@@ -225,6 +233,22 @@ class Dataset:
         kept = kept.select(tables.MANIFEST.names).cast(tables.MANIFEST)
         storage.write_atomic(manifest, tables.to_parquet(kept, {"folded": folded}))
         return True
+
+    def _present(self, table: pa.Table, by: str = "key") -> pa.Table:
+        """Leave out what was taken down; read anew each time, so a removal holds at once."""
+        keys = tombstones.removed_keys(self.uri)
+        if not keys:
+            return table
+        return table.filter(pc.invert(pc.fill_null(tombstones.is_removed(table[by], keys), False)))
+
+    def _count_buried(self) -> int:
+        """Count the samples that were taken down and still lie in their shards."""
+        if not (keys := tombstones.removed_keys(self.uri)):
+            return 0
+        if not storage.exists(self.path(MANIFEST)):
+            return 0
+        manifest = tables.read_table(self.path(MANIFEST), ["key"])
+        return int(pc.sum(tombstones.is_removed(manifest["key"], keys)).as_py() or 0)
 
     def _subset_uri(self, name: str) -> str:
         return self.path(SUBSETS, f"{name}.parquet")

@@ -8,6 +8,8 @@ from typing import Any
 KEY_CHARACTERS = 32
 
 OK = "ok"
+REMOVED = "removed"
+"""Status of what was a sample until it was taken down and compacted away."""
 
 
 def sample_key(sha256: str) -> str:

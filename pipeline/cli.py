@@ -17,6 +17,7 @@ from pipeline import (
     ledger_commands,
     model_commands,
     operator_commands,
+    publish_commands,
     weights_commands,
 )
 from pipeline.console import err
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 app.add_typer(dataset_commands.app)
 app.add_typer(ledger_commands.app)
+app.add_typer(publish_commands.app)
 app.add_typer(image_commands.app)
 app.add_typer(model_commands.app)
 app.add_typer(operator_commands.app)
