@@ -12,6 +12,7 @@ from captioning.errors import CaptionError
 from catalog.errors import CatalogError
 from detectors.errors import DetectorError
 from pipeline import (
+    build_commands,
     dataset_commands,
     image_commands,
     ledger_commands,
@@ -36,6 +37,7 @@ app = typer.Typer(
     "Exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 3 done with too many failed images, "
     "130 and 143 stopped by SIGINT and SIGTERM.",
 )
+app.add_typer(build_commands.app)
 app.add_typer(dataset_commands.app)
 app.add_typer(ledger_commands.app)
 app.add_typer(publish_commands.app)

@@ -12,8 +12,8 @@ from catalog import storage, tables
 from catalog.dataset import REJECTS, Dataset
 from catalog.errors import DatasetError
 from pipeline.console import out
-from pipeline.dataset_commands import DatasetUri
 from pipeline.errors import UsageError
+from pipeline.options import DatasetUri
 
 app = typer.Typer()
 

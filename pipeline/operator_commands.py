@@ -8,6 +8,7 @@ from rich.markup import escape
 from catalog.dataset import Dataset
 from pipeline.console import human_bytes, out
 from pipeline.errors import Exit, UsageError
+from pipeline.options import DatasetUri
 
 app = typer.Typer()
 
@@ -48,7 +49,7 @@ def doctor(
 
 @app.command()
 def gc(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's folder or URI.")],
+    dataset: DatasetUri,
     dry_run: Annotated[bool, typer.Option(help="List, and remove nothing.")] = False,
     older_than: Annotated[
         float, typer.Option(min=0, help="Hours; must exceed the time that a unit takes.")

@@ -10,10 +10,9 @@ from rich.markup import escape
 from catalog import storage
 from catalog.dataset import Dataset
 from pipeline.console import human_bytes, out
+from pipeline.options import DatasetUri
 
 app = typer.Typer()
-
-DatasetUri = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's folder or URI.")]
 
 
 @app.command()
