@@ -2,13 +2,17 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import IO, Any
+
+import pyarrow as pa
 
 from catalog import storage
 from catalog.errors import ImageError
 from catalog.images import Header, read_header
 from catalog.sample import OK, failed, rejected
+from catalog.tables import SOURCE
 
 CAPTION_FIELDS = ("caption", "text", "TEXT", "prompt")
 
@@ -40,6 +44,13 @@ class SourceRow:
     def place(self) -> tuple[str, int]:
         """The stable order of a source: by URI, then by place in the container."""
         return self.uri, next((at for at in (self.offset, self.row) if at is not None), 0)
+
+
+def to_table(rows: Sequence[SourceRow]) -> pa.Table:
+    """Return rows as a table of `catalog.tables.SOURCE`, in their order."""
+    columns = {f.name: [getattr(row, f.name) for row in rows] for f in SOURCE}
+    columns["scores"] = [list(scores.items()) for scores in columns["scores"]]
+    return pa.table(columns, schema=SOURCE)
 
 
 def measure(row: SourceRow, file: IO[bytes]) -> SourceRow:

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -77,15 +78,22 @@ def to_parquet(
         metadata: JSON values kept in the file's own key-value metadata.
         row_group_size: rows in a group, the smallest piece that a reader fetches.
     """
+    sink = pa.BufferOutputStream()
+    starts = range(0, max(table.num_rows, 1), row_group_size)
+    groups = (table.slice(start, row_group_size) for start in starts)
+    _write_groups(sink, table.schema, groups, metadata)
+    return bytes(sink.getvalue())
+
+
+def _write_groups(
+    sink: Any, schema: pa.Schema, groups: Iterable[pa.Table], metadata: dict[str, Any] | None
+) -> None:
     pairs = {name: json.dumps(value, sort_keys=True) for name, value in (metadata or {}).items()}
-    buffer = io.BytesIO()
-    pq.write_table(
-        table.replace_schema_metadata(pairs),
-        buffer,
-        compression="zstd",
-        row_group_size=row_group_size,
-    )
-    return buffer.getvalue()
+    with pq.ParquetWriter(sink, schema.with_metadata(pairs), compression="zstd") as writer:
+        for group in groups:
+            # How a column is cut into chunks in memory would show in the pages of the file.
+            whole = group.replace_schema_metadata(pairs).combine_chunks()
+            writer.write_table(whole, row_group_size=max(whole.num_rows, 1))
 
 
 def open_parquet(uri: str) -> pq.ParquetFile:

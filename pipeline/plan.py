@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -69,8 +70,7 @@ def judge(source: pa.Table, recipe: Recipe) -> pa.Table:
         source = _set(source, "status", pc.if_else(hit, "rejected:label", source["status"]))
     kept = rank(source.filter(pc.equal(source["status"], OK)), by=recipe.ranking)
     lost = source.filter(pc.not_equal(source["status"], OK))
-    places = pa.array(range(kept.num_rows), pa.int64())
-    kept = _set(kept, "rank", places)
+    kept = _set(kept, "rank", pa.array(np.arange(kept.num_rows), pa.int64()))
     if recipe.max_images is not None:
         kept = _cut_off(kept, recipe.max_images)
     lost = _set(lost, "rank", pa.nulls(lost.num_rows, pa.int64()))
@@ -91,14 +91,14 @@ def cut_units(source: pa.Table, recipe: Recipe) -> tuple[pa.Table, list[str]]:
     """Cut the usable rows of a judged source into units; return the plan and the unit ids."""
     rows = source.filter(pc.equal(source["status"], OK)).drop_columns(["scores"])
     size = recipe.samples_per_unit
-    units = pa.array([at // size for at in range(rows.num_rows)], pa.int32())
+    units = pa.array(np.arange(rows.num_rows) // size, pa.int32())
     plan = rows.add_column(0, tables.PLAN.field("unit"), units).cast(tables.PLAN)
-    hashes = rows["sha256"].to_pylist()
+    hashes = rows["sha256"]
     if recipe.labels is not None:
-        truths = rows["label_sha256"].to_pylist()
-        hashes = [f"{one} {other}" for one, other in zip(hashes, truths, strict=True)]
-    starts = range(0, len(hashes), size)
-    return plan, [unit_id(recipe.fingerprint, hashes[at : at + size]) for at in starts]
+        hashes = pc.binary_join_element_wise(hashes, rows["label_sha256"], " ")
+    fingerprint = recipe.fingerprint
+    starts = range(0, rows.num_rows, size)
+    return plan, [unit_id(fingerprint, hashes.slice(at, size).to_pylist()) for at in starts]
 
 
 def summarize(source: pa.Table, recipe: Recipe) -> PlanSummary:

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from catalog import storage
 from catalog.labels import Labels
-from catalog.ranking import rank
+from catalog.ranking import rank_order
 from catalog.sample import OK
-from catalog.source_rows import SourceRow
+from catalog.source_rows import SourceRow, to_table
 from catalog.sources import Part, list_parts, scan_part
 from catalog.tables import SOURCE
 from pipeline.errors import UsageError
@@ -50,8 +51,8 @@ def scan(
     if not listing.parts:
         passed = ", ".join(f"{n} {kind}" for kind, n in sorted(listing.ignored.items()))
         raise UsageError(f"no image files in {', '.join(images)} (passed over: {passed or 'none'})")
-    rows = mark_duplicates(_scan_parts(listing.parts, progress))
-    return to_ranked_table(rows), {**asked, "ignored": listing.ignored}
+    rows = to_table(_scan_parts(listing.parts, progress))
+    return rank_rows(rows), {**asked, "ignored": listing.ignored}
 
 
 def describe_inputs(
@@ -66,35 +67,50 @@ def describe_inputs(
     }
 
 
-def mark_duplicates(rows: Iterable[SourceRow]) -> list[SourceRow]:
-    """Keep the first of each sha256 in the stable order of places; the others are rejected rows."""
-    first: dict[str, SourceRow] = {}
-    marked = []
-    for row in sorted(rows, key=lambda row: row.place):
-        if row.status == OK and row.sha256 is not None:
-            kept = first.setdefault(row.sha256, row)
-            if kept is not row:
-                row = replace(row, status="rejected:duplicate", detail=f"same bytes as {kept.uri}")
-        marked.append(row)
-    return marked
+def rank_rows(rows: pa.Table) -> pa.Table:
+    """Return scanned rows with the usable ones ranked in front, then the others by place.
 
-
-def to_ranked_table(rows: Iterable[SourceRow]) -> pa.Table:
-    """Return the rows as a table: usable ones ranked, in rank order, then the others by place."""
-    good: list[dict[str, object]] = []
-    bad: list[dict[str, object]] = []
-    for row in rows:
-        (good if row.status == OK else bad).append(_record(row))
-    ranked = rank(pa.Table.from_pylist(good, schema=SOURCE))
+    Whatever the order of `rows`: a place is a URI and a position in that container.
+    """
+    by_place = _order_of_places(rows)
+    rows = mark_duplicates(rows, by_place)
+    good = pc.equal(rows["status"], OK).to_numpy(zero_copy_only=False)
+    usable, rest = np.flatnonzero(good), by_place[~good[by_place]]
+    keys = rows.select(["width", "height", "sha256"]).take(usable)
+    ranked = rows.take(usable[rank_order(keys).to_numpy()])
+    ranks = pa.array(np.arange(len(usable)), pa.int64())
     at = SOURCE.get_field_index("rank")
-    ranked = ranked.set_column(at, SOURCE.field(at), pa.array(range(len(good)), pa.int64()))
-    return pa.concat_tables([ranked, pa.Table.from_pylist(bad, schema=SOURCE)])
+    return pa.concat_tables([ranked.set_column(at, SOURCE.field(at), ranks), rows.take(rest)])
 
 
-def _record(row: SourceRow) -> dict[str, object]:
-    record = asdict(row)
-    record["scores"] = list(row.scores.items())
-    return record
+def mark_duplicates(rows: pa.Table, by_place: np.ndarray) -> pa.Table:
+    """Keep the first of each sha256 in the order `by_place`; the others become rejected rows."""
+    hashed = pc.and_(pc.equal(rows["status"], OK), pc.is_valid(rows["sha256"]))
+    usable = by_place[hashed.to_numpy(zero_copy_only=False)[by_place]]
+    hashes = rows["sha256"].take(usable).combine_chunks().dictionary_encode()
+    codes = hashes.indices.to_numpy()  # counted up in the order in which hashes first appear
+    new = np.diff(np.maximum.accumulate(codes), prepend=-1) > 0
+    copies, firsts = usable[~new], usable[new][codes[~new]]
+    in_order = np.argsort(copies)
+    names = rows["uri"].take(firsts[in_order]).combine_chunks()
+    copied = np.zeros(rows.num_rows, bool)
+    copied[copies] = True
+    details = pc.binary_join_element_wise("same bytes as ", names, "")
+    details = pc.replace_with_mask(rows["detail"].combine_chunks(), copied, details)
+    status = pc.if_else(copied, "rejected:duplicate", rows["status"])
+    return _replace(_replace(rows, "status", status), "detail", details)
+
+
+def _order_of_places(rows: pa.Table) -> np.ndarray:
+    keys = {"uri": rows["uri"], "place": pc.coalesce(rows["offset"], rows["row"], 0)}
+    order = [("uri", "ascending"), ("place", "ascending")]
+    found: np.ndarray = pc.sort_indices(pa.table(keys), sort_keys=order).to_numpy()
+    return found
+
+
+def _replace(rows: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    at = SOURCE.get_field_index(name)
+    return rows.set_column(at, SOURCE.field(at), values)
 
 
 def _scan_parts(parts: Sequence[Part], progress: Progress | None) -> list[SourceRow]:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from catalog.errors import SourceError
-from catalog.source_rows import SourceRow
+from catalog.source_rows import SourceRow, to_table
 from pipeline.errors import UsageError
-from pipeline.scan import mark_duplicates, scan, to_ranked_table
+from pipeline.scan import rank_rows, scan
 
 
 def picture(side: int = 8, colour: str = "red", kind: str = "PNG", **options: Any) -> bytes:
@@ -59,8 +59,8 @@ def test_the_order_of_listing_does_not_show(
     ]  # fmt: skip
     shuffled = list(made)
     shuffler.shuffle(shuffled)
-    table = to_ranked_table(mark_duplicates(made))
-    assert to_ranked_table(mark_duplicates(shuffled)).equals(table)
+    table = rank_rows(to_table(made))
+    assert rank_rows(to_table(shuffled)).equals(table)
     kept = [row for row in table.to_pylist() if row["status"] == "ok"]
     assert sorted(row["sha256"] for row in kept) == sorted(
         {sha256 for sha256, _, status in rows if status == "ok"}
