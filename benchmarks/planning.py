@@ -1,4 +1,4 @@
-"""What planning costs at 3M images: rank, plan, resume, status, finalize, subsets; no pixel is made.
+"""What planning costs at 3M images: rank, plan, resume, status, finalize, subsets; no pixels.
 
     python -m benchmarks.planning [--rows 3000000] [--out FOLDER] [--keep]
 
@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -226,7 +225,9 @@ def main() -> None:
         print(f"{'step':9} {'seconds':>8} {'peak GiB':>9}  target")
         for name in STEPS:
             found = run_step(name, folder)
-            print(f"{name:9} {found['seconds']:8.2f} {found['gib']:9.2f}  {TARGETS[name]:24}", end="")
+            print(
+                f"{name:9} {found['seconds']:8.2f} {found['gib']:9.2f}  {TARGETS[name]:24}", end=""
+            )
             print(f"  {found['said']}", flush=True)
     finally:
         if not given.keep:

@@ -17,10 +17,10 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from catalog import commits, ranking, storage, tables
 from catalog.errors import CatalogError, CorruptSampleError, DatasetError
+from catalog.fold import Fold
 from catalog.sample import OK, Sample, sha256_hex
 from catalog.shards import unpack
 
@@ -128,10 +128,16 @@ class Dataset:
         """Return the URI of a file of this dataset."""
         return storage.join(self.uri, *names)
 
-    @cached_property
+    @property
     def unit_ids(self) -> list[str]:
         """Ids of the planned units, in order."""
-        return list(tables.read_metadata(self.path(PLAN))["unit_ids"])
+        return self._plan[0]
+
+    @cached_property
+    def _plan(self) -> tuple[list[str], int]:
+        """Ids of the units and number of the images, from one reading of the plan's footer."""
+        with tables.open_parquet(self.path(PLAN)) as file:
+            return list(tables.metadata_of(file)["unit_ids"]), file.metadata.num_rows
 
     def pending(self) -> list[int]:
         """Return the indices of the units that have no commit yet."""
@@ -141,32 +147,31 @@ class Dataset:
     def status(self) -> Status:
         """Count what is committed, while a build runs or after."""
         done = commits.read_commits(self.uri)
-        rejects = _scan_rejects(self)["status"].to_pylist()
-        counts: dict[str, int] = {}
-        for status in rejects:
-            counts[status] = counts.get(status, 0) + 1
+        planned = self._plan[1]
+        counts = tables.count_values(self.path(SOURCE), "status")
+        counts.pop(OK, None)  # those are the plan's
+        images = planned + counts.total()
         for commit in done:
-            for status, number in commit.counts.items():
-                counts[status] = counts.get(status, 0) + number
-        with tables.open_parquet(self.path(PLAN)) as plan:
-            planned = plan.metadata.num_rows
+            counts.update(commit.counts)
         return Status(
             units=len(self.unit_ids),
             units_done=len(done),
-            images=planned + len(rejects),
+            images=images,
             samples=counts.pop(OK, 0),
             rejects=dict(sorted(counts.items())),
             shard_bytes=sum(commit.shard.bytes for commit in done),
             mismatches=commits.count_mismatches(self.uri),
         )
 
+    def sample_count(self) -> int:
+        """Return the number of kept samples; raises DatasetError where it is not finished."""
+        with tables.open_parquet(self._manifest()) as file:
+            return int(file.metadata.num_rows)
+
     def view(self, subset: str | None = None) -> View:
         """Return all samples in rank order, or a subset's; raises DatasetError if absent."""
         if subset is None:
-            uri = self.path(MANIFEST)
-            if not storage.exists(uri):
-                raise DatasetError(f"{self.uri} is not finished: run its build command again")
-            return View(self.uri, "all", tables.read_table(uri))
+            return View(self.uri, "all", tables.read_table(self._manifest()))
         names = self.subsets()
         if subset not in names:
             have = ", ".join(names) or "none yet"
@@ -184,10 +189,11 @@ class Dataset:
 
     def write_subset(self, count: int, *, policy: ranking.Policy, seed: int) -> View:
         """Write a subset as a view; raises CatalogError where it is larger than the dataset."""
-        everything = self.view().table
-        chosen = ranking.subset_ranks(everything.num_rows, count, policy=policy, seed=seed)
+        manifest, total = self._manifest(), self.sample_count()
+        chosen = ranking.subset_ranks(total, count, policy=policy, seed=seed)
+        rows = tables.read_first(manifest, int(chosen[-1]) + 1).take(pa.array(chosen))
         name = ranking.format_size(count) + ("" if policy == "top" else f"-{policy}-{seed}")
-        view = View(self.uri, name, everything.take(pa.array(chosen)))
+        view = View(self.uri, name, rows)
         record = {"policy": policy, "seed": seed if policy != "top" else None, "size": count}
         data = tables.to_parquet(view.table, {"subset": record})
         storage.write_atomic(self._subset_uri(name), data)
@@ -205,19 +211,18 @@ class Dataset:
         manifest = self.path(MANIFEST)
         if storage.exists(manifest) and tables.read_metadata(manifest).get("folded") == folded:
             return False
-        rows = _unit_rows(self)
-        rejects = pa.concat_tables([_scan_rejects(self), _unit_rejects(self, rows)])
-        storage.write_atomic(self.path(REJECTS), tables.to_parquet(rejects, {"folded": folded}))
-        kept = ranking.rank(
-            rows.filter(pc.equal(rows["status"], OK)),
-            by=self.recipe.get("ranking", "resolution"),
-            width_column="source_width",
-            height_column="source_height",
-        )
-        kept = kept.append_column("rank", pa.array(range(kept.num_rows), pa.int64()))
-        kept = kept.select(tables.MANIFEST.names).cast(tables.MANIFEST)
-        storage.write_atomic(manifest, tables.to_parquet(kept, {"folded": folded}))
+        fold = Fold(self.path(commits.SHARDS), commits.read_commits(self.uri))
+        source, plan = self.path(SOURCE), self.path(PLAN)
+        fold.write_rejects(self.path(REJECTS), source=source, plan=plan, folded=folded)
+        by = self.recipe.get("ranking", "resolution")
+        fold.write_manifest(manifest, by=by, folded=folded)
         return True
+
+    def _manifest(self) -> str:
+        uri = self.path(MANIFEST)
+        if not storage.exists(uri):
+            raise DatasetError(f"{self.uri} is not finished: run its build command again")
+        return uri
 
     def _subset_uri(self, name: str) -> str:
         return self.path(SUBSETS, f"{name}.parquet")
@@ -228,31 +233,3 @@ def _size_key(stem: str) -> tuple[int, str]:
         return ranking.parse_size(stem.partition("-")[0]), stem
     except CatalogError:
         return 0, stem
-
-
-def _unit_rows(dataset: Dataset) -> pa.Table:
-    """Return the rows of all commits with the shard that each lies in."""
-    parts = []
-    for commit in commits.read_commits(dataset.uri):
-        rows = tables.read_table(dataset.path(commits.SHARDS, commit.rows.name))
-        shard = pa.array([commit.shard.name] * rows.num_rows, pa.string())
-        parts.append(rows.replace_schema_metadata(None).append_column("shard", shard))
-    empty = tables.ROWS.append(pa.field("shard", pa.string())).empty_table()
-    return pa.concat_tables(parts) if parts else empty
-
-
-def _scan_rejects(dataset: Dataset) -> pa.Table:
-    rows = tables.read_table(dataset.path(SOURCE), tables.REJECTS.names)
-    rows = rows.filter(pc.not_equal(rows["status"], OK))
-    return rows.select(tables.REJECTS.names).replace_schema_metadata(None)
-
-
-def _unit_rejects(dataset: Dataset, rows: pa.Table) -> pa.Table:
-    """Return the rejected rows of the units, joined with where their images lie."""
-    judged = ["sha256", "status", "value", "threshold", "detail"]
-    lost = rows.filter(pc.not_equal(rows["status"], OK)).select(judged)
-    where = ["sha256", "uri", "offset", "row", "width", "height"]
-    plan = tables.read_table(dataset.path(PLAN), where).replace_schema_metadata(None)
-    plan = plan.filter(pc.is_in(plan["sha256"], lost["sha256"].combine_chunks()))
-    joined = lost.join(plan, "sha256", join_type="left outer").sort_by("sha256")
-    return joined.select(tables.REJECTS.names).cast(tables.REJECTS)

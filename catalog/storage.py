@@ -7,6 +7,7 @@ also one whose name is not UTF-8), or anything that fsspec knows (``s3://bucket/
 import hashlib
 import os
 import stat
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,6 +73,12 @@ def open_binary(uri: str) -> Iterator[IO[bytes]]:
     fs, name = _remote(uri)
     with fs.open(name, "rb") as file:
         yield file
+
+
+def open_ranges(uri: str) -> IO[bytes]:
+    """Open a remote file of which a reader wants a few far-apart ranges: nothing is read ahead."""
+    fs, name = _remote(uri)
+    return cast(IO[bytes], fs.open(name, "rb", cache_type="none"))
 
 
 def read_bytes(uri: str, offset: int = 0, length: int | None = None) -> bytes:
@@ -143,6 +150,23 @@ def write_atomic(uri: str, data: bytes) -> None:
     _sync_folder(path.parent)
 
 
+@contextmanager
+def replacing(uri: str) -> Iterator[Path]:
+    """Yield a local path to write to; what is there at the end replaces `uri`, whole."""
+    path = local_path(uri)
+    temporary = _temporary(path or Path(tempfile.gettempdir()) / uri.rpartition("/")[2])
+    try:
+        yield temporary
+        if path is None:
+            fs, name = _remote(uri)
+            fs.put_file(str(temporary), name)
+        else:
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def create_once(uri: str, data: bytes) -> None:
     """Write `data` only if nothing stands at `uri`; of many racing writers exactly one succeeds.
 
@@ -185,8 +209,7 @@ def sync_file(file: IO[bytes]) -> None:
 
 
 def _write_temporary(path: Path, data: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
+    temporary = _temporary(path)
     try:
         with temporary.open("xb") as file:
             file.write(data)
@@ -195,6 +218,11 @@ def _write_temporary(path: Path, data: bytes) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
+
+
+def _temporary(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,17 +1,21 @@
 """The columns of every parquet file in a dataset, and the one way to write and read them."""
 
-import io
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from catalog import storage
 from catalog.errors import DatasetError
 
 _SCORES = pa.map_(pa.string(), pa.float64())
+
+_BATCH = 65_536  # rows held at a time where a file is gone through
 
 _JUDGEMENT = [
     pa.field("status", pa.string()),  # ok | rejected:<rule> | failed:<error class>
@@ -85,6 +89,18 @@ def to_parquet(
     return bytes(sink.getvalue())
 
 
+def write_parquet(
+    uri: str, schema: pa.Schema, groups: Iterable[pa.Table], metadata: dict[str, Any] | None = None
+) -> None:
+    """Write a table that need not fit into memory, one row group after the other, atomically.
+
+    The bytes are those that `to_parquet` gives for groups of its `row_group_size`.
+    """
+    with storage.replacing(uri) as path, path.open("wb") as file:
+        _write_groups(file, schema, groups, metadata)
+        storage.sync_file(file)
+
+
 def _write_groups(
     sink: Any, schema: pa.Schema, groups: Iterable[pa.Table], metadata: dict[str, Any] | None
 ) -> None:
@@ -97,19 +113,25 @@ def _write_groups(
 
 
 def open_parquet(uri: str) -> pq.ParquetFile:
-    """Open a parquet file of a dataset.
+    """Open a parquet file of a dataset; of a remote one only what is asked for is fetched.
 
     Raises:
         DatasetError: it is missing or damaged.
     """
     path = storage.local_path(uri)
     try:
-        source: Any = path if path is not None else io.BytesIO(storage.read_bytes(uri))
-        return pq.ParquetFile(source, memory_map=path is not None)
+        source = path if path is not None else storage.open_ranges(uri)
+        return pq.ParquetFile(source, memory_map=path is not None, pre_buffer=path is None)
     except FileNotFoundError as error:
         raise DatasetError(f"{uri} does not exist") from error
     except (pa.ArrowInvalid, OSError) as error:
         raise DatasetError(f"{uri} is not a readable parquet file: {error}") from error
+
+
+def parse_parquet(data: bytes, columns: list[str]) -> pa.Table:
+    """Return columns of a parquet file's bytes, without its metadata."""
+    with pq.ParquetFile(pa.BufferReader(data)) as file:
+        return file.read(columns, use_threads=False).select(columns).replace_schema_metadata(None)
 
 
 def read_table(uri: str, columns: list[str] | None = None) -> pa.Table:
@@ -118,8 +140,40 @@ def read_table(uri: str, columns: list[str] | None = None) -> pa.Table:
         return file.read(columns=columns)
 
 
+def read_first(uri: str, count: int) -> pa.Table:
+    """Read the first `count` rows; no row group behind them is fetched."""
+    with open_parquet(uri) as file:
+        ends = np.cumsum(
+            [file.metadata.row_group(at).num_rows for at in range(file.num_row_groups)]
+        )
+        return file.read_row_groups(range(int(np.searchsorted(ends, count)) + 1)).slice(0, count)
+
+
+def read_where(uri: str, columns: list[str], keep: Callable[[pa.Table], Any]) -> pa.Table:
+    """Read the rows that `keep` masks, without holding the others; metadata is left out."""
+    with open_parquet(uri) as file:
+        schema = pa.schema([file.schema_arrow.field(name) for name in columns])
+        parts = [schema.empty_table()]
+        for batch in file.iter_batches(_BATCH, columns=columns):
+            rows = pa.Table.from_batches([batch]).select(columns).replace_schema_metadata(None)
+            parts.append(rows.filter(keep(rows)))
+    return pa.concat_tables(parts)
+
+
+def count_values(uri: str, column: str) -> Counter[str]:
+    """Count the values of a column of few different strings, without reading the others."""
+    with open_parquet(uri) as file:
+        counts = pc.value_counts(file.read([column])[column])
+    return Counter({one["values"]: one["counts"] for one in counts.to_pylist()})
+
+
 def read_metadata(uri: str) -> dict[str, Any]:
     """Read the JSON values that `to_parquet` was given as metadata."""
     with open_parquet(uri) as file:
-        pairs = file.schema_arrow.metadata or {}
+        return metadata_of(file)
+
+
+def metadata_of(file: pq.ParquetFile) -> dict[str, Any]:
+    """Return the JSON values in the metadata of an open file."""
+    pairs = file.schema_arrow.metadata or {}
     return {name.decode(): json.loads(value) for name, value in pairs.items()}

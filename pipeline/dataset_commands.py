@@ -257,7 +257,7 @@ def subset(
     opened = Dataset.open(dataset)
     chosen = _policy(policy)
     counts = sorted({parse_size(size) for size in sizes.split(",")})
-    total = len(opened.view())
+    total = opened.sample_count()
     for count in counts:
         if count > total:
             err.print(f"{format_size(count)}: not written, the dataset has {total:,} samples")
