@@ -15,18 +15,16 @@ logs/                       what ran when; the only files that differ between eq
 
 import json
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog import commits, ranking, storage, tables, tombstones
-from catalog.commits import Commit
 from catalog.errors import CatalogError, CorruptSampleError, DatasetError
+from catalog.fold import Fold
 from catalog.sample import OK, REMOVED, Sample, sha256_hex
 from catalog.shards import unpack
 
@@ -172,10 +170,7 @@ class Dataset:
     def view(self, subset: str | None = None) -> View:
         """Return all samples in rank order, or a subset's; raises DatasetError if absent."""
         if subset is None:
-            uri = self.path(MANIFEST)
-            if not storage.exists(uri):
-                raise DatasetError(f"{self.uri} is not finished: run its build command again")
-            return View(self.uri, "all", self._present(tables.read_table(uri)))
+            return View(self.uri, "all", self._present(tables.read_table(self._manifest())))
         names = self.subsets()
         if subset not in names:
             have = ", ".join(names) or "none yet"
@@ -218,21 +213,18 @@ class Dataset:
         manifest = self.path(MANIFEST)
         if storage.exists(manifest) and tables.read_metadata(manifest).get("folded") == folded:
             return False
-        rows = _unit_rows(self)
-        rejects = pa.concat_tables([_scan_rejects(self), _unit_rejects(self, rows)])
-        storage.write_atomic(self.path(REJECTS), tables.to_parquet(rejects, {"folded": folded}))
-        kept = rows.filter(pc.equal(rows["status"], OK)).select(["shard", *tables.SAMPLE])
-        del rows  # gigabytes, for millions of images
-        kept = ranking.rank(
-            kept,
-            by=self.recipe.get("ranking", "resolution"),
-            width_column="source_width",
-            height_column="source_height",
-        )
-        kept = kept.append_column("rank", pa.array(np.arange(kept.num_rows)))
-        kept = kept.select(tables.MANIFEST.names).cast(tables.MANIFEST)
-        storage.write_atomic(manifest, tables.to_parquet(kept, {"folded": folded}))
+        fold = Fold(self.path(commits.SHARDS), commits.read_commits(self.uri))
+        source, plan = self.path(SOURCE), self.path(PLAN)
+        fold.write_rejects(self.path(REJECTS), source=source, plan=plan, folded=folded)
+        by = self.recipe.get("ranking", "resolution")
+        fold.write_manifest(manifest, by=by, folded=folded)
         return True
+
+    def _manifest(self) -> str:
+        uri = self.path(MANIFEST)
+        if not storage.exists(uri):
+            raise DatasetError(f"{self.uri} is not finished: run its build command again")
+        return uri
 
     def _present(self, table: pa.Table, by: str = "key") -> pa.Table:
         """Leave out what was taken down; read anew each time, so a removal holds at once."""
@@ -259,36 +251,3 @@ def _size_key(stem: str) -> tuple[int, str]:
         return ranking.parse_size(stem.partition("-")[0]), stem
     except CatalogError:
         return 0, stem
-
-
-def _unit_rows(dataset: Dataset) -> pa.Table:
-    """Return the rows of all commits with the shard that each lies in."""
-    with ThreadPoolExecutor(_READERS) as pool:
-        done = commits.read_commits(dataset.uri)
-        parts = list(pool.map(lambda commit: _rows_of(dataset, commit), done))
-    empty = tables.ROWS.append(pa.field("shard", pa.string())).empty_table()
-    return pa.concat_tables(parts) if parts else empty
-
-
-def _rows_of(dataset: Dataset, commit: Commit) -> pa.Table:
-    rows = tables.read_table(dataset.path(commits.SHARDS, commit.rows.name))
-    shard = pa.repeat(pa.scalar(commit.shard.name), rows.num_rows)
-    return rows.replace_schema_metadata(None).append_column("shard", shard)
-
-
-def _scan_rejects(dataset: Dataset) -> pa.Table:
-    rows = tables.read_table(dataset.path(SOURCE), tables.REJECTS.names)
-    rows = rows.filter(pc.not_equal(rows["status"], OK))
-    return rows.select(tables.REJECTS.names).replace_schema_metadata(None)
-
-
-def _unit_rejects(dataset: Dataset, rows: pa.Table) -> pa.Table:
-    """Return the rejected rows of the units, joined with where their images lie."""
-    judged = ["sha256", "status", "value", "threshold", "detail"]
-    lost = rows.filter(pc.not_equal(rows["status"], OK)).select(judged)
-    where = ["sha256", "uri", "offset", "row", "width", "height"]
-    plan = tables.read_table(dataset.path(PLAN), where).replace_schema_metadata(None)
-    plan = plan.filter(pc.is_in(plan["sha256"], lost["sha256"].combine_chunks()))
-    joined = lost.join(plan, "sha256", join_type="left outer").sort_by("sha256")
-    joined = joined.append_column("against", pa.nulls(joined.num_rows, pa.string()))
-    return joined.select(tables.REJECTS.names).cast(tables.REJECTS)

@@ -36,6 +36,20 @@ def rank(
 
     By ``popularity``, the column of that name goes first, largest first and unknown last.
     """
+    order = rank_order(rows, by=by, width_column=width_column, height_column=height_column)
+    if order.equals(pa.array(np.arange(rows.num_rows), order.type)):
+        return rows  # a scanned table is ranked already; taking its rows would copy all of them
+    return rows.take(order)
+
+
+def rank_order(
+    rows: pa.Table,
+    *,
+    by: Ranking = "resolution",
+    width_column: str = "width",
+    height_column: str = "height",
+) -> pa.Array:
+    """Return the positions in `rows`, best first, as `rank` orders them; needs the keys alone."""
     width, height = (pc.cast(rows[name], pa.int64()) for name in (width_column, height_column))
     keys = {
         "pixels": pc.multiply(width, height),
@@ -46,15 +60,13 @@ def rank(
     if by == "popularity":
         keys["popularity"] = pc.fill_null(rows["popularity"], -math.inf)
         order.insert(0, ("popularity", "descending"))
-    return rows.take(pc.sort_indices(pa.table(keys), sort_keys=order))
+    return pc.sort_indices(pa.table(keys), sort_keys=order)
 
 
 def unit_id(fingerprint: str, sha256s: Sequence[str]) -> str:
     """Name a unit by what it is made from, recipe and ordered images; 32 hex characters."""
-    digest = hashlib.sha256(fingerprint.encode())
-    for sha256 in sha256s:
-        digest.update(b"\n" + sha256.encode())
-    return digest.hexdigest()[:32]
+    lines = "\n".join([fingerprint, *sha256s])
+    return hashlib.sha256(lines.encode()).hexdigest()[:32]
 
 
 def subset_ranks(total: int, count: int, *, policy: Policy, seed: int) -> np.ndarray:

@@ -8,6 +8,7 @@ import errno
 import hashlib
 import os
 import stat
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -112,16 +113,10 @@ def open_binary(uri: str) -> Iterator[IO[bytes]]:
         yield file
 
 
-def open_random(uri: str) -> IO[bytes]:
-    """Open `uri` for reading here and there; a remote file is fetched by ranges as they are read.
-
-    The caller closes it. Raises OSError as the file system gives it.
-    """
-    path = local_path(uri)
-    if path is not None:
-        return _open_local(path)
+def open_ranges(uri: str) -> IO[bytes]:
+    """Open a remote file of which a reader wants a few far-apart ranges: nothing is read ahead."""
     with _remote(uri) as (fs, name):
-        return cast("IO[bytes]", fs.open(name, "rb", cache_type="readahead"))
+        return cast("IO[bytes]", fs.open(name, "rb", cache_type="none"))
 
 
 def read_bytes(uri: str, offset: int = 0, length: int | None = None) -> bytes:
@@ -238,6 +233,23 @@ def write_atomic(uri: str, data: bytes) -> None:
     _sync_folder(path.parent)
 
 
+@contextmanager
+def replacing(uri: str) -> Iterator[Path]:
+    """Yield a local path to write to; what is there at the end replaces `uri`, whole."""
+    path = local_path(uri)
+    temporary = _temporary(path or Path(tempfile.gettempdir()) / uri.rpartition("/")[2])
+    try:
+        yield temporary
+        if path is None:
+            with _remote(uri) as (fs, name):
+                fs.put_file(str(temporary), name)
+        else:
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def create_once(uri: str, data: bytes) -> None:
     """Write `data` only if nothing stands at `uri`; of many racing writers exactly one succeeds.
 
@@ -295,8 +307,7 @@ def sync_file(file: IO[bytes]) -> None:
 
 
 def _write_temporary(path: Path, data: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}{_TEMPORARY}"
+    temporary = _temporary(path)
     try:
         with temporary.open("xb") as file:
             file.write(data)
@@ -305,6 +316,11 @@ def _write_temporary(path: Path, data: bytes) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
+
+
+def _temporary(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.parent / f".{path.name}.{uuid.uuid4().hex}{_TEMPORARY}"
 
 
 def _sync_folder(folder: Path) -> None:

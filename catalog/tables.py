@@ -1,7 +1,7 @@
 """The columns of every parquet file in a dataset, and the one way to write and read them."""
 
-import io
 import json
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +11,8 @@ from catalog import storage
 from catalog.errors import DatasetError
 
 _SCORES = pa.map_(pa.string(), pa.float64())
+
+_BATCH = 65_536  # rows held at a time where a file is gone through
 
 _JUDGEMENT = [
     pa.field("status", pa.string()),  # ok | rejected:<rule> | failed:<error class>
@@ -73,9 +75,6 @@ _SAMPLE = [
 
 ROWS = pa.schema([*_SAMPLE, *MEASURES, *_JUDGEMENT])
 
-SAMPLE = [field.name for field in _SAMPLE]
-"""Columns of a kept sample, in a unit's rows as in the manifest."""
-
 MANIFEST = pa.schema([pa.field("rank", pa.int64()), pa.field("shard", pa.string()), *_SAMPLE])
 
 REJECTS = pa.schema(
@@ -95,27 +94,46 @@ def to_parquet(
         metadata: JSON values kept in the file's own key-value metadata.
         row_group_size: rows in a group, the smallest piece that a reader fetches.
     """
+    sink = pa.BufferOutputStream()
+    starts = range(0, max(table.num_rows, 1), row_group_size)
+    groups = (table.slice(start, row_group_size) for start in starts)
+    _write_groups(sink, table.schema, groups, metadata)
+    return bytes(sink.getvalue())
+
+
+def write_parquet(
+    uri: str, schema: pa.Schema, groups: Iterable[pa.Table], metadata: dict[str, Any] | None = None
+) -> None:
+    """Write a table that need not fit into memory, one row group after the other, atomically.
+
+    The bytes are those that `to_parquet` gives for groups of its `row_group_size`.
+    """
+    with storage.replacing(uri) as path, path.open("wb") as file:
+        _write_groups(file, schema, groups, metadata)
+        storage.sync_file(file)
+
+
+def _write_groups(
+    sink: Any, schema: pa.Schema, groups: Iterable[pa.Table], metadata: dict[str, Any] | None
+) -> None:
     pairs = {name: json.dumps(value, sort_keys=True) for name, value in (metadata or {}).items()}
-    buffer = io.BytesIO()
-    pq.write_table(
-        table.replace_schema_metadata(pairs).combine_chunks(),  # chunks show in the pages
-        buffer,
-        compression="zstd",
-        row_group_size=row_group_size,
-    )
-    return buffer.getvalue()
+    with pq.ParquetWriter(sink, schema.with_metadata(pairs), compression="zstd") as writer:
+        for group in groups:
+            # How a column is cut into chunks in memory would show in the pages of the file.
+            whole = group.replace_schema_metadata(pairs).combine_chunks()
+            writer.write_table(whole, row_group_size=max(whole.num_rows, 1))
 
 
 def open_parquet(uri: str) -> pq.ParquetFile:
-    """Open a parquet file of a dataset.
+    """Open a parquet file of a dataset; of a remote one only what is asked for is fetched.
 
     Raises:
         DatasetError: it is missing or damaged.
     """
     path = storage.local_path(uri)
     try:
-        source: Any = path if path is not None else storage.open_random(uri)
-        return pq.ParquetFile(source, memory_map=path is not None)
+        source = path if path is not None else storage.open_ranges(uri)
+        return pq.ParquetFile(source, memory_map=path is not None, pre_buffer=path is None)
     except FileNotFoundError as error:
         raise DatasetError(f"{uri} does not exist") from error
     except (pa.ArrowInvalid, OSError) as error:
@@ -128,14 +146,36 @@ def count_values(column: pa.ChunkedArray) -> dict[str, int]:
     return dict(sorted(counted.items()))
 
 
+def parse_parquet(data: bytes, columns: list[str]) -> pa.Table:
+    """Return columns of a parquet file's bytes, without its metadata."""
+    with pq.ParquetFile(pa.BufferReader(data)) as file:
+        return file.read(columns, use_threads=False).select(columns).replace_schema_metadata(None)
+
+
 def read_table(uri: str, columns: list[str] | None = None) -> pa.Table:
     """Read a parquet file of a dataset whole; raises DatasetError as `open_parquet` does."""
     with open_parquet(uri) as file:
         return file.read(columns=columns)
 
 
+def read_where(uri: str, columns: list[str], keep: Callable[[pa.Table], Any]) -> pa.Table:
+    """Read the rows that `keep` masks, without holding the others; metadata is left out."""
+    with open_parquet(uri) as file:
+        schema = pa.schema([file.schema_arrow.field(name) for name in columns])
+        parts = [schema.empty_table()]
+        for batch in file.iter_batches(_BATCH, columns=columns):
+            rows = pa.Table.from_batches([batch]).select(columns).replace_schema_metadata(None)
+            parts.append(rows.filter(keep(rows)))
+    return pa.concat_tables(parts)
+
+
 def read_metadata(uri: str) -> dict[str, Any]:
     """Read the JSON values that `to_parquet` was given as metadata."""
     with open_parquet(uri) as file:
-        pairs = file.schema_arrow.metadata or {}
+        return metadata_of(file)
+
+
+def metadata_of(file: pq.ParquetFile) -> dict[str, Any]:
+    """Return the JSON values in the metadata of an open file."""
+    pairs = file.schema_arrow.metadata or {}
     return {name.decode(): json.loads(value) for name, value in pairs.items()}
