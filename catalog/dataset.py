@@ -35,8 +35,6 @@ MANIFEST = "manifest.parquet"
 REJECTS = "rejects.parquet"
 SUBSETS = "subsets"
 
-_READERS = 16
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
