@@ -209,10 +209,16 @@ class Dataset:
         """
         if pending := self.pending():
             raise DatasetError(f"{len(pending)} of {len(self.unit_ids)} units are not committed")
-        folded = sha256_hex("".join(sorted(self.unit_ids)).encode())
         manifest = self.path(MANIFEST)
+        folded = self._units_hash()
         if storage.exists(manifest) and tables.read_metadata(manifest).get("folded") == folded:
             return False
+        self.fold()
+        return True
+
+    def fold(self) -> None:
+        """Write manifest and rejects anew from the commits, whatever stands there."""
+        folded = self._units_hash()
         rows = _unit_rows(self)
         rejects = pa.concat_tables([_scan_rejects(self), _unit_rejects(self, rows)])
         storage.write_atomic(self.path(REJECTS), tables.to_parquet(rejects, {"folded": folded}))
@@ -224,8 +230,11 @@ class Dataset:
         )
         kept = kept.append_column("rank", pa.array(range(kept.num_rows), pa.int64()))
         kept = kept.select(tables.MANIFEST.names).cast(tables.MANIFEST)
-        storage.write_atomic(manifest, tables.to_parquet(kept, {"folded": folded}))
-        return True
+        data = tables.to_parquet(kept, {"folded": folded})
+        storage.write_atomic(self.path(MANIFEST), data)
+
+    def _units_hash(self) -> str:
+        return sha256_hex("".join(sorted(self.unit_ids)).encode())
 
     def _present(self, table: pa.Table, by: str = "key") -> pa.Table:
         """Leave out what was taken down; read anew each time, so a removal holds at once."""

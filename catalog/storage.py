@@ -4,6 +4,7 @@ A URI is a plain local path, a percent-quoted ``file://`` URI (the only form tha
 also one whose name is not UTF-8), or anything that fsspec knows (``s3://bucket/key``).
 """
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -176,6 +177,17 @@ def publish(finished: Path, uri: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     os.link(finished, path)
     _sync_folder(path.parent)
+
+
+def delete(uri: str) -> None:
+    """Delete a file; one that is gone already is no error."""
+    path = local_path(uri)
+    if path is not None:
+        path.unlink(missing_ok=True)
+        return
+    fs, name = _remote(uri)
+    with contextlib.suppress(FileNotFoundError):
+        fs.rm_file(name)
 
 
 def sync_file(file: IO[bytes]) -> None:

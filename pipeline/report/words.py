@@ -14,8 +14,8 @@ _ROWS_AT_ONCE = 65_536
 # Words that stand in nearly every English caption and say nothing of a picture.
 _LEFT_OUT = [
     "a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "has", "her", "his", "in",
-    "into", "is", "it", "its", "of", "off", "on", "onto", "or", "out", "over", "that", "the", "their",
-    "them", "there", "this", "to", "two", "up", "was", "while", "with",
+    "into", "is", "it", "its", "of", "off", "on", "onto", "or", "out", "over", "that", "the",
+    "their", "them", "there", "this", "to", "two", "up", "was", "while", "with",
 ]  # fmt: skip
 
 
