@@ -149,7 +149,7 @@ class Dataset:
         for commit in done:
             for status, number in commit.counts.items():
                 counts[status] = counts.get(status, 0) + number
-        if buried := self._count_buried():
+        if buried := self._count_buried(counts.get(OK, 0)):
             counts[OK] -= buried
             counts[REMOVED] = counts.get(REMOVED, 0) + buried
         with tables.open_parquet(self.path(PLAN)) as plan:
@@ -243,14 +243,12 @@ class Dataset:
             return table
         return table.filter(pc.invert(pc.fill_null(tombstones.is_removed(table[by], keys), False)))
 
-    def _count_buried(self) -> int:
-        """Count the samples that were taken down and still lie in their shards."""
-        if not (keys := tombstones.removed_keys(self.uri)):
-            return 0
-        if not storage.exists(self.path(MANIFEST)):
+    def _count_buried(self, committed: int) -> int:
+        """Count the samples that were taken down and that the commits still hold."""
+        if not tombstones.removed_keys(self.uri) or not storage.exists(self.path(MANIFEST)):
             return 0
         manifest = tables.read_table(self.path(MANIFEST), ["key"])
-        return int(pc.sum(tombstones.is_removed(manifest["key"], keys)).as_py() or 0)
+        return committed - int(self._present(manifest).num_rows)
 
     def _subset_uri(self, name: str) -> str:
         return self.path(SUBSETS, f"{name}.parquet")

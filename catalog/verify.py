@@ -29,7 +29,7 @@ def verify(dataset: Dataset) -> list[str]:
     kept = sum(commit.counts.get("ok", 0) for commit in done)
     with tables.open_parquet(dataset.path(MANIFEST)) as manifest:
         listed = manifest.metadata.num_rows
-    if kept != listed:
+    if not len(view) <= kept <= listed:  # they differ by what was taken down and not compacted yet
         faults.append(f"the commits hold {kept} samples, the manifest {listed}")
     return faults
 
