@@ -106,17 +106,16 @@ def list_parts(
 
 
 def _table(uris: list[str], beside: set[str], known: dict[str, str]) -> pa.Table:
-    suffixes = (_suffix(uri) for uri in uris)
-    kinds = pa.array([end if end in _CONTAINERS else "file" for end in suffixes], pa.string())
-    stems = [_stem(uri) for uri in uris] if beside else []
+    kinds = [suffix if (suffix := _suffix(uri)) in _CONTAINERS else "file" for uri in uris]
     columns = {
         "uri": pa.array(uris, pa.string()),
-        "kind": kinds,
+        "kind": pa.array(kinds, pa.string()),
         "label": pa.array((known.get(uri) for uri in uris), pa.string(), size=len(uris)),
     }
+    pairs = zip(kinds, uris, strict=True)
+    stems = [_stem(uri) if kind == "file" else "" for kind, uri in pairs]
     for end in _SIDECARS:
-        there = [f"{stem}.{end}" in beside for stem in stems] or [False] * len(uris)
-        columns[end] = pa.array(there, pa.bool_())
+        columns[end] = pa.array([f"{stem}.{end}" in beside for stem in stems], pa.bool_())
     return pa.table(columns).select(PARTS.names).cast(PARTS)
 
 
