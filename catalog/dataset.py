@@ -165,6 +165,11 @@ class Dataset:
             mismatches=commits.count_mismatches(self.uri),
         )
 
+    def sample_count(self) -> int:
+        """Return how many samples `view` shows, without reading them; raises as that does."""
+        with tables.open_parquet(self._manifest()) as file:
+            return int(file.metadata.num_rows) - self._count_buried()
+
     def view(self, subset: str | None = None) -> View:
         """Return all samples in rank order, or a subset's; raises DatasetError if absent."""
         if subset is None:
@@ -190,10 +195,10 @@ class Dataset:
 
     def write_subset(self, count: int, *, policy: ranking.Policy, seed: int) -> View:
         """Write a subset as a view; raises CatalogError where it is larger than the dataset."""
-        everything = self.view().table
-        chosen = ranking.subset_ranks(everything.num_rows, count, policy=policy, seed=seed)
+        chosen = ranking.subset_ranks(self.sample_count(), count, policy=policy, seed=seed)
+        rows = self._first(int(chosen[-1]) + 1).take(pa.array(chosen))
         name = ranking.format_size(count) + ("" if policy == "top" else f"-{policy}-{seed}")
-        view = View(self.uri, name, everything.take(pa.array(chosen)))
+        view = View(self.uri, name, rows)
         record = {"policy": policy, "seed": seed if policy != "top" else None, "size": count}
         data = tables.to_parquet(view.table, {"subset": record})
         storage.write_atomic(self._subset_uri(name), data)
@@ -225,6 +230,11 @@ class Dataset:
 
     def _units_hash(self) -> str:
         return sha256_hex("".join(sorted(self.unit_ids)).encode())
+
+    def _first(self, count: int) -> pa.Table:
+        """Return the best `count` samples that were not taken down, without reading all others."""
+        buried = len(tombstones.removed_keys(self.uri))
+        return self._present(tables.read_first(self._manifest(), count + buried)).slice(0, count)
 
     def _manifest(self) -> str:
         uri = self.path(MANIFEST)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -160,6 +161,14 @@ def read_table(uri: str, columns: list[str] | None = None) -> pa.Table:
         return file.read(columns=columns)
 
 
+def read_first(uri: str, count: int) -> pa.Table:
+    """Read the first `count` rows, or all where there are fewer; no group behind them is read."""
+    with open_parquet(uri) as file:
+        groups = (file.metadata.row_group(at).num_rows for at in range(file.num_row_groups))
+        before = np.cumsum([0, *groups])[:-1]  # rows in front of each group
+        return file.read_row_groups(np.flatnonzero(before < count).tolist()).slice(0, count)
+
+
 def read_where(uri: str, columns: list[str], keep: Callable[[pa.Table], Any]) -> pa.Table:
     """Read the rows that `keep` masks, without holding the others; metadata is left out."""
     with open_parquet(uri) as file:
@@ -174,10 +183,5 @@ def read_where(uri: str, columns: list[str], keep: Callable[[pa.Table], Any]) ->
 def read_metadata(uri: str) -> dict[str, Any]:
     """Read the JSON values that `to_parquet` was given as metadata."""
     with open_parquet(uri) as file:
-        return metadata_of(file)
-
-
-def metadata_of(file: pq.ParquetFile) -> dict[str, Any]:
-    """Return the JSON values in the metadata of an open file."""
-    pairs = file.schema_arrow.metadata or {}
+        pairs = file.schema_arrow.metadata or {}
     return {name.decode(): json.loads(value) for name, value in pairs.items()}

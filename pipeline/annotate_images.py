@@ -13,8 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from catalog import storage
 from catalog.errors import CatalogError
 from catalog.images import Image, decode_image, encode_png, fit, resize
+from catalog.listing import list_parts
 from catalog.sample import sha256_hex
-from catalog.sources import list_parts
 from detectors.base import Annotation, Refusal, Spec, generator_for
 from detectors.graph import Findings, Graph, annotate
 from pipeline.errors import UsageError

@@ -55,7 +55,7 @@ def verify(
     extra = f", {min(rebuild, len(opened.unit_ids))} units rebuilt" if rebuild else ""
     extra += f", byte-identical to {against}" if against else ""
     out.print(
-        f"good: {len(opened.view()):,} samples in {len(opened.unit_ids):,} units{escape(extra)}"
+        f"good: {opened.sample_count():,} samples in {len(opened.unit_ids):,} units{escape(extra)}"
     )
 
 
@@ -86,7 +86,7 @@ def subset(
     opened = Dataset.open(dataset)
     chosen: Policy = one_of("--policy", policy, get_args(Policy))
     counts = sorted({parse_size(size) for size in sizes.split(",")})
-    total = len(opened.view())
+    total = opened.sample_count()
     for count in counts:
         if count > total:
             err.print(f"{format_size(count)}: not written, the dataset has {total:,} samples")

@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from catalog import storage
 from catalog.errors import DatasetError
 from catalog.labels import Labels
+from catalog.listing import Listing, list_parts
 from catalog.ranking import rank
 from catalog.sample import OK
-from catalog.sources import Listing, list_parts
 from catalog.tables import SOURCE
 from pipeline.errors import UsageError
 from pipeline.scan_chunks import Chunk, Chunks, Executor, scan_here
@@ -70,8 +70,8 @@ def scan(
         chunks = Chunks(storage.absolute(where), {**asked, "perceptual": perceptual})
         for attempt in range(1, _ATTEMPTS + 1):
             listing = chunks.listing(list_all)
-            cut = chunks.cut(listing.parts)
-            _run(chunks.missing(cut), len(listing.parts), perceptual, executor, progress)
+            cut = chunks.cut(listing.table)
+            _run(chunks.missing(cut), listing.table.num_rows, perceptual, executor, progress)
             try:
                 rows = chunks.read(cut)
                 break
@@ -79,7 +79,7 @@ def scan(
                 if attempt == _ATTEMPTS:
                     raise
         chunks.forget()
-    if not listing.parts:
+    if not listing.table.num_rows:
         passed = ", ".join(f"{n} {kind}" for kind, n in sorted(listing.ignored.items()))
         raise UsageError(f"no image files in {', '.join(images)} (passed over: {passed or 'none'})")
     return to_ranked_table(mark_duplicates(rows)), {**asked, "ignored": listing.ignored}
@@ -133,7 +133,7 @@ def _run(
     progress: Progress | None,
 ) -> None:
     """Scan what is missing and tell of it, counting what an earlier scan has done."""
-    done = parts - sum(len(some) for _, some in missing)
+    done = parts - sum(map(len, missing))
     for more in executor(missing, perceptual):
         done += more
         if progress is not None:

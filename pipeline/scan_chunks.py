@@ -9,19 +9,36 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from catalog import storage, tables
+from catalog.listing import Listing, to_parts
 from catalog.sample import canonical_json, sha256_hex
 from catalog.source_rows import SourceRow
-from catalog.sources import Listing, Part, scan_part
+from catalog.sources import scan_part
 
-Chunk: TypeAlias = tuple[str, Sequence[Part]]
-"""Where a chunk's rows are to be written, and what is to be read for them."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A piece of a scan.
+
+    Attributes:
+        uri: where its rows are to be written.
+        listed: what is to be read for them, rows of `catalog.listing.PARTS`.
+    """
+
+    uri: str
+    listed: pa.Table
+
+    def __len__(self) -> int:
+        return int(self.listed.num_rows)
+
 
 Executor: TypeAlias = Callable[[Sequence[Chunk], bool], Iterator[int]]
 """Scans chunks, decoding for perceptual hashes or not; yields the parts of each as it is done."""
@@ -31,10 +48,6 @@ FILES_A_CHUNK = 500
 _LISTING = "listing.parquet"
 _THREADS = 8  # reading waits for the disk or the network; hashing releases the interpreter lock
 _READERS = 16
-
-_PARTS = pa.schema(
-    [pa.field(name, pa.string()) for name in ("uri", "kind", "txt", "json", "label")]
-)
 
 
 class Chunks:
@@ -48,30 +61,35 @@ class Chunks:
         uri = storage.join(self._uri, _LISTING)
         if not storage.exists(uri):
             made = make()
-            records = [_record(part) for part in made.parts]
-            table = pa.Table.from_pylist(records, schema=_PARTS)
+            data = tables.to_parquet(made.table, {"ignored": made.ignored})
             with suppress(FileExistsError):  # an equal scan runs beside this one
-                storage.create_once(uri, tables.to_parquet(table, {"ignored": made.ignored}))
-        parts = [_part(record) for record in tables.read_table(uri).to_pylist()]
-        return Listing(parts=parts, ignored=tables.read_metadata(uri)["ignored"])
+                storage.create_once(uri, data)
+        ignored = tables.read_metadata(uri)["ignored"]
+        table = tables.read_table(uri).replace_schema_metadata(None)
+        return Listing(table=table, ignored=ignored)
 
-    def cut(self, parts: Sequence[Part]) -> list[Chunk]:
-        """Cut parts into chunks: so many files, or one container."""
-        files = [part for part in parts if part.kind == "file"]
-        pieces = [[part] for part in parts if part.kind != "file"]
+    def cut(self, listed: pa.Table) -> list[Chunk]:
+        """Cut a listing into chunks: so many files, or one container."""
+        is_file = pc.equal(listed["kind"], "file").to_numpy()
+        files, containers = np.flatnonzero(is_file), np.flatnonzero(~is_file)
+        pieces = [containers[at : at + 1] for at in range(len(containers))]
         starts = range(0, len(files), FILES_A_CHUNK)
         pieces += [files[start : start + FILES_A_CHUNK] for start in starts]
-        return [(self._chunk_uri(number), piece) for number, piece in enumerate(pieces)]
+        # Taken, not sliced: a slice would be sent to a worker with all of its table.
+        return [
+            Chunk(uri=self._chunk_uri(number), listed=listed.take(piece))
+            for number, piece in enumerate(pieces)
+        ]
 
     def missing(self, chunks: Sequence[Chunk]) -> list[Chunk]:
         """Return the chunks that no scan has read yet."""
         there = set(storage.list_names(self._uri))
-        return [chunk for chunk in chunks if chunk[0].rpartition("/")[2] not in there]
+        return [chunk for chunk in chunks if chunk.uri.rpartition("/")[2] not in there]
 
     def read(self, chunks: Sequence[Chunk]) -> pa.Table:
         """Return the rows of all chunks, `catalog.tables.SOURCE`."""
         with ThreadPoolExecutor(_READERS) as pool:
-            read = list(pool.map(tables.read_table, (uri for uri, _ in chunks)))
+            read = list(pool.map(tables.read_table, (chunk.uri for chunk in chunks)))
         return pa.concat_tables(
             [tables.SOURCE.empty_table(), *(table.replace_schema_metadata(None) for table in read)]
         )
@@ -97,13 +115,12 @@ def scan_chunk(chunk: Chunk, perceptual: bool) -> int:
     Raises:
         StorageUnavailable: the storage did not answer; nothing is written.
     """
-    uri, parts = chunk
     read = partial(scan_part, perceptual=perceptual)
     with ThreadPoolExecutor(_THREADS) as pool:
-        rows = [row for found in pool.map(read, parts) for row in found]
+        rows = [row for found in pool.map(read, to_parts(chunk.listed)) for row in found]
     with suppress(FileExistsError):  # an equal scan runs beside this one
-        storage.create_once(uri, tables.to_parquet(to_table(rows)))
-    return len(parts)
+        storage.create_once(chunk.uri, tables.to_parquet(to_table(rows)))
+    return len(chunk)
 
 
 def scan_here(chunks: Sequence[Chunk], perceptual: bool) -> Iterator[int]:
@@ -113,15 +130,7 @@ def scan_here(chunks: Sequence[Chunk], perceptual: bool) -> Iterator[int]:
 
 def to_table(rows: Iterable[SourceRow]) -> pa.Table:
     """Return rows as a table, `catalog.tables.SOURCE`."""
-    records = [asdict(row) | {"scores": list(row.scores.items())} for row in rows]
-    return pa.Table.from_pylist(records, schema=tables.SOURCE)
-
-
-def _record(part: Part) -> dict[str, str | None]:
-    beside = {end: part.sidecars.get(end) for end in ("txt", "json")}
-    return {"uri": part.uri, "kind": part.kind, "label": part.label, **beside}
-
-
-def _part(record: dict[str, Any]) -> Part:
-    beside = {end: record[end] for end in ("txt", "json") if record[end] is not None}
-    return Part(uri=record["uri"], kind=record["kind"], sidecars=beside, label=record["label"])
+    rows = list(rows)
+    columns = {name: [getattr(row, name) for row in rows] for name in tables.SOURCE.names}
+    columns["scores"] = [list(row.scores.items()) for row in rows]
+    return pa.table(columns, schema=tables.SOURCE)

@@ -10,8 +10,9 @@ from PIL import Image
 from catalog.errors import ImageError
 from catalog.images import decode_image, fit
 from catalog.labels import Labels, fit_label, read_label
+from catalog.listing import list_parts
 from catalog.sample import sha256_hex
-from catalog.sources import list_parts, scan_part
+from catalog.sources import scan_part
 
 
 def png(pixels: np.ndarray, palette: bool = False) -> bytes:

@@ -11,7 +11,8 @@ import pytest
 from catalog import storage
 from catalog.commits import Attempt, commit_unit, read_commits
 from catalog.dataset import Dataset
-from catalog.sources import list_parts, scan_part
+from catalog.listing import list_parts
+from catalog.sources import scan_part
 from catalog.verify import verify
 
 
