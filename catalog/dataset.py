@@ -168,7 +168,8 @@ class Dataset:
     def sample_count(self) -> int:
         """Return how many samples `view` shows, without reading them; raises as that does."""
         with tables.open_parquet(self._manifest()) as file:
-            return int(file.metadata.num_rows) - self._count_buried()
+            rows = int(file.metadata.num_rows)
+        return rows - self._count_buried(rows)
 
     def view(self, subset: str | None = None) -> View:
         """Return all samples in rank order, or a subset's; raises DatasetError if absent."""
