@@ -42,8 +42,37 @@ detectors:
   - {detector: canny, low: [50, 150], gap: [50, 150]}
   - {detector: lsd}
 """
-NOUNS = "cat dog bicycle train kitchen harbour street child woman man boat horse table cup".split()
-WORDS = "red old small wooden bright quiet crowded empty green blue large wet snowy".split()
+NOUNS = [
+    "cat",
+    "dog",
+    "bicycle",
+    "train",
+    "kitchen",
+    "harbour",
+    "street",
+    "child",
+    "woman",
+    "man",
+    "boat",
+    "horse",
+    "table",
+    "cup",
+]
+WORDS = [
+    "red",
+    "old",
+    "small",
+    "wooden",
+    "bright",
+    "quiet",
+    "crowded",
+    "empty",
+    "green",
+    "blue",
+    "large",
+    "wet",
+    "snowy",
+]
 RULES = {  # share of all images, and (threshold, from, to) of the measured value
     "rejected:near_duplicate": (0.06, None),
     "rejected:duplicate": (0.05, None),

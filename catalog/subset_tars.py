@@ -66,7 +66,7 @@ def _delete_others(rest: View, names: list[str]) -> int:
     folder = storage.join(rest.dataset, SUBSETS, rest.name)
     others = sorted(set(storage.list_names(folder)) - set(names))
     for name in others:
-        storage.delete(storage.join(folder, name))
+        storage.remove(storage.join(folder, name))
     return len(others)
 
 
