@@ -28,9 +28,10 @@ from catalog import dataset as layout
 from catalog.dataset import Dataset
 from catalog.ranking import rank
 from catalog.sample import OK, sha256_hex
-from pipeline.build import Inputs, build, run_local
+from pipeline.build import Inputs, build
 from pipeline.demo import collect
 from pipeline.execution import Execution
+from pipeline.local_executor import run_local
 from pipeline.recipe import load_recipe
 from pipeline.report.page import write_page
 from tests.browser import Browser, find_chromium
@@ -92,6 +93,8 @@ class Silent:
     def planned(self, units: int, pending: int, images: int) -> None: ...
 
     def unit_done(self, report: object) -> None: ...
+
+    def unit_failed(self, failure: object) -> None: ...
 
 
 def build_real(folder: Path) -> Dataset:
