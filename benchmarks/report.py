@@ -186,7 +186,7 @@ def rejects(real: Dataset, samples: pa.Table, rows: int, draw: np.random.Generat
                 threshold, least, most = measured
                 record |= {"threshold": threshold, "value": float(draw.uniform(least, most))}
             if status == "rejected:near_duplicate":
-                record["detail"] = f"looks like {keys[int(draw.zipf(1.6)) % len(keys)]}"
+                record["against"] = keys[int(draw.zipf(1.6)) % len(keys)]
             parts.append(record)
     return pa.Table.from_pylist(parts, schema=tables.REJECTS)
 

@@ -8,7 +8,7 @@ import typer
 import yaml
 from rich.markup import escape
 
-from catalog import storage, tables
+from catalog import storage
 from catalog.dataset import REJECTS, Dataset
 from catalog.errors import DatasetError
 from pipeline.console import out
@@ -36,7 +36,7 @@ def rejects(
     uri = opened.path(REJECTS)
     if not storage.exists(uri):
         raise DatasetError(f"{dataset} is not finished: run its build command again")
-    table = tables.read_table(uri)
+    table = opened.rejects()
     if rule is None:
         _show_counts(table)
     else:

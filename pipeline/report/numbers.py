@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from catalog import tables
 from catalog.dataset import SUBSETS, Dataset, Status
+from catalog.sample import KEY_CHARACTERS
 from pipeline.report.histogram import Histogram, Mark, count
 from pipeline.report.parameters import read_parameters
 from pipeline.report.words import Captions, count_captions
@@ -260,10 +261,9 @@ def _tally(column: pa.ChunkedArray) -> dict[str, int]:
     return dict(sorted(named.items(), key=lambda pair: (-pair[1], pair[0]))[:_CHOICES])
 
 
-def kept_keys(details: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return the key of the kept image that a near duplicate's ``detail`` names; null for none."""
-    named = pc.extract_regex(pc.fill_null(details, ""), r"(?P<key>[0-9a-f]{32})")
-    return pc.struct_field(named, "key")
+def kept_keys(rows: pa.Table) -> pa.ChunkedArray:
+    """Return the key of the image that was kept instead of each near duplicate; null for none."""
+    return pc.utf8_slice_codeunits(rows["against"], 0, KEY_CHARACTERS)
 
 
 def group_near_duplicates(rejects: pa.Table) -> NearDuplicates | None:
@@ -271,7 +271,7 @@ def group_near_duplicates(rejects: pa.Table) -> NearDuplicates | None:
     rows = rejects.filter(pc.equal(rejects["status"], NEAR_DUPLICATE))
     if not len(rows):
         return None
-    groups = pa.table({"key": kept_keys(rows["detail"])}).drop_null()
+    groups = pa.table({"key": kept_keys(rows)}).drop_null()
     sizes = groups.group_by("key").aggregate([("key", "count")])
     order = [("key_count", "descending"), ("key", "ascending")]
     best = sizes.take(pc.sort_indices(sizes, sort_keys=order)).slice(0, _GROUPS)

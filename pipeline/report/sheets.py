@@ -220,7 +220,7 @@ def _draw_groups(shelf: _Shelf, view: View, rejects: pa.Table, numbers: Numbers)
     if numbers.near_duplicates is None:
         return []
     rows = rejects.filter(pc.equal(rejects["status"], NEAR_DUPLICATE))
-    kept = kept_keys(rows["detail"])
+    kept = kept_keys(rows)
     cards = []
     for key, size in numbers.near_duplicates.largest:
         alike = rows.filter(pc.equal(kept, key)).slice(0, _IN_GROUP).to_pylist()

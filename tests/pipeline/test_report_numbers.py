@@ -156,7 +156,7 @@ def test_people_are_counted_kept_and_rejected_over_the_same_edges() -> None:
 
 def test_near_duplicates_are_grouped_by_what_was_kept() -> None:
     kept = ["a" * 64, "b" * 64, "a" * 64]
-    rows = [{"status": NEAR_DUPLICATE, "detail": f"looks like {sha256}"} for sha256 in kept]
+    rows = [{"status": NEAR_DUPLICATE, "against": sha256} for sha256 in kept]
     rows += [{"status": "rejected:duplicate", "detail": "same bytes as " + "c" * 64}]
     found = group_near_duplicates(pa.Table.from_pylist(rows, schema=tables.REJECTS))
     assert found is not None

@@ -111,7 +111,7 @@ def test_near_duplicates_have_a_section_only_where_there_are_some(
         "uri": (hostile / "even" / "00.png").as_uri(),
         "sha256": "0" * 64,
         "status": NEAR_DUPLICATE,
-        "detail": f"looks like {view.table['sha256'][0]}",
+        "against": str(view.table["sha256"][0]),
     }
     rejects = pa.concat_tables(
         [dataset.rejects(), pa.Table.from_pylist([alike] * 3, schema=tables.REJECTS)]
