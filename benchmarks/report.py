@@ -1,6 +1,6 @@
 """Time and size of reports: the demo's dataset, and synthetic ledgers as large as one likes.
 
-    python benchmarks/report.py [--rows 50000 500000] [--screenshots FOLDER]
+    python benchmarks/report.py [--rows 50000 500000] [--picture FILE]
 
 A synthetic ledger has random sizes, captions, drawn values, near duplicates and other rejects; its
 rows point at the few real samples of the demo's photographs, so that thumbnails are read, checked
@@ -9,8 +9,9 @@ measured as well.
 """
 
 import argparse
+import io
 import os
-import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' browser is no part of the package
 
@@ -33,7 +35,6 @@ from pipeline.demo import collect
 from pipeline.execution import Execution
 from pipeline.local_executor import run_local
 from pipeline.recipe import load_recipe
-from pipeline.report.page import write_page
 from tests.browser import Browser, find_chromium
 
 RECIPE = """
@@ -43,37 +44,23 @@ detectors:
   - {detector: canny, low: [50, 150], gap: [50, 150]}
   - {detector: lsd}
 """
+COMMAND = """
+import atexit, re
+from pathlib import Path
+from pipeline.cli import main
+peak = lambda: re.search(r"VmHWM:\\s+([0-9]+)", Path("/proc/self/status").read_text())[1]
+atexit.register(lambda: print(peak()))
+main()
+"""
+VIEWS = ((1100, False, "body"), (1100, True, "#near"), (390, False, "#captions"))
 NOUNS = [
-    "cat",
-    "dog",
-    "bicycle",
-    "train",
-    "kitchen",
-    "harbour",
-    "street",
-    "child",
-    "woman",
-    "man",
-    "boat",
-    "horse",
-    "table",
-    "cup",
-]
+    "cat", "dog", "bicycle", "train", "kitchen", "harbour", "street", "child", "woman",
+    "man", "boat", "horse", "table", "cup",
+]  # fmt: skip
 WORDS = [
-    "red",
-    "old",
-    "small",
-    "wooden",
-    "bright",
-    "quiet",
-    "crowded",
-    "empty",
-    "green",
-    "blue",
-    "large",
-    "wet",
-    "snowy",
-]
+    "red", "old", "small", "wooden", "bright", "quiet", "crowded", "empty", "green",
+    "blue", "large", "wet", "snowy",
+]  # fmt: skip
 RULES = {  # share of all images, and (threshold, from, to) of the measured value
     "rejected:near_duplicate": (0.06, None),
     "rejected:duplicate": (0.05, None),
@@ -114,10 +101,9 @@ def write_synthetic(real: Dataset, out: Path, rows: int) -> Dataset:
     for name in ("shards", layout.RECIPE):
         os.symlink(real.path(name), out / name)
     samples = ledger(real, rows, draw)
-    lost = rejects(real, samples, round(rows * 0.2), draw)
+    lost = rejects(real, round(rows * 0.2), draw)
     source = lost.append_column("rank", pa.nulls(lost.num_rows, pa.int64()))
-    source = pa.Table.from_pylist([], tables.SOURCE) if not lost else conform(source, tables.SOURCE)
-    write(out / layout.SOURCE, source)
+    write(out / layout.SOURCE, conform(source, tables.SOURCE))
     ids = {"unit_ids": real.unit_ids}
     plan = conform(samples.select(["sha256"]), tables.PLAN)
     storage.write_atomic(str(out / layout.PLAN), tables.to_parquet(plan, ids))
@@ -147,7 +133,8 @@ def ledger(real: Dataset, rows: int, draw: np.random.Generator) -> pa.Table:
         "source_height": height.astype(np.int32),
         "caption": captions(rows, draw),
         "parameters": [
-            f'{{"canny":{{"coverage":{a:.6f},"high":{h},"low":{n}}},"lsd":{{"coverage":{b:.6f},"lines":{k}}}}}'
+            f'{{"canny":{{"coverage":{a:.6f},"high":{h},"low":{n}}},'
+            f'"lsd":{{"coverage":{b:.6f},"lines":{k}}}}}'
             for a, h, n, b, k in zip(
                 edges, low + gap, low, lines, draw.poisson(40, rows), strict=True
             )
@@ -174,10 +161,10 @@ def captions(rows: int, draw: np.random.Generator) -> list[str]:
     return texts
 
 
-def rejects(real: Dataset, samples: pa.Table, rows: int, draw: np.random.Generator) -> pa.Table:
+def rejects(real: Dataset, rows: int, draw: np.random.Generator) -> pa.Table:
     places = tables.read_table(real.path(layout.PLAN), ["uri", "sha256", "width", "height"])
-    where, parts = places.to_pylist(), []
-    keys = samples["sha256"].slice(0, 200).to_pylist()
+    where: list[dict[str, object]] = places.to_pylist()
+    parts = []
     total = sum(share for share, _ in RULES.values())
     for status, (share, measured) in RULES.items():
         for _ in range(round(rows * share / total)):
@@ -186,7 +173,7 @@ def rejects(real: Dataset, samples: pa.Table, rows: int, draw: np.random.Generat
                 threshold, least, most = measured
                 record |= {"threshold": threshold, "value": float(draw.uniform(least, most))}
             if status == "rejected:near_duplicate":
-                record["against"] = keys[int(draw.zipf(1.6)) % len(keys)]
+                record["against"] = record["sha256"]
             parts.append(record)
     return pa.Table.from_pylist(parts, schema=tables.REJECTS)
 
@@ -202,45 +189,60 @@ def write(path: Path, table: pa.Table) -> None:
     storage.write_atomic(str(path), tables.to_parquet(table))
 
 
-def measure(name: str, dataset: Dataset, folder: Path, screenshots: Path | None) -> None:
+def measure(name: str, dataset: Dataset, folder: Path) -> Path:
+    """Write the report as the command line does, in a process of its own, and load it."""
+    page = folder / f"{name}.html"
+    command = [sys.executable, "-c", COMMAND, "report", dataset.uri, "--out", str(page)]
     start = time.perf_counter()
-    page = write_page(dataset, samples=12)
-    seconds = time.perf_counter() - start
-    path = folder / f"{name}.html"
-    path.write_text(page, encoding="utf-8")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    line = f"{name:<16} {seconds:6.1f} s  {len(page.encode()) / 2**20:5.2f} MiB  {peak:7.0f} MiB"
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    seconds, peak = time.perf_counter() - start, int(done.stdout.split()[-1]) / 1024
+    line = f"{name:<16}{seconds:8.1f} s {page.stat().st_size / 2**20:8.2f} MiB {peak:7.0f} MiB"
     if find_chromium() is None:
         print(f"{line}  no browser here")
-        return
+        return page
     with Browser() as browser:
-        loads = sorted(browser.open(path, width=1200) for _ in range(5))
-        phone = sorted(browser.open(path, width=390) for _ in range(5))
+        loads = sorted(browser.open(page, width=1200) for _ in range(5))
+        phone = sorted(browser.open(page, width=390) for _ in range(5))
         wide = browser.evaluate("document.documentElement.scrollWidth")
-        print(f"{line}  {loads[2]:5.2f} s  {phone[2]:5.2f} s  {wide} px of 390")
-        if screenshots is not None:
-            for look, width, dark in (
-                ("light", 1200, False),
-                ("dark", 1200, True),
-                ("phone", 390, False),
-            ):
-                browser.open(path, width=width, dark=dark)
-                (screenshots / f"report-{name}-{look}.jpg").write_bytes(browser.screenshot())
+    print(f"{line} {loads[2]:7.2f} s {phone[2]:10.2f} s, {wide} px of 390")
+    return page
+
+
+def photograph(page: Path, picture: Path) -> None:
+    """Set three views of a page side by side: light, dark further down, and a phone."""
+    with Browser() as browser:
+        shots = []
+        for width, dark, place in VIEWS:
+            browser.open(page, width=width, height=1400, dark=dark)
+            browser.evaluate(
+                f"document.querySelector('{place}').scrollIntoView({{behavior: 'instant'}})"
+            )
+            shots.append(Image.open(io.BytesIO(browser.screenshot())))
+    sheet = Image.new("RGB", (sum(one.width + 20 for one in shots) - 20, 1400), "grey")
+    left = 0
+    for shot in shots:
+        sheet.paste(shot, (left, 0))
+        left += shot.width + 20
+    sheet.resize((sheet.width // 2, sheet.height // 2), Image.Resampling.LANCZOS).save(
+        picture, quality=78
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="*", default=[50_000])
-    parser.add_argument("--screenshots", type=Path)
+    parser.add_argument("--picture", type=Path, help="JPEG of the last page, to look at")
     options = parser.parse_args()
-    print("dataset          written in      size   peak memory  loaded   on a phone, its width")
+    print(f"{'dataset':<16} written in         size peak memory    loads   on a phone, its width")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         real = build_real(folder)
-        measure("demo", real, folder, options.screenshots)
+        page = measure("demo", real, folder)
         for rows in options.rows:
             made = write_synthetic(real, folder / str(rows), rows)
-            measure(f"synthetic-{rows // 1000}k", made, folder, options.screenshots)
+            page = measure(f"synthetic-{rows // 1000}k", made, folder)
+        if options.picture is not None:
+            photograph(page, options.picture)
 
 
 if __name__ == "__main__":

@@ -75,11 +75,11 @@ class Browser:
         self._read.close()
         self._profile.cleanup()
 
-    def open(self, page: Path, *, width: int, dark: bool = False) -> float:
-        """Show a page at `width` CSS pixels; return the seconds until it was loaded."""
+    def open(self, page: Path, *, width: int, height: int = 844, dark: bool = False) -> float:
+        """Show a page in a window of so many CSS pixels; return the seconds until it was loaded."""
         self._call(
             "Emulation.setDeviceMetricsOverride",
-            width=width, height=844, deviceScaleFactor=1, mobile=width < 600,
+            width=width, height=height, deviceScaleFactor=1, mobile=width < 600,
         )  # fmt: skip
         theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._call("Emulation.setEmulatedMedia", features=[theme])

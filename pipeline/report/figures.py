@@ -130,11 +130,12 @@ def _axis(shown: Histogram, y: float) -> Iterable[Markup]:
     taken = -math.inf
     for value in _ticks(shown):
         x, label = _place(shown, value), short(value)
-        half = _CHARACTER * len(label) / 2
-        anchor = "start" if x < half else "end" if x > _WIDTH - half else "middle"
-        if x - half > taken:
-            yield _TICK.format(x=x, y=y + 14, anchor=anchor, label=label)
-            taken = x + half + _CHARACTER
+        wide = _CHARACTER * len(label)
+        left = min(max(0.0, x - wide / 2), _WIDTH - wide)
+        if left > taken:
+            middle = left + wide / 2
+            yield _TICK.format(x=middle, y=y + 14, anchor="middle", label=label)
+            taken = left + wide + _CHARACTER
 
 
 def _ticks(shown: Histogram) -> list[float]:

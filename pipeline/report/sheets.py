@@ -19,6 +19,7 @@ from catalog.errors import CatalogError
 from catalog.images import decode, resize
 from catalog.sample import Sample
 from catalog.sources import read_image
+from pipeline.report.figures import short
 from pipeline.report.numbers import NEAR_DUPLICATE, Numbers, kept_keys
 from pipeline.report.parameters import read_parameters
 
@@ -209,7 +210,7 @@ def _source_cards(shelf: _Shelf, rows: list[dict[str, Any]]) -> list[Card]:
     for row in rows:
         picture = shelf.source(row, lengths.get((row["uri"], row["offset"])))
         facts = [f"{row['width']} x {row['height']}"] if row["width"] else []
-        facts += [f"{row['value']:g}"] if row["value"] is not None else []
+        facts += [short(row["value"])] if row["value"] is not None else []
         text = f"{picture.label}: {row['detail']}" if row["detail"] else picture.label
         cards.append(Card(pictures=[picture], text=text, facts=facts))
     return cards
