@@ -3,6 +3,7 @@
 An attempt writes its tar and its rows under a temporary name and hashes them; `commit_unit` then
 gives them their final names and, last, creates the commit create-once. No step replaces a file, so
 whatever an attempt finds is whole, and killing it anywhere leaves either no commit or a good one.
+Only a takedown replaces a commit (`supersede`), by one that names files beside the old ones.
 """
 
 import json
@@ -14,7 +15,7 @@ from typing import Any, Literal
 
 from catalog import storage
 from catalog.errors import DatasetError, DeterminismError
-from catalog.sample import canonical_json, sha256_hex
+from catalog.sample import REMOVED, canonical_json, sha256_hex
 
 COMMITS = "commits"
 SHARDS = "shards"
@@ -132,6 +133,22 @@ def commit_unit(dataset: str, attempt: Attempt) -> tuple[Commit, Outcome]:
     return commit, "committed"
 
 
+def supersede(dataset: str, attempt: Attempt) -> Commit:
+    """Replace the commit of a unit that was rewritten without some samples; see `catalog.compact`.
+
+    The new files lie beside the old ones, under names by their hashes.
+    """
+    stem = f"{attempt.index:06d}-{attempt.unit_id[:8]}"
+    commit = _describe(
+        attempt,
+        shard=_publish(dataset, attempt.tar, stem, ".tar", plain=False),
+        rows=_publish(dataset, attempt.rows, stem, ".parquet", plain=False),
+        held=_publish(dataset, attempt.held, stem, HELD, plain=False) if attempt.held else None,
+    )
+    storage.write_atomic(_commit_uri(dataset, attempt.unit_id), commit.to_json())
+    return commit
+
+
 def read_commit(dataset: str, unit_id: str) -> Commit | None:
     """Return the commit of a unit, or None where it has none."""
     try:
@@ -186,10 +203,11 @@ def _measure(path: Path) -> StoredFile:
     )
 
 
-def _publish(dataset: str, path: Path, stem: str, suffix: str) -> StoredFile:
-    """Give the file its final name; where other bytes hold that name, add our hash to it."""
+def _publish(dataset: str, path: Path, stem: str, suffix: str, *, plain: bool = True) -> StoredFile:
+    """Give the file its final name; where it may not be the plain one, with our hash in it."""
     measured = _measure(path)
-    for name in (stem + suffix, f"{stem}-{measured.sha256[:16]}{suffix}"):
+    named_by_hash = f"{stem}-{measured.sha256[:16]}{suffix}"
+    for name in (stem + suffix, named_by_hash) if plain else (named_by_hash,):
         uri = storage.join(dataset, SHARDS, name)
         stored = StoredFile(name=name, bytes=measured.bytes, sha256=measured.sha256)
         try:
@@ -202,6 +220,8 @@ def _publish(dataset: str, path: Path, stem: str, suffix: str) -> StoredFile:
 
 
 def _compare(dataset: str, existing: Commit, ours: Commit) -> Outcome:
+    if REMOVED in existing.counts:
+        return "same"  # rewritten after a takedown; its bytes differ on purpose
     hashes = [(commit.shard.sha256, commit.rows.sha256) for commit in (existing, ours)]
     if hashes[0] == hashes[1]:
         return "same"

@@ -35,8 +35,6 @@ MANIFEST = "manifest.parquet"
 REJECTS = "rejects.parquet"
 SUBSETS = "subsets"
 
-_READERS = 16
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
@@ -154,7 +152,7 @@ class Dataset:
         del counts[OK]  # those are planned, and count where their unit is committed
         for commit in done:
             counts.update(commit.counts)
-        if buried := self._count_buried():
+        if buried := self._count_buried(counts[OK]):
             counts[OK] -= buried
             counts[REMOVED] += buried
         return Status(
@@ -214,16 +212,24 @@ class Dataset:
         """
         if pending := self.pending():
             raise DatasetError(f"{len(pending)} of {len(self.unit_ids)} units are not committed")
-        folded = sha256_hex("".join(sorted(self.unit_ids)).encode())
         manifest = self.path(MANIFEST)
+        folded = self._units_hash()
         if storage.exists(manifest) and tables.read_metadata(manifest).get("folded") == folded:
             return False
+        self.fold()
+        return True
+
+    def fold(self) -> None:
+        """Write manifest and rejects anew from the commits, whatever stands there."""
+        folded = self._units_hash()
         fold = Fold(self.path(commits.SHARDS), commits.read_commits(self.uri))
         source, plan = self.path(SOURCE), self.path(PLAN)
         fold.write_rejects(self.path(REJECTS), source=source, plan=plan, folded=folded)
         by = self.recipe.get("ranking", "resolution")
-        fold.write_manifest(manifest, by=by, folded=folded)
-        return True
+        fold.write_manifest(self.path(MANIFEST), by=by, folded=folded)
+
+    def _units_hash(self) -> str:
+        return sha256_hex("".join(sorted(self.unit_ids)).encode())
 
     def _first(self, count: int) -> pa.Table:
         """Return the best `count` samples that were not taken down, without reading all others."""
@@ -243,14 +249,12 @@ class Dataset:
             return table
         return table.filter(pc.invert(pc.fill_null(tombstones.is_removed(table[by], keys), False)))
 
-    def _count_buried(self) -> int:
-        """Count the samples that were taken down and still lie in their shards."""
-        if not (keys := tombstones.removed_keys(self.uri)):
-            return 0
-        if not storage.exists(self.path(MANIFEST)):
+    def _count_buried(self, committed: int) -> int:
+        """Count the samples that were taken down and that the commits still hold."""
+        if not tombstones.removed_keys(self.uri) or not storage.exists(self.path(MANIFEST)):
             return 0
         manifest = tables.read_table(self.path(MANIFEST), ["key"])
-        return int(pc.sum(tombstones.is_removed(manifest["key"], keys)).as_py() or 0)
+        return committed - int(self._present(manifest).num_rows)
 
     def _subset_uri(self, name: str) -> str:
         return self.path(SUBSETS, f"{name}.parquet")

@@ -142,8 +142,10 @@ def open_parquet(uri: str) -> pq.ParquetFile:
 
 
 def count_values(column: pa.ChunkedArray) -> dict[str, int]:
-    """Count the values of a column of strings, by value in order."""
-    counted = {row["values"]: row["counts"] for row in column.value_counts().to_pylist()}
+    """Count the values of a column of strings, nulls apart, by value in order."""
+    counted = {
+        row["values"]: row["counts"] for row in column.drop_null().value_counts().to_pylist()
+    }
     return dict(sorted(counted.items()))
 
 

@@ -7,9 +7,11 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from catalog import storage
+from catalog import storage, tombstones
 from catalog.dataset import Dataset
+from catalog.errors import CatalogError
 from pipeline.console import human_bytes, out
+from pipeline.errors import UsageError
 from pipeline.options import DatasetUri
 
 app = typer.Typer()
@@ -33,3 +35,50 @@ def report(
     storage.write_atomic(str(out_), data)
     seconds = time.perf_counter() - start
     out.print(f"written: {escape(str(out_))}, {human_bytes(len(data))}, in {seconds:.1f} s")
+
+
+@app.command()
+def remove(
+    dataset: DatasetUri,
+    keys: Annotated[
+        Path, typer.Option("--keys", help="A text file: keys or images' sha256s, one a line.")
+    ],
+) -> None:
+    """Take samples down: from now on they are in no view, subset or training run.
+
+    Their bytes stay in the shards until **compact**.
+    """
+    opened = Dataset.open(dataset)
+    named = _read_keys(keys)
+    before = len(opened.view())
+    fresh = tombstones.bury(dataset, named)
+    left = len(opened.view())
+    noted = "" if fresh else "; these very keys were removed before"
+    out.print(
+        f"removed: {before - left:,} samples of {len(named):,} keys named, {left:,} left{noted}"
+    )
+    out.print(f"their bytes are still in the shards; to delete them: compact {escape(dataset)}")
+
+
+@app.command()
+def compact(dataset: DatasetUri) -> None:
+    """Rewrite the shards without what was removed, verify them, and delete the old ones."""
+    from catalog.compact import compact as run
+
+    done = run(Dataset.open(dataset))
+    if not done.units and not done.deleted:
+        out.print("nothing to do: no shard holds what was removed")
+        return
+    out.print(f"rewritten and verified: {done.units:,} units; {done.deleted:,} old files deleted")
+
+
+def _read_keys(path: Path) -> set[str]:
+    try:
+        keys = tombstones.parse_keys(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"--keys {path} does not exist") from None
+    except (CatalogError, UnicodeDecodeError) as error:
+        raise UsageError(f"--keys {path}: {error}") from error
+    if not keys:
+        raise UsageError(f"--keys {path} names nothing")
+    return keys

@@ -7,6 +7,7 @@ import numpy as np
 
 from catalog import commits, storage
 from catalog.dataset import Dataset
+from catalog.sample import REMOVED
 from pipeline.execution import Execution
 from pipeline.recipe import Recipe
 from pipeline.unit import UnitWorker
@@ -15,10 +16,13 @@ from pipeline.unit import UnitWorker
 def rebuild_sampled(
     dataset: Dataset, count: int, execution: Execution, *, seed: int = 0
 ) -> list[str]:
-    """Annotate `count` units again, drawn by `seed`, beside the dataset; return what differs."""
+    """Annotate `count` units again, drawn by `seed`, beside the dataset; return what differs.
+
+    Units from which samples were taken out are passed over: they are not what was built.
+    """
     recipe = Recipe.model_validate(dataset.recipe)
     worker = UnitWorker(dataset.uri, recipe, execution)
-    done = commits.read_commits(dataset.uri)
+    done = [one for one in commits.read_commits(dataset.uri) if REMOVED not in one.counts]
     draw = np.random.Generator(np.random.Philox(seed)).permutation(len(done))
     return [line for at in sorted(draw[:count]) for line in _rebuild(worker, done[at])]
 

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from PIL import Image
 
-from catalog import tables
+from catalog import tables, tombstones
 from catalog.commits import read_commits
+from catalog.compact import compact
 from catalog.dataset import SOURCE, Dataset
 from catalog.verify import differences, verify
 from detectors.base import Batch
@@ -212,6 +215,28 @@ def test_rejected_maps_lie_beside_the_shard_and_are_verified(
     path = tmp_path / "d" / "shards" / held[0].name
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     assert [held[0].name in fault for fault in verify(dataset)] == [True]
+
+
+def test_a_takedown_reaches_the_maps_of_rejected_images(
+    tmp_path: Path, run: Callable[..., BuildResult], recipe_of: Callable[..., Recipe]
+) -> None:
+    run(recipe_of(), tmp_path / "d")
+    dataset = Dataset.open(str(tmp_path / "d"))
+    rows = pa.concat_tables(
+        [tables.read_table(dataset.path("shards", c.rows.name)) for c in read_commits(dataset.uri)]
+    )
+    held = rows.filter(pc.and_(pc.is_valid(rows["offset"]), pc.not_equal(rows["status"], "ok")))
+    gone, *stay = held["key"].to_pylist()
+    tombstones.bury(dataset.uri, [gone])
+    compact(dataset)
+    assert verify(dataset) == []
+    found = b"".join(path.read_bytes() for path in (tmp_path / "d" / "shards").glob("*.held"))
+    assert gone.encode() not in found
+    assert all(key.encode() in found for key in stay)
+    FakePoses.seen = 0
+    other = recipe_of("detectors.1.fraction=0.1")
+    run(other, tmp_path / "reused", reuse=tmp_path / "d")
+    assert FakePoses.seen == 1  # of the one that is gone, nothing is left to reuse
 
 
 def test_damaged_maps_are_made_again(
