@@ -26,6 +26,7 @@ from catalog.dataset import MANIFEST, PLAN, SOURCE, SUBSETS, Dataset
 from catalog.errors import CorruptSampleError, DatasetError
 from catalog.sample import OK, REMOVED, sha256_hex
 from catalog.shards import ShardWriter
+from catalog.subset_tars import delete_stale
 from catalog.verify import check_commit
 
 _TEXTS = ("caption", "label", "label_sha256", "popularity", "scores", "detail")
@@ -37,7 +38,7 @@ class Compacted:
 
     Attributes:
         units: units rewritten.
-        deleted: files deleted from ``shards/``.
+        deleted: files deleted: shards and rows that were replaced, copies made for a card.
     """
 
     units: int
@@ -65,7 +66,7 @@ def compact(dataset: Dataset) -> Compacted:
     for name in (SOURCE, PLAN):
         _blank_texts(dataset.path(name), keys)
     _verify(dataset)
-    return Compacted(units=rewritten, deleted=_delete_unnamed(dataset))
+    return Compacted(units=rewritten, deleted=_delete_unnamed(dataset) + delete_stale(dataset))
 
 
 @contextmanager

@@ -63,13 +63,17 @@ def remove(
 @app.command()
 def compact(dataset: DatasetUri) -> None:
     """Rewrite the shards without what was removed, verify them, and delete the old ones."""
+    from catalog.card import README
     from catalog.compact import compact as run
 
-    done = run(Dataset.open(dataset))
+    opened = Dataset.open(dataset)
+    done = run(opened)
     if not done.units and not done.deleted:
         out.print("nothing to do: no shard holds what was removed")
         return
     out.print(f"rewritten and verified: {done.units:,} units; {done.deleted:,} old files deleted")
+    if storage.exists(opened.path(README)):
+        out.print(f"the card names files that are gone: card {escape(dataset)}")
 
 
 def _read_keys(path: Path) -> set[str]:
@@ -82,3 +86,16 @@ def _read_keys(path: Path) -> set[str]:
     if not keys:
         raise UsageError(f"--keys {path} names nothing")
     return keys
+
+
+@app.command()
+def card(dataset: DatasetUri) -> None:
+    """Write README.md and croissant.json, for `datasets.load_dataset` and a hub."""
+    from catalog.card import write_card
+
+    made = write_card(Dataset.open(dataset))
+    for config in made.configs:
+        out.print(f"{escape(config.name):>16}  {config.samples:>9,} samples")
+    if made.copied:
+        out.print(f"copied for subsets that end inside a shard: {made.copied:,} samples")
+    out.print(f"written: {escape(dataset)}/README.md, croissant.json; the licence is left to you")
