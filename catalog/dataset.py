@@ -166,10 +166,8 @@ class Dataset:
         )
 
     def sample_count(self) -> int:
-        """Return how many samples `view` shows, without reading them; raises as that does."""
-        with tables.open_parquet(self._manifest()) as file:
-            rows = int(file.metadata.num_rows)
-        return rows - self._count_buried(rows)
+        """Return how many samples `view` shows, by their keys alone; raises as that does."""
+        return int(self._present(tables.read_table(self._manifest(), ["key"])).num_rows)
 
     def view(self, subset: str | None = None) -> View:
         """Return all samples in rank order, or a subset's; raises DatasetError if absent."""
@@ -254,8 +252,7 @@ class Dataset:
         """Count the samples that were taken down and that the commits still hold."""
         if not tombstones.removed_keys(self.uri) or not storage.exists(self.path(MANIFEST)):
             return 0
-        manifest = tables.read_table(self.path(MANIFEST), ["key"])
-        return committed - int(self._present(manifest).num_rows)
+        return committed - self.sample_count()
 
     def _subset_uri(self, name: str) -> str:
         return self.path(SUBSETS, f"{name}.parquet")

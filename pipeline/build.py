@@ -12,6 +12,7 @@ import pyarrow as pa
 from catalog import dataset as layout
 from catalog import storage, tables
 from catalog.dataset import Dataset, Status
+from catalog.errors import DatasetError
 from catalog.labels import Labels
 from pipeline import attempts, from_dataset, plan
 from pipeline.errors import BuildError, UsageError
@@ -21,7 +22,7 @@ from pipeline.reuse import EarlierMaps
 from pipeline.run_log import RunLog
 from pipeline.scan import SCAN, Progress, describe_inputs, scan
 from pipeline.scan_chunks import Executor as ScanExecutor
-from pipeline.scan_chunks import scan_here
+from pipeline.scan_chunks import forget, scan_here
 from pipeline.unit_report import UnitFailure, UnitReport
 
 Executor: TypeAlias = Callable[
@@ -151,15 +152,39 @@ def prepare(
         raise UsageError(
             f"{dataset} is not planned yet: say where the images are with --images URI"
         )
+    if not planned:
+        planned = not _scan_and_freeze(recipe, dataset, inputs, observer, scanner)
     if planned:
         plan.claim(dataset, recipe)
         _same_inputs(dataset, inputs)
-    else:
-        pieces = storage.join(dataset, SCAN)
+    return Dataset.open(dataset)
+
+
+def _scan_and_freeze(
+    recipe: Recipe, dataset: str, inputs: Inputs, observer: Observer, scanner: ScanExecutor
+) -> bool:
+    """Scan and freeze; return False where an equal build beside this one has frozen meanwhile.
+
+    What was scanned stays for the next try where a kill or the storage ends this one.
+    """
+    pieces = storage.join(dataset, SCAN)
+    if storage.exists(storage.join(dataset, layout.RECIPE)):
+        plan.claim(dataset, recipe)  # refuses now, not hours later
+    try:
         source, metadata = load_source(recipe, inputs, observer, folder=pieces, scanner=scanner)
+    except DatasetError:  # it tidied up what we wanted to read
+        if not storage.exists(storage.join(dataset, layout.PLAN)):
+            raise
+        forget(pieces)
+        return False
+    try:
         plan.claim(dataset, recipe)
         plan.freeze(dataset, recipe, source, metadata)
-    return Dataset.open(dataset)
+    except (UsageError, DatasetError):  # another try would be with other images
+        forget(pieces)
+        raise
+    forget(pieces)
+    return True
 
 
 def load_source(

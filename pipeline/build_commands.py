@@ -68,6 +68,7 @@ def scan(
     """
     from catalog.labels import Labels
     from pipeline.scan import scan as run
+    from pipeline.scan_chunks import forget
 
     if ray:
         from pipeline.ray_scan import scan_on_ray as executor
@@ -76,6 +77,7 @@ def scan(
 
     if labels is not None and label_suffix is None:
         raise UsageError("--labels needs --label-suffix, for example .png")
+    pieces = f"{out_}.scan"
     with BuildView() as view:
         table, metadata = run(
             _images(images, more),
@@ -83,11 +85,12 @@ def scan(
             exclude=exclude or (),
             labels=Labels(suffix=label_suffix, root=labels) if label_suffix else None,
             perceptual=perceptual,
-            folder=f"{out_}.scan",
+            folder=pieces,
             executor=executor,
             progress=view.scanning(),
         )
     storage.write_atomic(out_, tables.to_parquet(table, metadata))
+    forget(pieces)
     for status, count in sorted(Counter(table["status"].to_pylist()).items()):
         out.print(f"{count:>9,}  {escape(status)}")
     ignored = metadata["ignored"]

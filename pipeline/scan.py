@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog import storage
-from catalog.errors import DatasetError
 from catalog.labels import Labels
 from catalog.listing import Listing, list_parts
 from catalog.ranking import rank
@@ -22,9 +21,7 @@ from pipeline.source_rules import in_order_of_place
 Progress = Callable[[int, int], None]
 
 SCAN = "scan"
-"""Folder of a dataset that holds the pieces of a scan until it is done."""
-
-_ATTEMPTS = 3
+"""Folder of a dataset that holds the pieces of a scan until the plan is frozen."""
 
 
 def scan(
@@ -46,8 +43,8 @@ def scan(
         exclude: glob patterns of which it may match none.
         labels: where the ground truth of image files lies.
         perceptual: decode each image for its perceptual hash, by which near duplicates are found.
-        folder: URI where the scan's pieces lie until it is done, so that the same scan resumes;
-            default nowhere that lasts.
+        folder: URI where the scan's pieces lie, so that the same scan resumes; default nowhere that
+            lasts. The caller removes it by `pipeline.scan_chunks.forget` once the table is safe.
         executor: reads the pieces: `pipeline.scan_chunks.scan_here`, or
             `pipeline.ray_scan.scan_on_ray`.
         progress: called with (parts done, parts in all).
@@ -60,28 +57,26 @@ def scan(
         UsageError: no image file is found.
         SourceError: a URI does not exist.
         StorageUnavailable: a storage did not answer; the same scan goes on from there.
+        DatasetError: an equal scan in the same folder was done first, and tidied up.
     """
     asked = describe_inputs(images, include, exclude, labels)
 
     def list_all() -> Listing:
-        return list_parts(images, include=asked["include"], exclude=asked["exclude"], labels=labels)
+        found = list_parts(
+            images, include=asked["include"], exclude=asked["exclude"], labels=labels
+        )
+        if not found.table.num_rows:
+            kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(found.ignored.items()))
+            uris = ", ".join(images)
+            raise UsageError(f"no image files in {uris} (passed over: {kinds or 'none'})")
+        return found
 
     with _folder_or_temporary(folder) as where:
         chunks = Chunks(storage.absolute(where), {**asked, "perceptual": perceptual})
-        for attempt in range(1, _ATTEMPTS + 1):
-            listing = chunks.listing(list_all)
-            cut = chunks.cut(listing.table)
-            _run(chunks.missing(cut), listing.table.num_rows, perceptual, executor, progress)
-            try:
-                rows = chunks.read(cut)
-                break
-            except DatasetError:  # an equal scan beside this one was done first, and tidied up
-                if attempt == _ATTEMPTS:
-                    raise
-        chunks.forget()
-    if not listing.table.num_rows:
-        passed = ", ".join(f"{n} {kind}" for kind, n in sorted(listing.ignored.items()))
-        raise UsageError(f"no image files in {', '.join(images)} (passed over: {passed or 'none'})")
+        listing = chunks.listing(list_all)
+        cut = chunks.cut(listing.table)
+        _run(chunks.missing(cut), listing.table.num_rows, perceptual, executor, progress)
+        rows = chunks.read(cut)
     return to_ranked_table(mark_duplicates(rows)), {**asked, "ignored": listing.ignored}
 
 

@@ -2,7 +2,7 @@
 
 ``<folder>/<scan>/listing.parquet`` and ``<folder>/<scan>/<chunk>.parquet``, each created once; the
 scan's name is a hash of what was asked for. A scan that was killed goes on with the chunks that are
-missing, from the listing that it once made; the folder is gone when the scan is done.
+missing, from the listing that it once made, until its table is safe and `forget` removes them.
 """
 
 import shutil
@@ -87,26 +87,29 @@ class Chunks:
         return [chunk for chunk in chunks if chunk.uri.rpartition("/")[2] not in there]
 
     def read(self, chunks: Sequence[Chunk]) -> pa.Table:
-        """Return the rows of all chunks, `catalog.tables.SOURCE`."""
+        """Return the rows of all chunks, `catalog.tables.SOURCE`.
+
+        Raises:
+            DatasetError: an equal scan beside this one was done first, and tidied up.
+        """
         with ThreadPoolExecutor(_READERS) as pool:
             read = list(pool.map(tables.read_table, (chunk.uri for chunk in chunks)))
         return pa.concat_tables(
             [tables.SOURCE.empty_table(), *(table.replace_schema_metadata(None) for table in read)]
         )
 
-    def forget(self) -> None:
-        """Remove all of the scan."""
-        root = storage.local_path(self._uri)
-        if root is not None:
-            shutil.rmtree(root, ignore_errors=True)
-            with suppress(OSError):  # another scan's pieces lie there too
-                root.parent.rmdir()
-            return
-        for name in storage.list_names(self._uri):
-            storage.remove(storage.join(self._uri, name))
-
     def _chunk_uri(self, number: int) -> str:
         return storage.join(self._uri, f"{number:06d}.parquet")
+
+
+def forget(folder: str) -> None:
+    """Remove the pieces of all scans below a folder; an absent one is no harm."""
+    root = storage.local_path(folder)
+    if root is not None:
+        shutil.rmtree(root, ignore_errors=True)
+        return
+    for entry in storage.walk(folder):
+        storage.remove(storage.join(folder, entry.name))
 
 
 def scan_chunk(chunk: Chunk, perceptual: bool) -> int:
@@ -115,10 +118,12 @@ def scan_chunk(chunk: Chunk, perceptual: bool) -> int:
     Raises:
         StorageUnavailable: the storage did not answer; nothing is written.
     """
+    if storage.exists(chunk.uri):  # an equal scan runs beside this one: they share the work
+        return len(chunk)
     read = partial(scan_part, perceptual=perceptual)
     with ThreadPoolExecutor(_THREADS) as pool:
         rows = [row for found in pool.map(read, to_parts(chunk.listed)) for row in found]
-    with suppress(FileExistsError):  # an equal scan runs beside this one
+    with suppress(FileExistsError, FileNotFoundError):  # it wrote this, or is done and tidied up
         storage.create_once(chunk.uri, tables.to_parquet(to_table(rows)))
     return len(chunk)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from catalog import storage
+from catalog import storage, tombstones
 from catalog.dataset import Dataset, View
 from catalog.errors import CatalogError, CorruptSampleError, DatasetError
 from catalog.materialize import materialize
@@ -99,6 +99,19 @@ def test_a_subset_is_a_view_of_the_manifest(dataset: Dataset, policy: Any, name:
     assert read.table.equals(view.table)
     assert read.read(1) == dataset.view().read(wanted[1])
     assert dataset.subsets() == [name]
+
+
+@pytest.mark.parametrize("policy", ["top", "stratified"])
+def test_a_subset_is_cut_from_what_was_not_taken_down(dataset: Dataset, policy: Any) -> None:
+    keys = dataset.view().table["key"].to_pylist()
+    tombstones.bury(dataset.uri, [keys[0], keys[2], "0" * 32])
+    assert dataset.sample_count() == 8
+    view = dataset.write_subset(3, policy=policy, seed=9)
+    present = dataset.view().table
+    wanted = subset_ranks(8, 3, policy=policy, seed=9)
+    assert view.table.equals(present.take(wanted))
+    with pytest.raises(CatalogError, match="9 cannot be taken from 8"):
+        dataset.write_subset(9, policy=policy, seed=9)
 
 
 def test_subsets_are_listed_by_size_and_refused_beyond_the_dataset(dataset: Dataset) -> None:

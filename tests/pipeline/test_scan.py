@@ -2,6 +2,8 @@
 
 import io
 import json
+import pickle
+import shutil
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,13 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from catalog.errors import SourceError
+from catalog.errors import DatasetError, SourceError
+from catalog.listing import list_parts
 from catalog.source_rows import SourceRow
 from pipeline import scan_chunks
 from pipeline.errors import UsageError
 from pipeline.ray_scan import scan_on_ray
 from pipeline.scan import mark_duplicates, scan, to_ranked_table
-from pipeline.scan_chunks import Chunk, scan_chunk, to_table
+from pipeline.scan_chunks import Chunk, Chunks, forget, scan_chunk, scan_here, to_table
 
 
 def picture(side: int = 8, colour: str = "red", kind: str = "PNG", **options: Any) -> bytes:
@@ -257,8 +260,47 @@ def test_a_scan_goes_on_from_the_pieces_that_are_there(
     assert seen == [2, 1]
     assert told == [(4, 5), (5, 5)]
     assert resumed.equals(whole)
+    forget(str(pieces))
     assert not pieces.exists()
     assert len(scan([str(folder)], folder=str(pieces))[0]) == 6  # the next scan lists anew
+
+
+def test_pieces_that_another_scan_tidied_up_are_named(
+    put: Callable[..., Path], tmp_path: Path
+) -> None:
+    def outrun(chunks: Sequence[Chunk], perceptual: bool) -> Iterator[int]:
+        yield from scan_here(chunks, perceptual)
+        forget(str(tmp_path / "pieces"))
+
+    with pytest.raises(DatasetError, match=r"000000\.parquet does not exist"):
+        scan([str(five(put))], folder=str(tmp_path / "pieces"), executor=outrun)
+
+
+def test_a_chunk_that_is_there_is_not_read_again(put: Callable[..., Path], tmp_path: Path) -> None:
+    """Its files are gone: an equal scan beside this one has read them."""
+    chunk = Chunk(uri=str(tmp_path / "0.parquet"), listed=list_parts([str(five(put))]).table)
+    assert scan_chunk(chunk, False) == 5
+    before = Path(chunk.uri).read_bytes()
+    shutil.rmtree(tmp_path / "in")
+    assert scan_chunk(chunk, False) == 5
+    assert Path(chunk.uri).read_bytes() == before
+
+
+def test_a_chunk_travels_without_the_listing(put: Callable[..., Path], tmp_path: Path) -> None:
+    table = list_parts([str(five(put))]).table
+    many = pa.concat_tables([table] * 2_000)
+    chunks = Chunks(str(tmp_path), {}).cut(many)
+    assert [len(chunk) for chunk in chunks] == [500] * 20
+    assert len(pickle.dumps(chunks[3])) < many.nbytes / 10
+
+
+def test_nothing_found_is_not_remembered(put: Callable[..., Path], tmp_path: Path) -> None:
+    folder = put("a.txt", b"").parent
+    pieces = str(tmp_path / "pieces")
+    with pytest.raises(UsageError, match="no image files"):
+        scan([str(folder)], folder=pieces)
+    put("a.png", picture())
+    assert len(scan([str(folder)], folder=pieces)[0]) == 1
 
 
 def test_a_scan_on_ray_is_the_same(
