@@ -19,6 +19,7 @@ from pipeline.execution import Execution
 from pipeline.local_executor import run_local
 from pipeline.pictures import write_grid, write_pictures
 from pipeline.recipe import load_recipe
+from pipeline.report.page import write_page
 from training.config import TrainConfig
 from training.controlnet import load_base
 from training.loop import train
@@ -61,8 +62,11 @@ def run_demo(folder: Path, *, steps: int, local: bool) -> None:
         out.print(f"   {result.steps} steps, {result.images_per_second:.1f} images/s")
     grid = _sample(base, run, view.read(0).conditions["canny"], pictures)
     sheet = _sheet(dataset, folder / "dataset.png")
+    report = folder / "report.html"
+    report.write_text(write_page(Dataset.open(str(dataset)), samples=12))
     out.print(f"""6. done. Look at:
    {escape(str(conditions))}  conditions side by side, by real networks where they are here
+   {escape(str(report))}  the dataset's report, one offline page
    {escape(str(sheet))}  each photograph and its Canny map, with the thresholds that were drawn
    {escape(str(grid))}  condition and sample; the base has random weights, so expect noise
    {escape(str(dataset))}  shards (plain WebDataset tars), manifest, subset, commits
