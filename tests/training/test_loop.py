@@ -1,5 +1,6 @@
 import json
 import logging
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from training.checkpoint import WEIGHTS, list_checkpoints, load_state
 from training.controlnet import fingerprint, load_base, new_controlnet
 from training.errors import CheckpointError, DivergedError, ResumeMismatch, TrainingError
 from training.loop import run_phase, train_on
+from training.phases import Phase
 from training.reporting import StepReport
 from training.session import load_trained, open_session
 from training.stopping import StopRequest
@@ -69,6 +71,112 @@ def test_a_killed_run_goes_on_bit_for_bit(make_config, view_type, tmp_path, work
     assert (summary.resumed_from, summary.steps_done, summary.steps) == (2, 2, 4)
     assert resumed.losses == {step: unbroken.losses[step] for step in (3, 4)}
     assert_same_state(tmp_path / "straight", tmp_path / "b")
+
+
+PHASES = (
+    Phase(trains="mid_only", until=2),
+    Phase(trains="full", until=4),
+    Phase(trains="unlocked", learning_rate=1e-3),
+)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("die_at", range(1, 6))
+def test_phases_are_resumed_bit_for_bit(make_config, view_type, tmp_path, die_at, workers):
+    settings = {"steps": 6, "phases": PHASES, "checkpoint_every": 3, "ema": 0.5}
+    unbroken = Steps()
+    train_on(
+        make_config(out=str(tmp_path / "straight"), **settings), view_type(), DATASET, unbroken
+    )
+
+    broken = make_config(out=str(tmp_path / "b"), num_workers=workers, **settings)
+    with pytest.raises(Killed):
+        train_on(broken, view_type(), DATASET, Steps(die_at=die_at))
+    resumed = Steps()
+    train_on(broken, view_type(), DATASET, resumed)
+
+    assert resumed.losses.items() <= unbroken.losses.items()
+    assert_same_state(tmp_path / "straight", tmp_path / "b")
+    for file in (WEIGHTS, f"unet/{WEIGHTS}"):
+        one, other = (tmp_path / run / file for run in ("straight", "b"))
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_each_phase_begins_at_a_checkpoint_and_keeps_the_optimizer(make_config, view_type):
+    config = make_config(steps=6, phases=PHASES, checkpoint_every=100)
+    rates = Steps()
+    train_on(config, view_type(), DATASET, rates)
+    checkpoints = {one.step: one for one in list_checkpoints(Path(config.out))}
+    assert {step: one.position.phase for step, one in checkpoints.items()} == {
+        0: 0,
+        2: 1,
+        4: 2,
+        6: 2,
+    }
+    moments = {step: load_state(one).optimizer["state"] for step, one in checkpoints.items()}
+    steps_of = [{int(state["step"]) for state in moments[step].values()} for step in (2, 4, 6)]
+    assert steps_of == [{2}, {2, 4}, {2, 4, 6}]  # unlocked weights 2, zero convolutions 4, others 6
+    assert "unet/" + WEIGHTS not in checkpoints[4].files
+    assert "unet/" + WEIGHTS in checkpoints[6].files
+
+
+def test_a_warmup_raises_the_rate_by_steps(make_config, view_type):
+    steps = Steps()
+    train_on(make_config(warmup=4, steps=5), view_type(), DATASET, steps)
+    rates = [report.learning_rate for report in steps.reports]
+    assert rates == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3, 1e-3])
+
+
+def test_old_checkpoints_are_deleted(make_config, view_type):
+    config = make_config(steps=5, checkpoint_every=1, keep_last=2)
+    train_on(config, view_type(), DATASET, Steps())
+    assert [one.step for one in list_checkpoints(Path(config.out))] == [4, 5]
+
+
+def test_an_average_is_what_is_published(make_config, view_type):
+    config = make_config(ema=0.9)
+    train_on(config, view_type(), DATASET, Steps())
+    newest = list_checkpoints(Path(config.out))[-1]
+    published = Path(config.out, WEIGHTS).read_bytes()
+    assert published == (newest.folder / "average" / WEIGHTS).read_bytes()
+    assert published != (newest.folder / WEIGHTS).read_bytes()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_the_step_in_hand(make_config, view_type, number):
+    class Stopped(Exception):
+        pass
+
+    def handler(*_):
+        raise Stopped
+
+    def report(step: StepReport) -> None:
+        if step.step == 1:
+            signal.raise_signal(number)
+
+    config = make_config(steps=9, checkpoint_every=100)
+    before = signal.signal(number, handler)
+    try:
+        with pytest.raises(Stopped):
+            train_on(config, view_type(), DATASET, report)
+    finally:
+        signal.signal(number, before)
+    assert [one.step for one in list_checkpoints(Path(config.out))] == [0, 1]
+    summary = train_on(config.model_copy(update={"steps": 2}), view_type(), DATASET, Steps())
+    assert (summary.resumed_from, summary.steps_done) == (1, 1)
+
+
+def test_gradient_checkpointing_changes_no_loss(make_config, view_type, tmp_path):
+    plain, saving = Steps(), Steps()
+    train_on(make_config(out=str(tmp_path / "a")), view_type(), DATASET, plain)
+    config = make_config(out=str(tmp_path / "b"), gradient_checkpointing=True)
+    train_on(config, view_type(), DATASET, saving)
+    assert saving.losses == pytest.approx(plain.losses, rel=1e-5)
+
+
+def test_an_optimizer_that_is_not_installed_is_named(make_config, view_type):
+    with pytest.raises(TrainingError, match="pip install bitsandbytes"):
+        train_on(make_config(optimizer="adamw_8bit"), view_type(), DATASET, Steps())
 
 
 def test_a_run_may_grow_longer(make_config, view_type, tmp_path):
