@@ -19,9 +19,9 @@ def new_denoiser(config: TrainConfig, base: Base) -> Denoiser:
         ControlNetError: `config.start_from` holds no ControlNet, or one for another base.
     """
     if config.start_from is None:
-        controlnet = new_controlnet(base, seed=config.seed)
+        controlnet = new_controlnet(base, seed=config.seed, hint_encoder=config.hint_encoder)
     else:
-        controlnet = starting_controlnet(base, config.start_from)
+        controlnet = starting_controlnet(base, config.start_from, hint_encoder=config.hint_encoder)
     return Controlled(base.unet, controlnet)
 
 
