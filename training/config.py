@@ -107,4 +107,6 @@ class TrainConfig(BaseModel):
         check_phases(self.phases)
         if self.method == "concat" and self.phases != FULL:
             raise ValueError("method concat trains the whole UNet from the start: leave phases out")
+        if self.method == "concat" and self.start_from is not None:
+            raise ValueError("method concat starts from the base: leave start_from out")
         return self
