@@ -54,7 +54,7 @@ class ControlledBlock(nn.Module):
         super().__init__()
         made = channels if out_channels is None else out_channels
         given = channels if condition_channels is None else condition_channels
-        self.trainable = copy.deepcopy(block).requires_grad_(True)
+        self.trainable = copy.deepcopy(block).requires_grad_(True).train()
         self.locked = block.requires_grad_(False).eval()
         self.zero_in = zero_layer(features, given, channels)
         self.zero_out = zero_layer(features, made, made)
