@@ -31,13 +31,15 @@ MIB = 1 << 20
 
 
 class Clock:
-    """Remembers when it was called; seconds."""
+    """Remembers when it was called, on the wall's clock and the processor's; seconds."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
+        self.cpu_times: list[float] = []
 
     def __call__(self, *unused: object) -> None:
         self.times.append(time.perf_counter())
+        self.cpu_times.append(time.process_time())
 
 
 def run_script(clock: Clock, script: str, arguments: list[str]) -> None:
@@ -125,7 +127,7 @@ def main() -> None:
     clock = Clock()
     before = 0.0 if torch.cuda.is_available() else peak_memory()
     ways[description["way"]](clock, **description["settings"])
-    print(json.dumps({"times": clock.times, "before": before, "peak": peak_memory()}))
+    print(json.dumps({**vars(clock), "before": before, "peak": peak_memory()}))
 
 
 if __name__ == "__main__":
