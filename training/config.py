@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from training.phases import FULL, Phase, check_phases
 
 MixedPrecision = Literal["no", "fp16", "bf16"]
-HintEncoder = Literal["released"]
+HintEncoder = Literal["released", "paper"]
 
 Method = Literal["controlnet", "concat"]
 """``concat``: the baseline of Fig. 20, the whole UNet trained with the condition as input."""
@@ -98,7 +98,8 @@ class TrainConfig(BaseModel):
     log_every: int = Field(default=10, gt=0, description="Optimizer steps between log lines.")
     hint_encoder: HintEncoder = Field(
         default="released",
-        description="Network that encodes the condition: the released eight 3x3 convolutions.",
+        description="Network that encodes the condition: the released eight 3x3 convolutions, or "
+        "the 4x4 ones that the paper describes.",
     )
 
     @model_validator(mode="after")
@@ -106,4 +107,6 @@ class TrainConfig(BaseModel):
         check_phases(self.phases)
         if self.method == "concat" and self.phases != FULL:
             raise ValueError("method concat trains the whole UNet from the start: leave phases out")
+        if self.method == "concat" and self.start_from is not None:
+            raise ValueError("method concat starts from the base: leave start_from out")
         return self

@@ -1,6 +1,7 @@
 """The locked base model and the ControlNet that is cut from it (paper 3.1, 3.2)."""
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +15,13 @@ from jaxtyping import Float
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from training.config import HintEncoder
 from training.errors import BaseModelError, ControlNetError
+from training.hint_encoder import CONTROLNETS, hint_channels
 
 PARTS = ("tokenizer", "text_encoder", "vae", "unet", "scheduler")
 
 _FILES = (".json", ".txt", "model.safetensors")
-
-HINT_CHANNELS = (16, 32, 96, 256)
-"""Widths of the released hint encoder; each step to the right halves the resolution."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,61 +169,57 @@ def load_controlnet(folder: str) -> ControlNetModel:
     Raises:
         ControlNetError: the folder holds none.
     """
-    if not (Path(folder) / "config.json").is_file():
+    config = Path(folder) / "config.json"
+    if not config.is_file():
         raise ControlNetError(
             f"{folder!r} holds no ControlNet (no config.json): name a finished run, "
             "or one of its checkpoints/ folders"
         )
-    return ControlNetModel.from_pretrained(folder, local_files_only=True)
+    name = json.loads(config.read_bytes()).get("_class_name")
+    known = {network.__name__: network for network in CONTROLNETS.values()}
+    return known.get(name, ControlNetModel).from_pretrained(folder, local_files_only=True)
 
 
-def starting_controlnet(base: Base, folder: str) -> ControlNetModel:
+def starting_controlnet(
+    base: Base, folder: str, *, hint_encoder: HintEncoder = "released"
+) -> ControlNetModel:
     """Load a trained ControlNet to train on, as the paper's scribbles start from its Canny model.
 
     Raises:
-        ControlNetError: there is none in `folder`, or it was made for another base.
+        ControlNetError: there is none in `folder`, or it was made for another base or with
+            another hint encoder.
     """
     trained = load_controlnet(folder)
-    fits = new_controlnet(base, seed=0).state_dict()
+    fits = new_controlnet(base, seed=0, hint_encoder=hint_encoder).state_dict()
     shapes = {name: tensor.shape for name, tensor in trained.state_dict().items()}
     if shapes != {name: tensor.shape for name, tensor in fits.items()}:
         raise ControlNetError(
-            f"the ControlNet in {folder!r} has other layers than one for this base: start from a "
-            "run on the same base, or leave start_from out"
+            f"the ControlNet in {folder!r} has other layers than one for this base with the "
+            f"{hint_encoder} hint encoder: start from a run on the same base with the same "
+            "hint_encoder, or leave start_from out"
         )
     return trained
 
 
-def new_controlnet(base: Base, *, seed: int) -> ControlNetModel:
+def new_controlnet(
+    base: Base, *, seed: int, hint_encoder: HintEncoder = "released"
+) -> ControlNetModel:
     """Cut a trainable copy of the encoder and middle block out of `base`.
 
     The copy's outputs pass through zero convolutions, so it changes nothing before it is trained
-    (Eq. 3, 4). The hint encoder is the released one, whose last layer is zero, too.
+    (Eq. 3, 4). The hint encoder's last layer is zero, too.
 
     Args:
         base: the locked model.
         seed: seed of the hint encoder's other layers.
+        hint_encoder: the released one, or the one that the paper describes.
 
     Raises:
         BaseModelError: the base's latents are smaller than the hint encoder can reach.
     """
     with torch.random.fork_rng(devices=[]):  # diffusers initialises from the global generator
         torch.manual_seed(seed)
-        return ControlNetModel.from_unet(
-            base.unet, conditioning_embedding_out_channels=hint_channels(base.scale)
+        return CONTROLNETS[hint_encoder].from_unet(
+            base.unet,
+            conditioning_embedding_out_channels=hint_channels(hint_encoder, base.scale),
         )
-
-
-def hint_channels(scale: int) -> tuple[int, ...]:
-    """Return the released hint encoder's widths for latents of `scale` pixels a cell.
-
-    Raises:
-        BaseModelError: `scale` is not one of 1, 2, 4 and 8.
-    """
-    halvings = scale.bit_length() - 1
-    if halvings >= len(HINT_CHANNELS):
-        raise BaseModelError(
-            f"the base's VAE has {scale} pixels a latent cell; the released hint encoder reaches "
-            f"{2 ** (len(HINT_CHANNELS) - 1)}: take a Stable Diffusion 1.x or 2.x base"
-        )
-    return HINT_CHANNELS[: halvings + 1]

@@ -23,7 +23,7 @@ def test_defaults_are_the_papers():
         {"prompt_dropout": 1.5},
         {"learning_rate": -1},
         {"mixed_precision": "fp8"},
-        {"hint_encoder": "paper"},
+        {"hint_encoder": "papier"},
         {"seed": -1},
     ],
 )

@@ -6,7 +6,6 @@ from diffusers import ControlNetModel, StableDiffusionPipeline
 
 from training.controlnet import (
     fingerprint,
-    hint_channels,
     load_base,
     new_controlnet,
     starting_controlnet,
@@ -89,19 +88,6 @@ def test_hint_encoder_ends_at_the_size_of_the_latents(base):
     assert (
         encoded.shape[2:] == base.vae.encode(torch.zeros(1, 3, 64, 96)).latent_dist.mean.shape[2:]
     )
-
-
-@pytest.mark.parametrize(
-    ("scale", "channels"),
-    [(1, (16,)), (2, (16, 32)), (4, (16, 32, 96)), (8, (16, 32, 96, 256))],
-)
-def test_hint_channels_halve_down_to_the_latents(scale, channels):
-    assert hint_channels(scale) == channels
-
-
-def test_latents_out_of_the_hint_encoders_reach_are_refused():
-    with pytest.raises(BaseModelError, match=r"16 pixels a latent cell.* reaches 8"):
-        hint_channels(16)
 
 
 def test_a_missing_base_says_how_to_get_one(tmp_path):
