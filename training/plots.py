@@ -59,9 +59,10 @@ def plot_adherence(
     }
     for level in levels.values():
         axes.axhline(level, color=_GREY, linewidth=1, linestyle=(0, (5, 3)), zorder=1)
-    _draw(axes, curves)
+    remark = _draw(axes, curves)
     _label_levels(axes, levels)
-    return _png(figure, axes, f"adherence: {metric}", several=len(curves) > 1)
+    _label(figure, axes, f"adherence: {metric}", remark, several=len(curves) > 1)
+    return _png(figure)
 
 
 def plot_series(curves: Sequence[Curve], *, quantity: str, title: str = "") -> bytes:
@@ -75,8 +76,8 @@ def plot_series(curves: Sequence[Curve], *, quantity: str, title: str = "") -> b
         title: over the plot.
     """
     figure, axes = _canvas(title)
-    _draw(axes, curves)
-    return _png(figure, axes, quantity, several=len(curves) > 1)
+    _label(figure, axes, quantity, _draw(axes, curves), several=len(curves) > 1)
+    return _png(figure)
 
 
 def running_mean(values: Sequence[float], window: int) -> list[float]:
@@ -99,7 +100,9 @@ def _canvas(title: str) -> tuple[Figure, Any]:
     return figure, axes
 
 
-def _draw(axes: Any, curves: Sequence[Curve]) -> None:
+def _draw(axes: Any, curves: Sequence[Curve]) -> str:
+    """Draw the curves; return what has to be said about them."""
+    remark = ""
     for at, curve in enumerate(curves):
         colour = _COLOURS[at % len(_COLOURS)]
         few = len(curve.steps) <= _FEW_POINTS
@@ -110,16 +113,13 @@ def _draw(axes: Any, curves: Sequence[Curve]) -> None:
             window = len(curve.values) // _MEANS + 1
             axes.plot(curve.steps, curve.values, color=colour, alpha=0.25, linewidth=0.8)
             axes.plot(curve.steps, running_mean(curve.values, window), **line)
-            _note(axes, f"line: mean of the last {window} points")
+            remark = f"  (line: mean of the last {window} points)"
         if curve.convergence is not None and len(curves) == 1:
             _mark_between(axes, curve, curve.convergence, colour)
         elif curve.convergence is not None:
             _ring(axes, curve, curve.convergence.step, colour)
-            _note(axes, "ring: first probe behind the sudden convergence")
-
-
-def _note(axes: Any, text: str) -> None:
-    axes.set_title(text, fontsize=_FONT_POINTS - 1, loc="right", color=_GREY)
+            remark = "  (ring: first probe behind the sudden convergence)"
+    return remark
 
 
 def _mark_between(axes: Any, curve: Curve, found: Convergence, colour: str) -> None:
@@ -162,8 +162,8 @@ def _label_levels(axes: Any, levels: dict[str, float]) -> None:
         )
 
 
-def _png(figure: Figure, axes: Any, quantity: str, *, several: bool) -> bytes:
-    axes.set_xlabel("optimizer steps", fontsize=_FONT_POINTS)
+def _label(figure: Figure, axes: Any, quantity: str, remark: str, *, several: bool) -> None:
+    axes.set_xlabel(f"optimizer steps{remark}", fontsize=_FONT_POINTS)
     axes.set_ylabel(quantity, fontsize=_FONT_POINTS)
     axes.tick_params(labelsize=_FONT_POINTS - 1)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
@@ -171,6 +171,9 @@ def _png(figure: Figure, axes: Any, quantity: str, *, several: bool) -> bytes:
     axes.margins(x=0.02)
     if several:
         figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=_FONT_POINTS - 1)
+
+
+def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
