@@ -121,7 +121,7 @@ def few_samples(count: int) -> str | None:
     """Return a warning where an FID of so many pictures says little."""
     if count >= _ENOUGH:
         return None
-    return f"FID of {count:,} pictures is too high and noisy: {_ENOUGH:,} or more are usual"
+    return f"FID of {count:,} pictures is too high and noisy: {_ENOUGH:,} or more are usual."
 
 
 def _factor(features: Float64[np.ndarray, "n features"]) -> Float64[np.ndarray, "k features"]:
