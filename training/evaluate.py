@@ -1,7 +1,7 @@
 """What a trained run is worth, on samples that it did not see: a table, a grid, one JSON."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -78,20 +78,34 @@ class Evaluation:
     notes: tuple[str, ...]
     settings: Mapping[str, Any]
 
+    def cells(self) -> list[tuple[str, ...]]:
+        """Return the table as text: a row a kind of picture, without the header."""
+        return [
+            (
+                row.pictures,
+                f"{row.mean:.3f}",
+                f"{row.std:.3f}",
+                f"{row.normalised:.3f}",
+                _or_dash(row.clip_score),
+                _or_dash(row.fid),
+            )
+            for row in self.rows
+        ]
+
     def to_markdown(self) -> str:
         """Return a table with the notes below it."""
         better = "higher" if self.higher_is_better else "lower"
-        lines = [f"# Evaluation of {self.settings.get('run', 'a run')}", ""]
-        lines += [f"- {name}: {value}" for name, value in self.settings.items()]
-        header = ["pictures", f"{self.metric} ({better} is better)", "std", "normalised"]
-        lines += ["", _cells([*header, "CLIP score", "FID"]), _cells(["---", *["---:"] * 5])]
-        for row in self.rows:
-            figures = [f"{row.mean:.3f}", f"{row.std:.3f}", f"{row.normalised:.3f}"]
-            lines.append(
-                _cells([row.pictures, *figures, _or_dash(row.clip_score), _or_dash(row.fid)])
-            )
-        lines += ["", "Normalised: 0 without control, 1 for the photographs."]
-        return "\n".join([*lines, *(f"\n{note}" for note in self.notes), ""])
+        metric = f"{self.metric} ({better} is better)"
+        table = [
+            ("pictures", metric, "std", "normalised", "CLIP score", "FID"),
+            ("---", *["---:"] * 5),
+            *self.cells(),
+        ]
+        settings = [f"- {name}: {value}" for name, value in self.settings.items()]
+        lines = [f"# Evaluation of {self.settings.get('run', 'a run')}", "", *settings, ""]
+        lines += [f"| {' | '.join(row)} |" for row in table]
+        notes = ["Normalised: 0 without control, 1 for the photographs.", *self.notes]
+        return "\n".join([*lines, *(f"\n{note}" for note in notes), ""])
 
 
 def evaluate(
@@ -213,10 +227,6 @@ def _notes(clip: ClipScore | Missing, inception: Inception | Missing, count: int
         return [*notes, f"{inception.why}."]
     notes.append("FID to the photographs by torchvision's Inception v3, not the usual port of it.")
     return [*notes, *filter(None, [few_samples(count)])]
-
-
-def _cells(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _or_dash(figure: float | None) -> str:
