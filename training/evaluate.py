@@ -18,7 +18,7 @@ from training.adherence import (
 )
 from training.controlnet import Base
 from training.errors import DataError
-from training.grid import draw_grid
+from training.grid import draw_grid, enlarged
 from training.picture_quality import (
     ClipScore,
     Inception,
@@ -162,7 +162,7 @@ def grid(probe: AdherenceProbe, scores: Mapping[str, AdherenceScore]) -> Image:
     shown = probe.samples[:GRID_ROWS]
     kinds = (REAL, UNCONTROLLED, GENERATED)
     cells = [
-        [sample.hint, *(scores[kind].images[at] for kind in kinds)]
+        enlarged([sample.hint, *(scores[kind].images[at] for kind in kinds)])
         for at, sample in enumerate(shown)
     ]
     notes = [

@@ -1,0 +1,94 @@
+"""A run that does not obey and then does, probed, killed and resumed."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catalog.images import decode_image
+from tests.training.probing import Obedient, blind, make_probe
+from training.condition_gap import gap_inputs
+from training.convergence import Convergence
+from training.errors import DataError
+from training.probe_log import probes, read_references
+from training.run_probe import choose_steps, open_run_probe
+
+SIZES = [64] * 8
+
+
+def measure(run: Path, base, steps, *, obeys_from: int):
+    """Probe a run at `steps`; it heeds its condition from `obeys_from` on."""
+    probe = make_probe(*SIZES)
+    gap = gap_inputs(base, probe.samples, seed=0)
+    opened = open_run_probe(run, probe, blind, base, gap=gap)
+    for step in steps:
+        obeys = step >= obeys_from
+        opened.measure(
+            step,
+            Obedient(probe) if obeys else blind,
+            lambda given, obeys=obeys: ((given.hint - gap.hint) ** 2).mean() * obeys,
+        )
+    return opened
+
+
+def test_the_sudden_convergence_of_a_run(base, tmp_path):
+    opened = measure(tmp_path, base, range(0, 700, 100), obeys_from=300)
+    assert opened.convergence == Convergence(before=200, step=300, rise=pytest.approx(1.0))
+    records = probes(tmp_path).read()
+    assert [record.normalised for record in records] == pytest.approx([0, 0, 0, 1, 1, 1, 1])
+    gaps = [record.condition_gap for record in records]
+    assert gaps[:3] == [0] * 3
+    assert min(gaps[3:]) > 0
+    drawn = {path.name for path in (tmp_path / "plots").iterdir()}
+    assert drawn == {"adherence.png", "condition_gap.png", "progress.png"}
+    grid = decode_image((tmp_path / "plots" / "progress.png").read_bytes())
+    assert grid.shape[1] > 8 * 192  # condition, no control and six steps
+    assert len(list((tmp_path / "signals" / "pictures" / "000300").iterdir())) == 6
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint(base, tmp_path):
+    straight = measure(tmp_path / "straight", base, range(0, 500, 100), obeys_from=200)
+    run = tmp_path / "killed"
+    killed = measure(run, base, range(0, 400, 100), obeys_from=200)
+    killed.resume(100)
+    assert [record.step for record in probes(run).read()] == [0, 100]
+    assert not (run / "signals" / "pictures" / "000200").exists()
+    resumed = measure(run, base, range(0, 500, 100), obeys_from=200)
+    assert resumed.convergence == straight.convergence
+    assert probes(run).read() == probes(tmp_path / "straight").read()
+
+
+def test_references_are_measured_once(base, tmp_path):
+    measure(tmp_path, base, [0], obeys_from=1)
+
+    def never(hints, prompts, seeds):
+        raise AssertionError("measured again")
+
+    again = open_run_probe(tmp_path, make_probe(*SIZES), never, base)
+    kept = read_references(tmp_path)
+    assert kept is not None
+    assert again.references == kept.references
+    other = open_run_probe(tmp_path, make_probe(64, 64), blind, base)
+    assert other.references != kept.references
+
+
+def test_samples_that_tell_nothing_are_refused_before_training(base, tmp_path):
+    probe = make_probe(64, 64)
+    with pytest.raises(DataError, match="cannot show adherence"):
+        open_run_probe(tmp_path, probe, Obedient(probe), base)
+
+
+@given(data=st.data(), count=st.integers(1, 30))
+def test_the_steps_to_show(data, count):
+    steps = [100 * at for at in range(count)]
+    found = None
+    if count > 1 and data.draw(st.booleans()):
+        at = data.draw(st.integers(1, count - 1))
+        found = Convergence(before=steps[at - 1], step=steps[at], rise=1.0)
+    chosen = choose_steps(steps, found)
+    assert len(chosen) == min(count, 6)
+    assert chosen == sorted(set(chosen))
+    assert set(chosen) <= set(steps)
+    assert {steps[0], steps[-1]} <= set(chosen)
+    assert found is None or {found.before, found.step} <= set(chosen)
