@@ -48,13 +48,13 @@ def test_the_sudden_convergence_of_a_run(base, tmp_path):
 
 
 def test_a_killed_run_goes_on_from_its_checkpoint(base, tmp_path):
-    straight = measure(tmp_path / "straight", base, range(0, 500, 100), obeys_from=200)
+    straight = measure(tmp_path / "straight", base, range(0, 400, 100), obeys_from=200)
     run = tmp_path / "killed"
-    killed = measure(run, base, range(0, 400, 100), obeys_from=200)
+    killed = measure(run, base, range(0, 300, 100), obeys_from=200)
     killed.resume(100)
     assert [record.step for record in probes(run).read()] == [0, 100]
     assert not (run / "signals" / "pictures" / "000200").exists()
-    resumed = measure(run, base, range(0, 500, 100), obeys_from=200)
+    resumed = measure(run, base, range(0, 400, 100), obeys_from=200)
     assert resumed.convergence == straight.convergence
     assert probes(run).read() == probes(tmp_path / "straight").read()
 
