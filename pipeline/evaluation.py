@@ -11,15 +11,16 @@ from catalog.dataset import Dataset
 from detectors.base import Spec
 from pipeline.errors import UsageError
 from pipeline.recipe import AnySpec
-from training.adherence import AdherenceProbe, Image, probe_samples
-from training.controlnet import load_base, load_controlnet
+from training.adherence import AdherenceProbe, probe_samples
+from training.controlnet import load_base
 from training.data import SampleView
 from training.evaluate import Evaluation, evaluate
 from training.held_out import held_out_view
+from training.methods import load_denoiser
 from training.picture_quality import CLIP, load_clip, load_inception
 from training.redetect import Redetector
 from training.run_folder import SETTINGS, read_settings
-from training.samplers import controlled, uncontrolled
+from training.samplers import Image, controlled, uncontrolled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +79,11 @@ def evaluate_run(request: Request) -> tuple[Evaluation, Image]:
         local_files_only=request.local_files_only,
     )
     base.to(torch.device(request.device))
-    controlnet = load_controlnet(str(request.run)).to(request.device).eval()
+    denoiser = load_denoiser(request.run, base).to(request.device).eval()
     steps, scale = request.steps, request.guidance_scale
     return evaluate(
         AdherenceProbe(samples, redetector, seed=request.seed),
-        controlled(base, controlnet, steps=steps, guidance_scale=scale),
+        controlled(base, denoiser, steps=steps, guidance_scale=scale),
         uncontrolled(base, steps=steps, guidance_scale=scale),
         base,
         clip=load_clip(request.clip or CLIP, request.device),

@@ -7,33 +7,14 @@ pictures are made, and the condition is found in them again.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, pstdev
-from typing import Protocol, TypeAlias
-
-import numpy as np
-import torch
-from jaxtyping import UInt8
 
 from catalog.images import decode_image
 from catalog.sample import Sample
 from training.controlnet import Base
-from training.data import SampleView, to_unit
+from training.data import SampleView
 from training.errors import DataError
 from training.redetect import Found, Metric, Redetector
-
-Image: TypeAlias = UInt8[np.ndarray, "h w 3"]
-
-
-class Sampler(Protocol):
-    """Makes pictures."""
-
-    def __call__(
-        self, hints: Sequence[Image], prompts: Sequence[str], seeds: Sequence[int]
-    ) -> Sequence[Image]:
-        """Return one picture for each hint, of its height and width; equal calls, equal pictures.
-
-        All hints of one call have the same size.
-        """
-        ...
+from training.samplers import Image, Sampler, reconstruct
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,23 +219,6 @@ def _probe_sample(sample: Sample, condition: str, redetector: Redetector) -> Pro
         caption=sample.caption,
         wanted=wanted,
     )
-
-
-@torch.no_grad()
-def reconstruct(base: Base, images: Sequence[Image]) -> list[Image]:
-    """Return images as the base's autoencoder gives them back, without noise."""
-    made = []
-    for image in images:  # one by one: photographs may differ in size
-        distribution = base.vae.encode(_to_vae(base, image)).latent_dist
-        pixels = base.vae.decode(distribution.mode()).sample[0].float()
-        levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round()
-        made.append(levels.permute(1, 2, 0).cpu().numpy().astype(np.uint8))
-    return made
-
-
-def _to_vae(base: Base, image: Image) -> torch.Tensor:
-    pixels = to_unit([image]) * 2 - 1
-    return pixels.to(base.vae.device, base.vae.dtype)
 
 
 def by_size(images: Sequence[Image]) -> list[list[int]]:

@@ -11,10 +11,7 @@ from catalog.storage import write_atomic
 from training.adherence import (
     AdherenceProbe,
     AdherenceScore,
-    Image,
-    Sampler,
     normalised,
-    reconstruct,
 )
 from training.controlnet import Base
 from training.errors import DataError
@@ -26,6 +23,7 @@ from training.picture_quality import (
     few_samples,
     frechet_distance,
 )
+from training.samplers import Image, Sampler, reconstruct
 
 GENERATED = "generated"
 SHUFFLED = "another sample's condition"

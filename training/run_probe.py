@@ -16,7 +16,7 @@ import torch
 
 from catalog.images import decode_image, encode_png
 from catalog.storage import write_atomic
-from training.adherence import AdherenceProbe, Image, References, Sampler
+from training.adherence import AdherenceProbe, References
 from training.condition_gap import condition_gap
 from training.controlnet import Base
 from training.convergence import Convergence
@@ -32,6 +32,7 @@ from training.probe_log import (
     write_references,
 )
 from training.run_plots import PLOTS, run_convergence, write_run_plots
+from training.samplers import Image, Sampler
 
 PICTURES = "pictures"
 NO_CONTROL = "no_control"

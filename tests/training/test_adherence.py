@@ -2,15 +2,13 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
-from tests.training.probing import Obedient, blind, make_probe, photograph
+from tests.training.probing import Obedient, blind, make_probe
 from training.adherence import (
     References,
     normalised,
-    reconstruct,
 )
 from training.condition_gap import GAP_TIMESTEPS, condition_gap, gap_inputs
 from training.errors import DataError
@@ -83,14 +81,6 @@ def test_references_of_a_random_base(base):
     assert references.real == 1.0
     assert references.baseline == uncontrolled.mean == probe.measure(blind).mean
     assert 0 <= references.reconstruction < 1
-
-
-def test_a_reconstruction_has_the_size_of_its_image(base):
-    images = [photograph(0), photograph(1, 128)]
-    made = reconstruct(base, images)
-    assert [one.shape for one in made] == [one.shape for one in images]
-    assert all(one.dtype == np.uint8 for one in made)
-    assert (made[0] == reconstruct(base, images)[0]).all()
 
 
 def test_the_gap_is_what_the_condition_is_worth(base):
