@@ -1,47 +1,33 @@
 """The probes of one run: scores, condition gap, pictures and plots in its folder.
 
-RUN/signals/...                             numbers, see `training.probe_log`
-RUN/signals/pictures/000400/<key>.png       what was made at step 400, of the first samples
-RUN/signals/pictures/no_control/<key>.png   the same prompts and noise without control
-RUN/plots/adherence.png, ...                see `training.run_plots`
-RUN/plots/progress.png                      the pictures in columns, from the first step to the last
+Numbers are kept by `training.probe_log`, pictures by `training.progress`; plots are drawn anew with
+each probe by `training.run_plots`.
 """
 
-import shutil
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from catalog.images import decode_image, encode_png
-from catalog.storage import write_atomic
-from training.adherence import AdherenceProbe, References
-from training.condition_gap import condition_gap
+from detectors.base import Spec
+from training.adherence import AdherenceProbe, References, by_size, probe_samples
+from training.condition_gap import condition_gap, gap_inputs
 from training.controlnet import Base
 from training.convergence import Convergence
-from training.grid import draw_grid, enlarged
+from training.data import SampleView
 from training.loss import Inputs
 from training.probe_log import (
-    SIGNALS,
     ProbeRecord,
     ReferenceRecord,
-    losses,
     probes,
     read_references,
     write_references,
 )
-from training.run_plots import PLOTS, run_convergence, write_run_plots
-from training.samplers import Image, Sampler
-
-PICTURES = "pictures"
-NO_CONTROL = "no_control"
-
-SHOWN = 6
-"""Samples whose pictures are kept."""
-
-COLUMNS = 6
-"""Steps in the grid of progress."""
+from training.progress import draw_progress, forget_pictures, keep_pictures
+from training.redetect import Redetector
+from training.run_plots import run_convergence, write_run_plots
+from training.samplers import Sampler, uncontrolled
+from training.sampling import GUIDANCE_SCALE, STEPS
 
 
 class RunProbe:
@@ -72,10 +58,7 @@ class RunProbe:
     def resume(self, step: int) -> None:
         """Forget what an interrupted process recorded behind the checkpoint of `step`."""
         self._probes.forget_after(step)
-        losses(self._run).forget_after(step)
-        for folder in (self._run / SIGNALS / PICTURES).glob("[0-9]*"):
-            if int(folder.name) > step:
-                shutil.rmtree(folder)
+        forget_pictures(self._run, step)
 
     def measure(
         self,
@@ -106,32 +89,58 @@ class RunProbe:
             normalised=self.references.normalised(score.mean),
             condition_gap=None if self._gap is None else condition_gap(loss, self._gap),
         )
-        _keep(self._run, f"{step:06d}", self._probe, score.images)
+        keep_pictures(self._run, step, self._probe.samples, score.images)
         self._probes.append(record)
         write_run_plots(self._run)
-        self.draw_progress()
+        draw_progress(
+            self._run, self._probe.samples, self._probes.read(), self.references, self.convergence
+        )
         return record
 
-    def draw_progress(self) -> Path:
-        """Draw conditions, pictures without control and those of some steps; return the PNG."""
-        folder = self._run / SIGNALS / PICTURES
-        records = {record.step: record for record in self._probes.read()}
-        steps = choose_steps(sorted(records), self.convergence)
-        names = [NO_CONTROL, *(f"{step:06d}" for step in steps)]
-        samples = self._probe.samples[:SHOWN]
-        cells = [
-            enlarged([sample.hint, *(_kept(folder / name / f"{sample.key}.png") for name in names)])
-            for sample in samples
-        ]
-        scores = [f"{self.references.baseline:.2f}"]
-        scores += [f"{records[step].adherence:.2f}" for step in steps]
-        titles = [f"no control {scores[0]}"]
-        titles += [f"step {step:,}: {score}" for step, score in zip(steps, scores[1:], strict=True)]
-        captions = [sample.caption or "(no prompt)" for sample in samples]
-        grid = draw_grid(cells, columns=["condition", *titles], rows=captions)
-        path = self._run / PLOTS / "progress.png"
-        write_atomic(str(path), encode_png(grid))
-        return path
+
+def prepare_run_probe(
+    run: Path,
+    base: Base,
+    view: SampleView,
+    spec: Spec,
+    *,
+    seed: int = 0,
+    count: int = 16,
+    steps: int = STEPS,
+    guidance_scale: float = GUIDANCE_SCALE,
+    batch_size: int = 8,
+) -> RunProbe:
+    """Return the probe of a run from its settings; see `open_run_probe`.
+
+    The condition gap is left out where the samples are not all of one size.
+
+    Args:
+        run: the run folder.
+        base: on the device to use, which is the detector's, too.
+        view: held-out rows.
+        spec: the detector that made the condition, out of the dataset's recipe.
+        seed: of the noise.
+        count: samples at most, the view's first.
+        steps: of DDIM.
+        guidance_scale: strength of classifier-free guidance.
+        batch_size: pictures made at once.
+
+    Raises:
+        DetectorError: the condition's network is not here.
+        DataError: there are no samples, or none that can show adherence.
+    """
+    redetector = Redetector(spec, device=str(base.vae.device))
+    samples = probe_samples(view, spec.condition, redetector, count=count)
+    probe = AdherenceProbe(samples, redetector, seed=seed)
+    comparable = len(samples) > 1 and len(by_size([sample.image for sample in samples])) == 1
+    return open_run_probe(
+        run,
+        probe,
+        uncontrolled(base, steps=steps, guidance_scale=guidance_scale),
+        base,
+        gap=gap_inputs(base, samples, seed=seed) if comparable else None,
+        batch_size=batch_size,
+    )
 
 
 def open_run_probe(
@@ -162,7 +171,7 @@ def open_run_probe(
         return RunProbe(run, probe, known.references, gap)
     references, baseline = probe.references(uncontrolled, base, batch_size=batch_size)
     references.normalised(references.baseline)  # refuses samples that tell nothing, before training
-    _keep(run, NO_CONTROL, probe, baseline.images)
+    keep_pictures(run, None, probe.samples, baseline.images)
     record = ReferenceRecord(
         metric=probe.metric.name,
         higher_is_better=probe.metric.higher_is_better,
@@ -171,39 +180,3 @@ def open_run_probe(
     )
     write_references(run, record)
     return RunProbe(run, probe, references, gap)
-
-
-def choose_steps(
-    steps: Sequence[int], convergence: Convergence | None, count: int = COLUMNS
-) -> list[int]:
-    """Choose up to `count` steps to show, ascending.
-
-    The first, the last and those around the convergence are among them, the others spread evenly.
-
-    Args:
-        steps: those that there are, ascending.
-        convergence: where the run began to obey.
-        count: at least 4.
-    """
-    if len(steps) <= count:
-        return list(steps)
-    chosen = {steps[0], steps[-1]}
-    if convergence is not None:
-        chosen |= {convergence.before, convergence.step}
-    while len(chosen) < count:  # where the gap is widest, its middle
-        places = sorted(steps.index(step) for step in chosen)
-        gaps = [(high - low, low) for low, high in pairwise(places)]
-        width, low = max(gaps)
-        chosen.add(steps[low + width // 2])
-    return sorted(chosen)
-
-
-def _keep(run: Path, name: str, probe: AdherenceProbe, images: Sequence[Image]) -> None:
-    folder = run / SIGNALS / PICTURES / name
-    folder.mkdir(parents=True, exist_ok=True)
-    for sample, image in list(zip(probe.samples, images, strict=True))[:SHOWN]:
-        write_atomic(str(folder / f"{sample.key}.png"), encode_png(image))
-
-
-def _kept(path: Path) -> Image:
-    return decode_image(path.read_bytes())

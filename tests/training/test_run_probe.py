@@ -1,18 +1,21 @@
 """A run that does not obey and then does, probed, killed and resumed."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from catalog.images import decode_image
-from tests.training.probing import Obedient, blind, make_probe
+from tests.training.probing import SPEC, Obedient, Photographs, blind, make_probe
 from training.condition_gap import gap_inputs
+from training.controlnet import new_controlnet
 from training.convergence import Convergence
+from training.denoiser import Controlled
 from training.errors import DataError
+from training.loss import denoising_loss
 from training.probe_log import probes, read_references
-from training.run_probe import choose_steps, open_run_probe
+from training.run_probe import open_run_probe, prepare_run_probe
+from training.samplers import controlled
 
 SIZES = [64] * 8
 
@@ -79,16 +82,21 @@ def test_samples_that_tell_nothing_are_refused_before_training(base, tmp_path):
         open_run_probe(tmp_path, probe, Obedient(probe), base)
 
 
-@given(data=st.data(), count=st.integers(1, 30))
-def test_the_steps_to_show(data, count):
-    steps = [100 * at for at in range(count)]
-    found = None
-    if count > 1 and data.draw(st.booleans()):
-        at = data.draw(st.integers(1, count - 1))
-        found = Convergence(before=steps[at - 1], step=steps[at], rise=1.0)
-    chosen = choose_steps(steps, found)
-    assert len(chosen) == min(count, 6)
-    assert chosen == sorted(set(chosen))
-    assert set(chosen) <= set(steps)
-    assert {steps[0], steps[-1]} <= set(chosen)
-    assert found is None or {found.before, found.step} <= set(chosen)
+def test_a_real_network_is_probed(base, tmp_path):
+    """At step 0 the scores are those of no control, bit for bit, and the gap is nothing."""
+    denoiser = Controlled(base.unet, new_controlnet(base, seed=0))
+    opened = prepare_run_probe(tmp_path, base, Photographs([64] * 5), SPEC, count=3, steps=2)
+    record = opened.measure(
+        0, controlled(base, denoiser, steps=2), partial(denoising_loss, base, denoiser)
+    )
+    assert len(record.per_sample) == 3
+    assert record.normalised == 0
+    assert record.adherence == opened.references.baseline
+    assert record.condition_gap == 0
+    assert opened.measure(0, blind, lambda given: given.noise.mean()) == record  # not again
+
+
+def test_samples_of_several_sizes_have_no_gap(base, tmp_path):
+    opened = prepare_run_probe(tmp_path, base, Photographs([64, 128]), SPEC, steps=2)
+    record = opened.measure(0, blind, lambda given: given.noise.mean())
+    assert record.condition_gap is None
