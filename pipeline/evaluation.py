@@ -12,11 +12,13 @@ from detectors.base import Spec
 from pipeline.errors import UsageError
 from pipeline.recipe import AnySpec
 from training.adherence import AdherenceProbe, probe_samples
+from training.checkpoint import list_checkpoints
 from training.controlnet import load_base
 from training.data import SampleView
 from training.evaluate import Evaluation, evaluate
 from training.held_out import held_out_view
 from training.methods import load_denoiser
+from training.phases import Trains
 from training.picture_quality import CLIP, load_clip, load_inception
 from training.redetect import Redetector
 from training.run_folder import SETTINGS, read_settings
@@ -69,6 +71,7 @@ def evaluate_run(request: Request) -> tuple[Evaluation, Image]:
     """
     settings = run_settings(request.run)
     config = settings["config"]
+    trains = phase_of(request.run, config)
     dataset = Dataset.open(request.dataset)
     view = choose_rows(request, dataset, settings)
     redetector = Redetector(condition_spec(dataset, config["condition"]), device=request.device)
@@ -79,7 +82,7 @@ def evaluate_run(request: Request) -> tuple[Evaluation, Image]:
         local_files_only=request.local_files_only,
     )
     base.to(torch.device(request.device))
-    denoiser = load_denoiser(request.run, base).to(request.device).eval()
+    denoiser = load_denoiser(request.run, base, trains=trains).to(request.device).eval()
     steps, scale = request.steps, request.guidance_scale
     return evaluate(
         AdherenceProbe(samples, redetector, seed=request.seed),
@@ -91,6 +94,19 @@ def evaluate_run(request: Request) -> tuple[Evaluation, Image]:
         settings=_record(request, config, view.name, len(samples)),
         batch_size=request.batch_size,
     )
+
+
+def phase_of(folder: Path, config: dict[str, Any]) -> Trains:
+    """Return what a run, or a checkpoint in it, connects: its phase says so.
+
+    Args:
+        folder: of either.
+        config: the run's settings.
+    """
+    held = [*list_checkpoints(folder), *list_checkpoints(folder.parent.parent)]
+    here = [one for one in held if one.folder == folder] or held
+    trains: Trains = config["phases"][here[-1].position.phase if here else -1]["trains"]
+    return trains
 
 
 def run_settings(folder: Path) -> dict[str, Any]:

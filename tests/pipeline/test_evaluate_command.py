@@ -12,7 +12,8 @@ from catalog.dataset import Dataset
 from detectors.canny import CannySpec
 from pipeline.cli import app
 from pipeline.errors import UsageError
-from pipeline.evaluation import condition_spec
+from pipeline.evaluation import condition_spec, phase_of
+from training.checkpoint import MANIFEST
 from training.config import TrainConfig
 from training.held_out import held_out_view
 from training.loop import train_on
@@ -111,6 +112,15 @@ def test_what_cannot_be_evaluated_is_refused(runner, run, dataset, make, picture
     assert f"is no run: neither it nor its checkpoint has a {SETTINGS}" in refusal(
         runner, arguments(tmp_path / "nowhere", dataset)
     )
+
+
+def test_the_phase_of_a_run_and_of_its_checkpoints(run):
+    config = {"phases": [{"trains": "mid_only"}, {"trains": "full"}]}
+    first, last = sorted((run / "checkpoints").glob("[0-9]*"))
+    manifest = json.loads((last / MANIFEST).read_bytes())
+    (last / MANIFEST).write_text(json.dumps({**manifest, "phase": 1}))
+    assert phase_of(first, config) == "mid_only"
+    assert phase_of(last, config) == phase_of(run, config) == "full"
 
 
 def test_the_detector_comes_out_of_the_recipe(dataset):
