@@ -4,7 +4,7 @@ import pickle
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.dataset import View
@@ -17,7 +17,8 @@ def keys(view) -> list[str]:
     return [view.read(row).key for row in range(len(view))]
 
 
-@given(data=st.data(), rows=st.integers(1, 12))
+@settings(max_examples=30)
+@given(data=st.data(), rows=st.integers(1, 6))
 def test_the_parts_are_disjoint_and_make_up_the_view(view_type, data, rows):
     view = view_type(rows=rows)
     count = data.draw(st.integers(0, rows - 1))
