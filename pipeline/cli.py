@@ -14,6 +14,7 @@ from detectors.errors import DetectorError
 from pipeline import (
     build_commands,
     dataset_commands,
+    evaluate_command,
     image_commands,
     ledger_commands,
     model_commands,
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
     help="Make ControlNet training sets from raw images, and train ControlNets on them.\n\n"
-    "The main path: **build** a dataset, cut a **subset**, **train**, **generate**. "
+    "The main path: **build** a dataset, cut a **subset**, **train**, **evaluate**, **generate**. "
     "Every command can be run again: what is done is not done twice.\n\n"
     "Exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 3 done with too many failed images, "
     "130 and 143 stopped by SIGINT and SIGTERM.",
@@ -43,6 +44,7 @@ app.add_typer(ledger_commands.app)
 app.add_typer(publish_commands.app)
 app.add_typer(image_commands.app)
 app.add_typer(model_commands.app)
+app.add_typer(evaluate_command.app)
 app.add_typer(operator_commands.app)
 app.add_typer(weights_commands.app)
 

@@ -70,6 +70,22 @@ def draw_grid(
     return np.asarray(page).copy()
 
 
+def enlarged(
+    images: Sequence[UInt8[np.ndarray, "h w 3"]], side: int = 192
+) -> list[UInt8[np.ndarray, "height width 3"]]:
+    """Repeat the pixels of small images a whole number of times, so that labels fit beside them.
+
+    Args:
+        images: RGB, 0..255.
+        side: pixels; a longer side of half of it or less is enlarged up to it.
+    """
+    factors = [max(1, side // max(image.shape[:2])) for image in images]
+    return [
+        image.repeat(factor, axis=0).repeat(factor, axis=1)
+        for image, factor in zip(images, factors, strict=True)
+    ]
+
+
 def wrap(text: str, width: int, font: _Font) -> list[str]:
     """Break `text` into at most four lines that fit into `width` pixels, and cut the rest."""
     lines: list[str] = []

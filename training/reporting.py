@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: TensorBoard scalars, and a bar or plain lines."""
+"""What a run tells while it goes on: TensorBoard scalars, its own file, and a bar or lines."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -10,6 +10,8 @@ from statistics import fmean
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
+
+from training.probe_log import LossRecord, losses
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +58,24 @@ def tensorboard_report(folder: Path, *, first: int, log_every: int) -> Iterator[
         yield _windowed(write, log_every)
     finally:
         writer.close()
+
+
+def file_report(run: Path, *, first: int, log_every: int) -> Report:
+    """Return a report that keeps loss and images/s in the run folder each `log_every` steps.
+
+    Args:
+        run: the run folder; see `training.probe_log`.
+        first: the first step to come; what an interrupted run kept from there on is dropped.
+        log_every: optimizer steps a record; losses are averaged over them.
+    """
+    series = losses(run)
+    series.forget_after(first - 1)
+    return _windowed(
+        lambda last, loss, rate: series.append(
+            LossRecord(step=last.step, loss=loss, images_per_second=rate)
+        ),
+        log_every,
+    )
 
 
 @contextmanager

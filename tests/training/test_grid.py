@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import ImageFont
 
-from training.grid import draw_grid, wrap
+from training.grid import draw_grid, enlarged, wrap
 
 RED = np.full((64, 64, 3), (200, 0, 0), np.uint8)
 BLUE = np.full((64, 64, 3), (0, 0, 200), np.uint8)
@@ -67,3 +67,15 @@ def test_words_keep_their_order():
 def test_labels_must_fit_the_images(cells, columns, rows):
     with pytest.raises(ValueError, match="row"):
         draw_grid(cells, columns=columns, rows=rows)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((64, 64), (192, 192)), ((32, 96), (64, 192)), ((97, 8), (97, 8))]
+)
+def test_small_images_are_enlarged_by_whole_pixels(size, expected):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    (large,) = enlarged([image])
+    assert large.shape[:2] == expected
+    step = expected[0] // size[0]
+    assert (large[::step, ::step] == image).all()
+    assert (large[step - 1 :: step, step - 1 :: step] == image).all()

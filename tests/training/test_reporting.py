@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from training.reporting import StepReport, console_report, tensorboard_report
+from training.probe_log import losses
+from training.reporting import StepReport, console_report, file_report, tensorboard_report
 
 
 def report_of(step: int, *, loss: float = 1.0) -> StepReport:
@@ -32,6 +33,18 @@ def test_what_was_logged_after_the_checkpoint_is_hidden(tmp_path):
     with tensorboard_report(tmp_path, first=3, log_every=1) as report:
         report(report_of(3, loss=2.0))
     assert points(tmp_path, "loss") == [(1, 1.0), (2, 1.0), (3, 2.0)]
+
+
+def test_a_run_keeps_its_losses_through_a_resume(tmp_path):
+    report = file_report(tmp_path, first=1, log_every=2)
+    for step in range(1, 7):
+        report(report_of(step, loss=float(step)))
+    report = file_report(tmp_path, first=5, log_every=2)
+    for step in (5, 6):
+        report(report_of(step, loss=9.0))
+    kept = losses(tmp_path).read()
+    assert [(one.step, one.loss) for one in kept] == [(2, 1.5), (4, 3.5), (6, 9.0)]
+    assert kept[0].images_per_second == 8.0
 
 
 def test_lines_where_there_is_no_terminal(caplog):
