@@ -18,6 +18,7 @@ from training.controlnet import Base
 from training.data import to_unit
 from training.errors import SamplingError
 from training.guidance import Guided, Influence, Weighting, Window, acts
+from training.masks import Edit, Kept, paste
 
 Image: TypeAlias = UInt8[np.ndarray, "h w 3"]
 T = TypeVar("T")
@@ -106,6 +107,7 @@ def sample(
     size: tuple[int, int] | None = None,
     sampling: Sampling = PAPER,
     unet: UNet2DConditionModel | None = None,
+    edit: Edit | None = None,
     on_step: Callable[[], object] | None = None,
 ) -> Sampled:
     """Make one picture a seed, all in one batch.
@@ -121,11 +123,12 @@ def sample(
         size: height and width of the pictures, in pixels; default the hints'.
         sampling: steps, guidance, weighting.
         unet: a trained one in place of the base's.
+        edit: a picture of which only a part is painted anew.
         on_step: called after each step.
 
     Raises:
         SamplingError: no seeds, hints or prompts of another number, sizes that differ or that the
-            base cannot make, a window outside 0..1 or between two steps.
+            base cannot make, a window outside 0..1 or between two steps, an edit that does not fit.
     """
     if not seeds:
         raise SamplingError("no seeds given: each image needs one")
@@ -141,12 +144,18 @@ def sample(
         weighting=sampling.weighting,
     )
     latents = initial_noise(base, seeds, height=height, width=width).to(device)
+    kept = Kept(base, edit, latents, scheduler) if edit else None
     for done, t in enumerate(scheduler.timesteps):
+        latents = kept.put_back(latents, t) if kept else latents
         predicted = guided(latents, t, done=done, steps=sampling.steps)
         latents = scheduler.step(predicted, t, latents).prev_sample
         if on_step is not None:
             on_step()
-    return Sampled(images=decode(base, latents), controlnet_calls=guided.calls, latents=latents)
+    latents = kept.put_back(latents, None) if kept else latents
+    images = decode(base, latents)
+    if edit is not None and edit.paste:
+        images = [paste(edit, image) for image in images]
+    return Sampled(images=images, controlnet_calls=guided.calls, latents=latents)
 
 
 def initial_noise(
