@@ -14,6 +14,7 @@ from detectors.errors import DetectorError
 from pipeline import (
     build_commands,
     dataset_commands,
+    generate_command,
     image_commands,
     ledger_commands,
     model_commands,
@@ -43,6 +44,7 @@ app.add_typer(ledger_commands.app)
 app.add_typer(publish_commands.app)
 app.add_typer(image_commands.app)
 app.add_typer(model_commands.app)
+app.add_typer(generate_command.app)
 app.add_typer(operator_commands.app)
 app.add_typer(weights_commands.app)
 

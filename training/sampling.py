@@ -132,7 +132,8 @@ def sample(
     """
     if not seeds:
         raise SamplingError("no seeds given: each image needs one")
-    height, width = _size(controls, size, base.scale)
+    hints = [hint for control in controls for hint in control.hints]
+    height, width = picture_size(hints, size, base.scale)
     scheduler, device = ddim(base.scheduler), base.unet.device
     scheduler.set_timesteps(sampling.steps, device=device)
     guided = Guided(
@@ -236,6 +237,33 @@ def check_window(window: Window, steps: int) -> None:
         )
 
 
+def picture_size(
+    hints: Sequence[Image], size: tuple[int, int] | None, multiple: int
+) -> tuple[int, int]:
+    """Return height and width, in pixels, of pictures with these hints.
+
+    Args:
+        hints: must all have one size.
+        size: height and width asked for; None: the hints'.
+        multiple: pixels that a latent cell has a side.
+
+    Raises:
+        SamplingError: the sizes differ, there are none, or the base cannot make them.
+    """
+    sizes = {hint.shape[:2] for hint in hints} | ({size} if size else set())
+    if len(sizes) != 1:
+        listed = ", ".join(f"{width}x{height}" for height, width in sorted(sizes)) or "none"
+        raise SamplingError(f"pictures made at once have one size, got {listed}")
+    height, width = sizes.pop()
+    if height % multiple or width % multiple or not height or not width:
+        fit = [max(multiple, side // multiple * multiple) for side in (width, height)]
+        raise SamplingError(
+            f"the condition is {width}x{height}; height and width must be multiples of {multiple} "
+            f"pixels: crop or resize it, for example to {fit[0]}x{fit[1]}"
+        )
+    return height, width
+
+
 def _influence(control: Control, count: int, steps: int, device: torch.device) -> Influence:
     check_window(control.window, steps)
     return Influence(
@@ -252,22 +280,3 @@ def _each(given: Sequence[T], count: int, what: str) -> list[T]:
     if len(given) not in (1, count):
         raise SamplingError(f"{len(given)} {what} for {count} seeds: give one for each, or one")
     return list(given) * (count // len(given))
-
-
-def _size(
-    controls: Sequence[Control], size: tuple[int, int] | None, multiple: int
-) -> tuple[int, int]:
-    """Return height and width of the pictures, which all hints must have."""
-    sizes = {hint.shape[:2] for control in controls for hint in control.hints}
-    sizes |= {size} if size else set()
-    if len(sizes) != 1:
-        listed = ", ".join(f"{width}x{height}" for height, width in sorted(sizes)) or "none"
-        raise SamplingError(f"pictures made at once have one size, got {listed}")
-    height, width = sizes.pop()
-    if height % multiple or width % multiple or not height or not width:
-        fit = [max(multiple, side // multiple * multiple) for side in (width, height)]
-        raise SamplingError(
-            f"the condition is {width}x{height}; height and width must be multiples of {multiple} "
-            f"pixels: crop or resize it, for example to {fit[0]}x{fit[1]}"
-        )
-    return height, width
