@@ -1,11 +1,18 @@
 """What one training run is."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from training.phases import FULL, Phase, check_phases
 
 MixedPrecision = Literal["no", "fp16", "bf16"]
 HintEncoder = Literal["released"]
+
+Method = Literal["controlnet", "concat"]
+"""``concat``: the baseline of Fig. 20, the whole UNet trained with the condition as input."""
+
+Optimizer = Literal["adamw", "adamw_fused", "adamw_8bit"]
 
 
 class TrainConfig(BaseModel):
@@ -42,8 +49,28 @@ class TrainConfig(BaseModel):
     gradient_accumulation: int = Field(
         default=1, gt=0, description="Batches whose gradients are averaged into one optimizer step."
     )
+    method: Method = Field(default="controlnet", description="controlnet, or the concat baseline.")
+    phases: tuple[Phase, ...] = Field(
+        default=FULL, description="What learns, and from when; see training.phases."
+    )
     learning_rate: float = Field(
         default=1e-5, gt=0, description="AdamW's rate, a step, constant (paper 4.3: 1e-5)."
+    )
+    warmup: int = Field(
+        default=0, ge=0, description="Optimizer steps over which the rate rises from nothing."
+    )
+    optimizer: Optimizer = Field(
+        default="adamw", description="adamw_8bit needs bitsandbytes and a CUDA device."
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="Compute activations again in the backward pass: less memory."
+    )
+    ema: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Decay a step of averaged weights, which are then published; null for none "
+        "(paper: none).",
     )
     weight_decay: float = Field(
         default=1e-2,
@@ -65,8 +92,18 @@ class TrainConfig(BaseModel):
         gt=0,
         description="Optimizer steps between checkpoints; the last step has one.",
     )
+    keep_last: int | None = Field(
+        default=None, ge=1, description="Newest checkpoints kept, with the best; null for all."
+    )
     log_every: int = Field(default=10, gt=0, description="Optimizer steps between log lines.")
     hint_encoder: HintEncoder = Field(
         default="released",
         description="Network that encodes the condition: the released eight 3x3 convolutions.",
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_phases(self.phases)
+        if self.method == "concat" and self.phases != FULL:
+            raise ValueError("method concat trains the whole UNet from the start: leave phases out")
+        return self

@@ -34,6 +34,7 @@ class Base:
         vae: image -1..1 <-> latent.
         unet: predicts the noise.
         scheduler: the noise levels that the base was trained with.
+        folder: where its files lie on this machine.
     """
 
     tokenizer: CLIPTokenizer
@@ -41,6 +42,7 @@ class Base:
     vae: AutoencoderKL
     unet: UNet2DConditionModel
     scheduler: DDPMScheduler
+    folder: Path
 
     @property
     def networks(self) -> tuple[nn.Module, nn.Module, nn.Module]:
@@ -110,6 +112,7 @@ def load_base(
             vae=AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype),
             unet=UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=dtype),
             scheduler=DDPMScheduler.from_pretrained(folder / "scheduler"),
+            folder=folder,
         )
     except (OSError, ValueError) as error:
         raise BaseModelError(_cannot_load(base, f"{type(error).__name__}: {error}")) from error

@@ -1,9 +1,10 @@
-"""The training loop (paper 3.3): the base is locked, the ControlNet learns."""
+"""The training loop (paper 3.3): what a phase connects learns, the rest is locked."""
 
 import logging
 import math
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -16,8 +17,10 @@ from training.config import TrainConfig
 from training.data import Batch, IndexBatches, SampleView, load_batches
 from training.errors import DivergedError
 from training.loss import Inputs, denoising_loss, draw
+from training.phases import last_step
 from training.reporting import Report, StepReport, console_report, tensorboard_report
 from training.session import Session, Trained, finish, load_trained, open_session, save
+from training.stopping import StopRequest
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +85,7 @@ def train_on(
         _log.info("%s: all done, it has %d of %d steps", session.run, start, config.steps)
         done = []
     else:
-        done = run_steps(session, load_trained(session), report)
+        done = run_phases(session, report)
     finish(session)
     seconds = sum(step.seconds for step in done)
     return RunSummary(
@@ -95,26 +98,47 @@ def train_on(
     )
 
 
-def run_steps(session: Session, trained: Trained, report: Report | None) -> list[StepReport]:
-    """Take the steps that are left; checkpoint on the way and at the end."""
-    config = session.config
-    batches = _batches(session)
-    done = []
+def run_phases(session: Session, report: Report | None) -> list[StepReport]:
+    """Take the steps that are left, phase by phase; each begins at the checkpoint before it.
+
+    After a signal, the step in hand is finished and saved before the signal has its way.
+    """
+    done: list[StepReport] = []
     with ExitStack() as stack:
         reports = _reports(session, report, stack)
-        for step in range(session.start.step + 1, config.steps + 1):
-            done.append(_timed_step(session, trained, batches, step))
-            for tell in reports:
-                tell(done[-1])
-            if step % config.checkpoint_every == 0 or step == config.steps:
-                save(session, trained, step)
+        stop = stack.enter_context(StopRequest())
+        while session.start.step < session.config.steps and stop.number is None:
+            done += run_phase(session, load_trained(session), reports, stop)
+            session = session.at_newest()
+        stop.obey()
     return done
 
 
-def _batches(session: Session) -> Iterator[Batch]:
+def run_phase(
+    session: Session, trained: Trained, reports: Sequence[Report], stop: StopRequest
+) -> list[StepReport]:
+    """Take the steps that the phase in hand has left; checkpoint on the way and at the end."""
+    config, held = session.config, session.start.position
+    last = last_step(session.phase, held.phase_begun, config.steps)
+    batches = _batches(session, last)
+    done = []
+    for step in range(held.step + 1, last + 1):
+        done.append(_timed_step(session, trained, batches, step, stop))
+        for tell in reports:
+            tell(done[-1])
+        position = session.position(step, converged=False)
+        over = position.phase > held.phase or step == last or stop.number is not None
+        if over or step % config.checkpoint_every == 0:
+            save(session, trained, position)
+        if over:
+            break
+    return done
+
+
+def _batches(session: Session, last: int) -> Iterator[Batch]:
     indices = IndexBatches(
-        start=session.start.position,
-        stop=session.position(session.config.steps),
+        start=session.start.position.sample,
+        stop=session.sample(last),
         batch_size=session.config.batch_size,
         rank=session.accelerator.process_index,
         processes=session.accelerator.num_processes,
@@ -135,35 +159,54 @@ def _reports(session: Session, report: Report | None, stack: ExitStack) -> list[
 
 
 def _timed_step(
-    session: Session, trained: Trained, batches: Iterator[Batch], step: int
+    session: Session, trained: Trained, batches: Iterator[Batch], step: int, stop: StopRequest
 ) -> StepReport:
     begun = time.perf_counter()
-    loss = _step(session, trained, batches)
+    rate = _set_rate(session, trained, step)
+    loss = _step(session, trained, batches, stop)
     if not math.isfinite(loss):
         raise DivergedError(
             f"the loss is {loss} at step {step}: lower the learning rate "
-            f"({session.config.learning_rate}) or use mixed_precision no, in a new run folder"
+            f"({rate}) or use mixed_precision no, in a new run folder"
         )
     return StepReport(
         step=step,
         loss=loss,
-        learning_rate=session.config.learning_rate,
+        learning_rate=rate,
         samples=session.samples_per_step,
         seconds=time.perf_counter() - begun,
     )
 
 
-def _step(session: Session, trained: Trained, batches: Iterator[Batch]) -> float:
-    """Take one optimizer step; return the mean loss over its samples, on all processes."""
+def _set_rate(session: Session, trained: Trained, step: int) -> float:
+    """Set the learning rate of `step`, a function of the step alone, and return it."""
+    config = session.config
+    rate = session.phase.rate(config.learning_rate) * min(1.0, step / max(1, config.warmup))
+    for group in trained.optimizer.param_groups:
+        group["lr"] = rate
+    return rate
+
+
+def _step(session: Session, trained: Trained, batches: Iterator[Batch], stop: StopRequest) -> float:
+    """Take one optimizer step; return the mean loss over its samples, on all processes.
+
+    A signal that one process got is passed on to all, so that they stop after the same step.
+    """
     accelerator, losses = session.accelerator, []
     for batch in islice(batches, session.config.gradient_accumulation):
-        with accelerator.accumulate(trained.controlnet):
+        with accelerator.accumulate(trained.denoiser):
             loss = batch_loss(session, trained, batch)
             accelerator.backward(loss)
             trained.optimizer.step()
             trained.optimizer.zero_grad()
-        losses.append(loss.detach())
-    return float(accelerator.reduce(torch.stack(losses).mean(), reduction="mean"))
+        losses.append(loss.detach().float())
+    if trained.average is not None:
+        trained.average.update(accelerator.unwrap_model(trained.denoiser))
+    told = torch.stack([torch.stack(losses).mean(), losses[0].new_tensor(stop.number or 0)])
+    loss, number = accelerator.reduce(told, reduction="mean").tolist()
+    if number and stop.number is None:
+        stop.number = signal.SIGTERM
+    return float(loss)
 
 
 def batch_loss(session: Session, trained: Trained, batch: Batch) -> torch.Tensor:
@@ -184,4 +227,4 @@ def batch_loss(session: Session, trained: Trained, batch: Batch) -> torch.Tensor
             text=base.encode_text(batch.captions),
             hint=batch.hint.to(device),
         )
-        return denoising_loss(base, trained.controlnet, inputs)
+        return denoising_loss(base, trained.denoiser, inputs)

@@ -78,27 +78,16 @@ def _normal(
     return torch.from_numpy(np.stack(rows))
 
 
-def denoising_loss(base: Base, controlnet: nn.Module, inputs: Inputs) -> Float[torch.Tensor, ""]:
+def denoising_loss(base: Base, denoiser: nn.Module, inputs: Inputs) -> Float[torch.Tensor, ""]:
     """Return the mean squared error between the target and its prediction (Eq. 10), in fp32.
 
     Args:
-        base: the locked model, in any precision.
-        controlnet: the ControlNet, as diffusers calls it.
-        inputs: what they see, on their device.
+        base: the model whose noise levels and kind of prediction count.
+        denoiser: a `training.denoiser.Denoiser`, or one that a data-parallel module holds.
+        inputs: what it sees, on its device.
     """
-    t, text, locked = inputs.timesteps, inputs.text, base.unet.dtype
-    noisy = base.scheduler.add_noise(inputs.latents, inputs.noise, t)
-    down, middle = controlnet(
-        noisy, t, encoder_hidden_states=text, controlnet_cond=inputs.hint, return_dict=False
-    )
-    (predicted,) = base.unet(
-        noisy.to(locked),
-        t,
-        encoder_hidden_states=text,
-        down_block_additional_residuals=[residual.to(locked) for residual in down],
-        mid_block_additional_residual=middle.to(locked),
-        return_dict=False,
-    )
+    noisy = base.scheduler.add_noise(inputs.latents, inputs.noise, inputs.timesteps)
+    predicted = denoiser(noisy, inputs.timesteps, inputs.text, inputs.hint)
     return F.mse_loss(predicted.float(), target(base, inputs).float())
 
 

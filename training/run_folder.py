@@ -4,6 +4,7 @@ RUN/train.json                                         this module
 RUN/checkpoints/                                       training/checkpoint.py
 RUN/logs/                                              TensorBoard
 RUN/config.json, diffusion_pytorch_model.safetensors   the finished network, in diffusers' layout
+RUN/unet/                                              the UNet, where it learned, likewise
 """
 
 import json
@@ -19,17 +20,22 @@ SETTINGS = "train.json"
 
 _SAME_TO_RESUME = (
     "condition",
+    "method",
     "learning_rate",
+    "warmup",
+    "optimizer",
+    "ema",
     "weight_decay",
     "prompt_dropout",
     "seed",
     "mixed_precision",
     "hint_encoder",
     "start_from",
+    "phases",
 )
 _VERSIONS = ("torch", "diffusers", "transformers", "accelerate", "numpy")
 
-Identity = dict[str, str | int | float | None]
+Identity = dict[str, Any]
 """What makes a training the one it is; the run may grow longer, move, or change its workers."""
 
 
@@ -50,7 +56,7 @@ def identify(
         "view": view,
         "base": base,
         "samples_per_step": config.batch_size * config.gradient_accumulation * processes,
-        **{name: getattr(config, name) for name in _SAME_TO_RESUME},
+        **config.model_dump(mode="json", include=set(_SAME_TO_RESUME)),
     }
 
 

@@ -1,32 +1,23 @@
 """One process's part in a run: opened from the newest checkpoint, saved to the next."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 
-from training.checkpoint import (
-    Checkpoint,
-    State,
-    list_checkpoints,
-    load_state,
-    load_weights,
-    publish,
-    save_checkpoint,
-    verify,
-)
+from training import checkpoint as checkpoints
+from training.average import Average
+from training.checkpoint import Checkpoint, Position, State, list_checkpoints
 from training.config import TrainConfig
-from training.controlnet import (
-    Base,
-    fingerprint,
-    load_base,
-    new_controlnet,
-    starting_controlnet,
-)
+from training.controlnet import Base, fingerprint, load_base
 from training.data import Examples, SampleView
+from training.denoiser import Denoiser
 from training.errors import TrainingError
+from training.methods import load_denoiser, new_denoiser
+from training.phases import Phase, is_over
 from training.run_folder import (
     Identity,
     check_identity,
@@ -69,9 +60,29 @@ class Session:
         micro = self.config.batch_size * self.accelerator.num_processes
         return int(micro * self.config.gradient_accumulation)
 
-    def position(self, step: int) -> int:
+    @property
+    def phase(self) -> Phase:
+        """The phase that the next step belongs to."""
+        return self.config.phases[self.start.position.phase]
+
+    def sample(self, step: int) -> int:
         """The next global sample index after `step` optimizer steps."""
-        return self.start.position + (step - self.start.step) * self.samples_per_step
+        return self.start.position.sample + (step - self.start.step) * self.samples_per_step
+
+    def position(self, step: int, *, converged: bool) -> Position:
+        """Where the training stands after `step`; the next phase begins where this one is over."""
+        held = self.start.position
+        over = is_over(self.phase, step, converged=converged)
+        return Position(
+            step=step,
+            sample=self.sample(step),
+            phase=held.phase + over,
+            phase_begun=step if over else held.phase_begun,
+        )
+
+    def at_newest(self) -> "Session":
+        """The same, going on from the newest checkpoint."""
+        return replace(self, start=list_checkpoints(self.run)[-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,12 +90,14 @@ class Trained:
     """What learns, as accelerate wraps it.
 
     Attributes:
-        controlnet: the ControlNet, its weights in fp32.
+        denoiser: the network, what learns of it in fp32.
         optimizer: AdamW.
+        average: of the weights that learn; None where none is asked for.
     """
 
-    controlnet: Any
+    denoiser: Any
     optimizer: Any
+    average: Average | None
 
 
 def open_session(config: TrainConfig, view: SampleView, dataset: str) -> Session:
@@ -152,18 +165,36 @@ def _record(config: TrainConfig, run: Path, identity: Identity) -> None:
 
 
 def _save_untrained(config: TrainConfig, run: Path, base: Base) -> None:
-    if config.start_from is None:
-        controlnet = new_controlnet(base, seed=config.seed)
-    else:
-        controlnet = starting_controlnet(base, config.start_from)
-    state = State(optimizer=_adamw(config, controlnet).state_dict(), scaler=None)
-    save_checkpoint(run, controlnet, state, step=0, position=0)
+    denoiser = new_denoiser(config, base)
+    state = State(optimizer=_optimizer(config, denoiser.groups()).state_dict(), scaler=None)
+    folder = checkpoints.begin(run, 0)
+    checkpoints.write_state(folder, denoiser, state)
+    checkpoints.commit(folder, Position())
 
 
-def _adamw(config: TrainConfig, controlnet: torch.nn.Module) -> torch.optim.AdamW:
+def _optimizer(config: TrainConfig, groups: list[list[nn.Parameter]]) -> torch.optim.Optimizer:
+    parameters = [{"params": group} for group in groups]
+    if config.optimizer == "adamw_8bit":
+        eight_bit: torch.optim.Optimizer = _adamw_8bit()(
+            parameters, lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        return eight_bit
     return torch.optim.AdamW(
-        controlnet.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        parameters,
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        fused=config.optimizer == "adamw_fused",
     )
+
+
+def _adamw_8bit() -> Any:
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError as error:
+        raise TrainingError(
+            "optimizer adamw_8bit needs bitsandbytes: pip install bitsandbytes, or use adamw"
+        ) from error
+    return AdamW8bit
 
 
 def load_trained(session: Session) -> Trained:
@@ -172,30 +203,75 @@ def load_trained(session: Session) -> Trained:
     Raises:
         CheckpointError: the checkpoint is damaged.
     """
-    config, accelerator = session.config, session.accelerator
-    verify(session.start)
+    config, accelerator, start = session.config, session.accelerator, session.start
+    checkpoints.verify(start)
+    denoiser = load_denoiser(
+        start.folder, session.base, trains=session.phase.trains, scope=session.phase.scope
+    )
+    if config.gradient_checkpointing:
+        denoiser.enable_gradient_checkpointing()
     session.base.to(accelerator.device)
-    network = load_weights(session.start).train()
-    controlnet, optimizer = accelerator.prepare(network, _adamw(config, network))
-    state = load_state(session.start)
-    optimizer.load_state_dict(state.optimizer)  # after prepare, which moves the weights
+    denoiser.to(accelerator.device)
+    state = checkpoints.load_state(start)
+    optimizer = _resumed_optimizer(config, denoiser, state)
+    prepared, wrapped = accelerator.prepare(denoiser, optimizer)
     if accelerator.scaler is not None and state.scaler is not None:
         accelerator.scaler.load_state_dict(state.scaler)
-    return Trained(controlnet=controlnet, optimizer=optimizer)
+    checkpoints.restore_random_state(start, accelerator.process_index)
+    return Trained(denoiser=prepared, optimizer=wrapped, average=_average(session, denoiser))
 
 
-def save(session: Session, trained: Trained, step: int) -> None:
-    """Commit the checkpoint of `step`."""
-    accelerator = session.accelerator
+def _resumed_optimizer(
+    config: TrainConfig, denoiser: Denoiser, state: State
+) -> torch.optim.Optimizer:
+    """Return the optimizer with the state of the weights that learned; new ones have none yet."""
+    groups = denoiser.groups()
+    known = len(state.optimizer["param_groups"])
+    optimizer = _optimizer(config, groups[:known])
+    optimizer.load_state_dict(state.optimizer)
+    for group in groups[known:]:
+        optimizer.add_param_group({"params": group})
+    return optimizer
+
+
+def _average(session: Session, denoiser: Denoiser) -> Average | None:
+    if session.config.ema is None:
+        return None
+    average = Average(session.config.ema)
+    held = session.start.folder / checkpoints.AVERAGE
+    if held.is_dir():
+        average.restore(load_denoiser(held, session.base, trains=session.phase.trains))
+    return average
+
+
+def save(session: Session, trained: Trained, position: Position) -> None:
+    """Commit a checkpoint at `position`; all processes call this."""
+    accelerator, run = session.accelerator, session.run
     if accelerator.is_main_process:
-        scaler = accelerator.scaler
-        state = State(
-            optimizer=trained.optimizer.state_dict(),
-            scaler=None if scaler is None else scaler.state_dict(),
-        )
-        network = accelerator.unwrap_model(trained.controlnet)
-        save_checkpoint(session.run, network, state, step=step, position=session.position(step))
+        checkpoints.begin(run, position.step)
     accelerator.wait_for_everyone()
+    folder = checkpoints.temporary(run, position.step)
+    checkpoints.write_random_state(folder, accelerator.process_index)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        _save_state(session, trained, folder)
+        checkpoints.commit(folder, position)
+        if session.config.keep_last is not None:
+            checkpoints.prune(run, keep_last=session.config.keep_last, best=None)
+    accelerator.wait_for_everyone()
+
+
+def _save_state(session: Session, trained: Trained, folder: Path) -> None:
+    scaler = session.accelerator.scaler
+    denoiser = session.accelerator.unwrap_model(trained.denoiser)
+    state = State(
+        optimizer=trained.optimizer.state_dict(),
+        scaler=None if scaler is None else scaler.state_dict(),
+    )
+    checkpoints.write_state(folder, denoiser, state)
+    if trained.average is not None:
+        with trained.average.in_place(denoiser):
+            denoiser.save(folder / checkpoints.AVERAGE)
 
 
 def finish(session: Session) -> None:
@@ -203,7 +279,7 @@ def finish(session: Session) -> None:
     newest = list_checkpoints(session.run)[-1]
     settings = read_settings(session.run) or {}
     if session.accelerator.is_main_process and settings.get("published_step") != newest.step:
-        publish(newest, session.run)
+        checkpoints.publish(newest, session.run)
         write_settings(session.run, session.config, session.identity, published_step=newest.step)
     session.accelerator.wait_for_everyone()
     session.accelerator.free_memory()

@@ -11,6 +11,7 @@ from training.controlnet import (
     new_controlnet,
     starting_controlnet,
 )
+from training.denoiser import Controlled
 from training.errors import BaseModelError, ControlNetError
 from training.loss import Inputs, denoising_loss, draw
 from training.random_base import write_random_base
@@ -42,7 +43,7 @@ def test_training_reaches_the_network_through_its_zero_convolutions(base):
     reached = []
     for step in range(3):
         optimizer.zero_grad()
-        denoising_loss(base, controlnet, inputs_of(base, step)).backward()
+        denoising_loss(base, Controlled(base.unet, controlnet), inputs_of(base, step)).backward()
         reached.append(names_with_gradients(controlnet))
         optimizer.step()
 

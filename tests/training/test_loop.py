@@ -12,9 +12,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from training.checkpoint import WEIGHTS, list_checkpoints, load_state
 from training.controlnet import fingerprint, load_base, new_controlnet
 from training.errors import CheckpointError, DivergedError, ResumeMismatch, TrainingError
-from training.loop import run_steps, train_on
+from training.loop import run_phase, train_on
 from training.reporting import StepReport
 from training.session import load_trained, open_session
+from training.stopping import StopRequest
 
 DATASET = "da7a"
 
@@ -192,7 +193,7 @@ def test_a_run_keeps_its_untrained_network_and_its_settings(make_config, view_ty
     untrained = ControlNetModel.from_pretrained(Path(config.out, "checkpoints", "000000"))
     assert fingerprint([untrained]) == fingerprint([new_controlnet(base, seed=0)])
     settings = json.loads(Path(config.out, "train.json").read_bytes())
-    assert settings["config"] == config.model_dump()
+    assert settings["config"] == config.model_dump(mode="json")
     assert settings["identity"]["view"] == "f00d"
     assert settings["identity"]["base"] == fingerprint(base.networks)
     assert settings["versions"]["torch"] == torch.__version__.split("+")[0]
@@ -203,12 +204,12 @@ def test_only_the_controlnet_learns(make_config, view_type, base_folder):
     session = open_session(config, view_type(), DATASET)
     trained = load_trained(session)
     locked = fingerprint(session.base.networks)
-    before = fingerprint([trained.controlnet])
-    run_steps(session, trained, Steps())
+    before = fingerprint([trained.denoiser.controlnet])
+    run_phase(session, trained, [], StopRequest())
     assert (
         fingerprint(session.base.networks) == locked == fingerprint(load_base(base_folder).networks)
     )
-    assert fingerprint([trained.controlnet]) != before
+    assert fingerprint([trained.denoiser.controlnet]) != before
 
 
 def test_losses_and_rates_are_logged(make_config, view_type, caplog):

@@ -6,6 +6,7 @@ import torch
 from diffusers import DDPMScheduler
 
 from training.controlnet import new_controlnet
+from training.denoiser import Controlled
 from training.errors import BaseModelError
 from training.loss import Inputs, denoising_loss, draw, target
 
@@ -47,7 +48,7 @@ def test_loss_is_equation_10(base, inputs, kind):
     wanted = noise if kind == "epsilon" else level**0.5 * noise - (1 - level) ** 0.5 * z
     expected = ((wanted - predicted) ** 2).mean()  # the new ControlNet adds zeros
 
-    loss = denoising_loss(with_prediction(base, kind), controlnet, inputs)
+    loss = denoising_loss(with_prediction(base, kind), Controlled(base.unet, controlnet), inputs)
 
     assert loss.dtype == torch.float32
     assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
@@ -55,9 +56,9 @@ def test_loss_is_equation_10(base, inputs, kind):
 
 def test_the_controlnet_takes_part_in_the_prediction(base, inputs):
     controlnet = new_controlnet(base, seed=0)
-    before = denoising_loss(base, controlnet, inputs)
+    before = denoising_loss(base, Controlled(base.unet, controlnet), inputs)
     torch.nn.init.constant_(controlnet.controlnet_mid_block.bias, 1.0)
-    assert denoising_loss(base, controlnet, inputs) != before
+    assert denoising_loss(base, Controlled(base.unet, controlnet), inputs) != before
 
 
 def test_another_prediction_type_is_refused(base, inputs):

@@ -1,0 +1,50 @@
+"""SIGTERM and SIGINT wait for the end of a step, so that its checkpoint can be written."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StopRequest:
+    """While it is open, the first signal is only noted; the second acts as ever.
+
+    Handlers belong to a process's main thread: elsewhere, as in a worker of Ray Train, none is set.
+
+    Attributes:
+        number: the signal that came; None before.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._restore()
+
+    def obey(self) -> None:
+        """Give the noted signal to the handler that was there before; at the end of the work."""
+        self._restore()
+        if self.number is not None:
+            signal.raise_signal(self.number)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self.number = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
