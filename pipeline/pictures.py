@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
-from diffusers import ControlNetModel
+from diffusers import UNet2DConditionModel
 from pydantic import ValidationError
 from rich.progress import Progress
 
@@ -16,11 +17,14 @@ from pipeline.generate_config import GenerateConfig, check_request
 from pipeline.generate_inputs import Row, read_picture, read_rows
 from pipeline.picture_files import Made, Pass, joined, pass_of, write_row, write_summary
 from training.automatic import Captioner, sample_automatic
-from training.controlnet import Base, load_base, load_controlnet
+from training.controlnet import Base, load_base
+from training.controls import WHOLE, Conditioned, Control, check_window, picture_size
+from training.denoiser import Controlled, Denoiser
 from training.errors import SamplingError
 from training.masks import Edit, check_edit
+from training.methods import load_denoiser
 from training.prompts import choose_prompt
-from training.sampling import Control, Sampled, Sampling, check_window, picture_size, sample
+from training.sampling import Sampled, Sampling, sample
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -59,9 +63,10 @@ class Painter:
         self._captioner: Captioner | None = None
         if config.prompt_mode == "automatic":
             self._captioner = load_captioner(config.captioner, config.device)
-        self._networks = [load_controlnet(folder) for folder in config.controlnet]
         self._base = _load_base(config)
-        for network in (*self._base.networks, *self._networks):
+        self._trained = [load_denoiser(Path(run), self._base) for run in config.controlnet]
+        self._unet = _trained_unet(config, self._base, self._trained)
+        for network in (*self._base.networks, *self._trained):
             network.to(config.device, _DTYPES[config.precision])
 
     def check(self, rows: Sequence[Row]) -> None:
@@ -88,13 +93,17 @@ class Painter:
             TrainingError: a size that cannot be sampled with.
         """
         config = self._config
-        controls = _controls(config, row, self._networks)
+        controls = _controls(config, row, self._trained)
         starts = range(0, len(config.seed), config.batch_size)
         batches = [config.seed[at : at + config.batch_size] for at in starts]
         return joined([self._paint(row, controls, seeds, on_step) for seeds in batches])
 
     def _paint(
-        self, row: Row, controls: list[Control], seeds: list[int], on_step: Callable[[], None]
+        self,
+        row: Row,
+        controls: list[Control] | Conditioned,
+        seeds: list[int],
+        on_step: Callable[[], None],
     ) -> list[Pass]:
         config = self._config
 
@@ -108,6 +117,7 @@ class Painter:
                 sampling=Sampling(
                     steps=config.steps, guidance_scale=config.cfg, weighting=config.weighting
                 ),
+                unet=self._unet,
                 edit=self.edit,
                 on_step=on_step,
             )
@@ -175,15 +185,48 @@ def _load_base(config: GenerateConfig) -> Base:
     )
 
 
+def _trained_unet(
+    config: GenerateConfig, base: Base, trained: Sequence[Denoiser]
+) -> UNet2DConditionModel | None:
+    """Return the UNet that was trained beside a ControlNet, if one was.
+
+    Raises:
+        UsageError: several were, or a network of another method has company or a window.
+    """
+    others = [run for run, one in zip(config.controlnet, trained, strict=True) if _is_whole(one)]
+    if others and (len(trained) > 1 or config.window != WHOLE or config.scale):
+        raise UsageError(
+            f"--controlnet {others[0]} is no ControlNet but a whole UNet that takes its condition "
+            "in every step: it goes alone, without --window and --scale"
+        )
+    unets = [one.unet for one in trained if one.unet is not base.unet]
+    if len(unets) > 1:
+        raise UsageError("several of the --controlnet trained the UNet too: only one can be used")
+    return unets[0] if unets else None
+
+
 def _controls(
-    config: GenerateConfig, row: Row, networks: Sequence[ControlNetModel]
-) -> list[Control]:
+    config: GenerateConfig, row: Row, trained: Sequence[Denoiser]
+) -> list[Control] | Conditioned:
+    if _is_whole(trained[0]):
+        return Conditioned(denoiser=trained[0], hints=row.hints)
     scales = config.scale or [1.0]
-    scales = scales * len(networks) if len(scales) == 1 else scales
+    scales = scales * len(trained) if len(scales) == 1 else scales
     return [
-        Control(controlnet=network, hints=[hint], scale=scale, window=config.window)
-        for network, hint, scale in zip(networks, row.hints, scales, strict=True)
+        Control(
+            controlnet=one.controlnet,
+            hints=[hint],
+            scale=scale,
+            window=config.window,
+            mid_only=one.mid_only,
+        )
+        for one, hint, scale in zip(trained, row.hints, scales, strict=True)
+        if isinstance(one, Controlled)
     ]
+
+
+def _is_whole(trained: Denoiser) -> bool:
+    return not isinstance(trained, Controlled)
 
 
 def _prompt(config: GenerateConfig, row: Row) -> str:

@@ -1,23 +1,16 @@
-"""One prediction of the sampler: ControlNets inside their windows, classifier-free guidance."""
+"""What predicts in the sampler: ControlNets inside their windows, classifier-free guidance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, cast
+from typing import Protocol, TypeAlias, cast
 
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-Weighting = Literal["even", "guess", "resolution"]
-"""How strongly a ControlNet's outputs act, and on which half of the guidance.
-
-``even``: all alike, on the unconditional and the conditional half. ``guess``: from 0.1 at the
-finest resolution to 1 at the middle block, on the conditional half only (diffusers' guess mode).
-``resolution``: by `resolution_weights`, on the conditional half only.
-"""
-
-Window: TypeAlias = tuple[float, float]
+from training.controls import Weighting, Window, acts
+from training.denoiser import Denoiser
 
 _Outputs: TypeAlias = list[Tensor]
 """A ControlNet's outputs in the order of its encoder, the middle block's last; (b, c, y, x)."""
@@ -31,7 +24,7 @@ class Influence:
         controlnet: on the base's device.
         hint: conditions, 0..1, on the device.
         scale: factor on its outputs.
-        window: the share of the steps in which it acts; see `acts`.
+        window: the share of the steps in which it acts; see `training.controls`.
         mid_only: only the middle block's output is added.
     """
 
@@ -42,79 +35,105 @@ class Influence:
     mid_only: bool
 
 
-class Guided:
-    """Predicts under classifier-free guidance, and counts the ControlNets' calls."""
+class Predictor(Protocol):
+    """Predicts for a batch; with classifier-free guidance its unconditional half comes first."""
+
+    @property
+    def calls(self) -> int:
+        """Forward passes of ControlNets so far; one covers all pictures and both halves."""
+        ...
+
+    def __call__(
+        self,
+        noisy: Float[Tensor, "b c y x"],
+        t: Int64[Tensor, ""],
+        text: Float[Tensor, "b tokens width"],
+        *,
+        done: int,
+        steps: int,
+    ) -> Float[Tensor, "b c y x"]:
+        """Return the prediction for the step after `done` of `steps`."""
+        ...
+
+
+class Seeing:
+    """A denoiser that takes its condition in every step, as the concat baseline does."""
+
+    calls = 0
+
+    def __init__(self, denoiser: Denoiser, hint: Float[Tensor, "b 3 h w"], *, halves: int) -> None:
+        self._denoiser = denoiser
+        self._hint = torch.cat([hint] * halves)
+
+    def __call__(
+        self, noisy: Tensor, t: Tensor, text: Tensor, *, done: int, steps: int
+    ) -> Float[Tensor, "b c y x"]:
+        """Return the denoiser's prediction."""
+        return cast(Tensor, self._denoiser(noisy, t.expand(len(noisy)), text, self._hint))
+
+
+class Adding:
+    """A UNet to which the outputs of ControlNets are added."""
 
     def __init__(
         self,
         unet: UNet2DConditionModel,
         influences: Sequence[Influence],
         *,
-        text: Float[Tensor, "b tokens width"],
-        negative: Float[Tensor, "b tokens width"],
-        guidance_scale: float,
+        halves: int,
         weighting: Weighting = "even",
-        channels: Float[Tensor, "b k y x"] | None = None,
     ) -> None:
-        """Prepare for pictures of these texts.
+        """Prepare for a run of the sampler.
 
         Args:
-            unet: the base's, or one trained with the condition.
-            influences: ControlNets; their outputs are added.
-            text: of the prompts.
-            negative: of the negative prompts.
-            guidance_scale: 1 or less takes the conditional half alone.
+            unet: the base's, or one trained beside a ControlNet.
+            influences: ControlNets at work; none leave the UNet alone.
+            halves: 2 with classifier-free guidance, else 1.
             weighting: of the ControlNets' outputs.
-            channels: what a UNet of method concat takes beside the latents.
         """
         self._unet = unet
         self._influences = influences
-        self._halves = 2 if guidance_scale > 1 else 1
-        self._text = torch.cat([negative, text]) if self._halves == 2 else text
-        self._guidance_scale = guidance_scale
+        self._halves = halves
         self._weighting = weighting
-        self._channels = channels
         self.calls = 0
         """Forward passes of ControlNets so far; one covers all pictures and both halves."""
 
     def __call__(
-        self, noisy: Float[Tensor, "b c y x"], t: Int64[Tensor, ""], *, done: int, steps: int
+        self, noisy: Tensor, t: Tensor, text: Tensor, *, done: int, steps: int
     ) -> Float[Tensor, "b c y x"]:
-        """Return the guided prediction, in fp32, for the step after `done` of `steps`."""
+        """Return the UNet's prediction with the outputs of the ControlNets that act now."""
         dtype = self._unet.dtype
-        outputs = self._controls(noisy, t, done, steps)
-        residuals = [output.to(dtype) for output in outputs]
-        seen = noisy if self._channels is None else torch.cat([noisy, self._channels], dim=1)
+        acting = [one for one in self._influences if acts(one.window, done, steps)]
+        residuals = [output.to(dtype) for output in self._sum(acting, noisy, t, text)]
         (predicted,) = self._unet(
-            torch.cat([seen] * self._halves).to(dtype),
+            noisy.to(dtype),
             t,
-            encoder_hidden_states=self._text.to(dtype),
+            encoder_hidden_states=text.to(dtype),
             down_block_additional_residuals=residuals[:-1] or None,
             mid_block_additional_residual=residuals[-1] if residuals else None,
             return_dict=False,
         )
-        if self._halves == 1:
-            return cast(Tensor, predicted.float())
-        free, conditional = predicted.float().chunk(2)
-        return cast(Tensor, free + self._guidance_scale * (conditional - free))
+        return cast(Tensor, predicted)
 
-    def _controls(self, noisy: Tensor, t: Tensor, done: int, steps: int) -> _Outputs:
-        """Return the sum of the outputs of all that act now; nothing where none does."""
-        acting = [one for one in self._influences if acts(one.window, done, steps)]
+    def _sum(self, acting: Sequence[Influence], noisy: Tensor, t: Tensor, text: Tensor) -> _Outputs:
+        """Return the sum of the outputs of all that act; nothing where none does."""
+        conditional_only = self._weighting != "even" and self._halves == 2
+        if conditional_only:
+            noisy, text = noisy.chunk(2)[1], text.chunk(2)[1]
         self.calls += len(acting)
-        outputs = [self._outputs(one, noisy, t) for one in acting]
+        outputs = [self._outputs(one, noisy, t, text) for one in acting]
         summed = [sum(several[1:], several[0]) for several in zip(*outputs, strict=True)]
-        if self._weighting == "even" or self._halves == 1:
+        if not conditional_only:
             return summed
         return [torch.cat([torch.zeros_like(output), output]) for output in summed]
 
-    def _outputs(self, influence: Influence, noisy: Tensor, t: Tensor) -> _Outputs:
+    def _outputs(self, influence: Influence, noisy: Tensor, t: Tensor, text: Tensor) -> _Outputs:
         controlnet, dtype = influence.controlnet, influence.controlnet.dtype
-        copies = self._halves if self._weighting == "even" else 1
+        copies = len(noisy) // len(influence.hint)
         down, middle = controlnet(
-            torch.cat([noisy] * copies).to(dtype),
+            noisy.to(dtype),
             t,
-            encoder_hidden_states=self._text[-copies * len(noisy) :].to(dtype),
+            encoder_hidden_states=text.to(dtype),
             controlnet_cond=torch.cat([influence.hint] * copies).to(dtype),
             conditioning_scale=influence.scale,
             guess_mode=self._weighting == "guess",
@@ -129,12 +148,10 @@ class Guided:
         return [output * weight for output, weight in zip(outputs, weights, strict=True)]
 
 
-def acts(window: Window, done: int, steps: int) -> bool:
-    """Say whether the step after `done` of `steps` lies within a window of shares 0..1.
-
-    The first half, (0, 0.5), of 20 steps is exactly the steps 0 to 9.
-    """
-    return window[0] <= done / steps and (done + 1) / steps <= window[1]
+def guide(predicted: Float[Tensor, "b2 c y x"], guidance_scale: float) -> Float[Tensor, "b c y x"]:
+    """Go from the unconditional half of a prediction towards, and beyond, the conditional one."""
+    free, conditional = predicted.chunk(2)
+    return free + guidance_scale * (conditional - free)
 
 
 def resolution_weights(heights: Sequence[int]) -> list[float]:

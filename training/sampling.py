@@ -6,46 +6,32 @@ StableDiffusionControlNetPipeline runs it at every step and adds zeros. In all e
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
-from diffusers import ControlNetModel, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
-from jaxtyping import Float, UInt8
+from diffusers import DDIMScheduler, DDPMScheduler, UNet2DConditionModel
+from jaxtyping import Float
 from torch import Tensor
 
 from training.controlnet import Base
+from training.controls import (
+    Conditioned,
+    Control,
+    Image,
+    Weighting,
+    check_window,
+    picture_size,
+)
 from training.data import to_unit
 from training.errors import SamplingError
-from training.guidance import Guided, Influence, Weighting, Window, acts
+from training.guidance import Adding, Influence, Predictor, Seeing, guide
 from training.masks import Edit, Kept, paste
 
-Image: TypeAlias = UInt8[np.ndarray, "h w 3"]
 T = TypeVar("T")
 
 STEPS = 20
 GUIDANCE_SCALE = 9.0
-WHOLE: Window = (0.0, 1.0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Control:
-    """A ControlNet, what it is shown, how much and when it acts.
-
-    Attributes:
-        controlnet: on the base's device.
-        hints: conditions, RGB 0..255; one a picture, or one for all of them.
-        scale: factor on its outputs; 0 leaves the base.
-        window: the share of the steps in which it acts, first and last, 0..1; it does not run in
-            the others. (0, 0.5) is the coarse control of figure 27.
-        mid_only: only the middle block's output is added, as while it was trained so.
-    """
-
-    controlnet: ControlNetModel
-    hints: Sequence[Image]
-    scale: float = 1.0
-    window: Window = WHOLE
-    mid_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +85,7 @@ def ddim(trained: DDPMScheduler) -> DDIMScheduler:
 @torch.no_grad()
 def sample(
     base: Base,
-    controls: Sequence[Control] = (),
+    controls: Sequence[Control] | Conditioned = (),
     *,
     seeds: Sequence[int],
     prompts: Sequence[str],
@@ -116,13 +102,14 @@ def sample(
 
     Args:
         base: the locked model, on the device to use.
-        controls: ControlNets; the outputs of several are added. None: the base alone.
+        controls: ControlNets; the outputs of several are added. None: the base alone. Or, in place
+            of base and ControlNets, whatever was trained.
         seeds: one a picture.
         prompts: what to show; one a picture, or one for all. See `training.prompts`.
         negative_prompt: what not to show.
         size: height and width of the pictures, in pixels; default the hints'.
         sampling: steps, guidance, weighting.
-        unet: a trained one in place of the base's.
+        unet: one trained beside a ControlNet, in place of the base's.
         edit: a picture of which only a part is painted anew.
         on_step: called after each step.
 
@@ -132,23 +119,24 @@ def sample(
     """
     if not seeds:
         raise SamplingError("no seeds given: each image needs one")
-    hints = [hint for control in controls for hint in control.hints]
+    sources = [controls] if isinstance(controls, Conditioned) else controls
+    hints = [hint for source in sources for hint in source.hints]
     height, width = picture_size(hints, size, base.scale)
     scheduler, device = ddim(base.scheduler), base.unet.device
     scheduler.set_timesteps(sampling.steps, device=device)
-    guided = Guided(
-        unet or base.unet,
-        [_influence(control, len(seeds), sampling.steps, device) for control in controls],
-        text=base.encode_text(_each(prompts, len(seeds), "prompts")),
-        negative=base.encode_text([negative_prompt] * len(seeds)),
-        guidance_scale=sampling.guidance_scale,
-        weighting=sampling.weighting,
-    )
+    text = base.encode_text(_each(prompts, len(seeds), "prompts"))
+    halves = 2 if sampling.guidance_scale > 1 else 1
+    if halves == 2:
+        text = torch.cat([base.encode_text([negative_prompt] * len(seeds)), text])
+    predict = _predictor(controls, unet or base.unet, len(seeds), halves, sampling)
     latents = initial_noise(base, seeds, height=height, width=width).to(device)
     kept = Kept(base, edit, latents, scheduler) if edit else None
     for done, t in enumerate(scheduler.timesteps):
         latents = kept.put_back(latents, t) if kept else latents
-        predicted = guided(latents, t, done=done, steps=sampling.steps)
+        both = torch.cat([latents] * halves)
+        predicted = predict(both, t, text, done=done, steps=sampling.steps).float()
+        if halves == 2:
+            predicted = guide(predicted, sampling.guidance_scale)
         latents = scheduler.step(predicted, t, latents).prev_sample
         if on_step is not None:
             on_step()
@@ -156,7 +144,7 @@ def sample(
     images = decode(base, latents)
     if edit is not None and edit.paste:
         images = [paste(edit, image) for image in images]
-    return Sampled(images=images, controlnet_calls=guided.calls, latents=latents)
+    return Sampled(images=images, controlnet_calls=predict.calls, latents=latents)
 
 
 def initial_noise(
@@ -177,98 +165,26 @@ def decode(base: Base, latents: Float[Tensor, "b c y x"]) -> list[Image]:
     return list((unit * 255).round().astype(np.uint8))
 
 
-def generate(
-    base: Base,
-    controlnet: ControlNetModel,
-    *,
-    hint: Image,
-    prompt: str,
-    seeds: Sequence[int],
-    negative_prompt: str = "",
-    steps: int = STEPS,
-    guidance_scale: float = GUIDANCE_SCALE,
-    conditioning_scale: float = 1.0,
-) -> list[Image]:
-    """Make one image a seed of the hint's size: `sample` with one ControlNet and prompt."""
-    control = Control(controlnet=controlnet, hints=[hint], scale=conditioning_scale)
-    return sample(
-        base,
-        [control],
-        seeds=seeds,
-        prompts=[prompt],
-        negative_prompt=negative_prompt,
-        sampling=Sampling(steps=steps, guidance_scale=guidance_scale),
-    ).images
+def _predictor(
+    controls: Sequence[Control] | Conditioned,
+    unet: UNet2DConditionModel,
+    count: int,
+    halves: int,
+    sampling: Sampling,
+) -> Predictor:
+    if isinstance(controls, Conditioned):
+        hint = to_unit(_each(controls.hints, count, "hints")).to(unet.device)
+        return Seeing(controls.denoiser, hint, halves=halves)
+    influences = [_influence(control, count, sampling.steps) for control in controls]
+    return Adding(unet, influences, halves=halves, weighting=sampling.weighting)
 
 
-def generate_base(
-    base: Base,
-    *,
-    height: int,
-    width: int,
-    prompt: str,
-    seeds: Sequence[int],
-    negative_prompt: str = "",
-    steps: int = STEPS,
-    guidance_scale: float = GUIDANCE_SCALE,
-) -> list[Image]:
-    """Make one image a seed with the base alone: what `generate` is compared with."""
-    return sample(
-        base,
-        seeds=seeds,
-        prompts=[prompt],
-        negative_prompt=negative_prompt,
-        size=(height, width),
-        sampling=Sampling(steps=steps, guidance_scale=guidance_scale),
-    ).images
-
-
-def check_window(window: Window, steps: int) -> None:
-    """Raise SamplingError where a window is no part of 0..1, or holds none of the steps."""
-    first, last = window
-    if not 0 <= first < last <= 1:
-        raise SamplingError(
-            f"the window is {first:g} to {last:g}; expected two shares of the steps with "
-            "0 <= first < last <= 1, for example 0 0.5"
-        )
-    if not any(acts(window, done, steps) for done in range(steps)):
-        raise SamplingError(
-            f"no whole step of {steps} lies in the window {first:g} to {last:g}: widen it"
-        )
-
-
-def picture_size(
-    hints: Sequence[Image], size: tuple[int, int] | None, multiple: int
-) -> tuple[int, int]:
-    """Return height and width, in pixels, of pictures with these hints.
-
-    Args:
-        hints: must all have one size.
-        size: height and width asked for; None: the hints'.
-        multiple: pixels that a latent cell has a side.
-
-    Raises:
-        SamplingError: the sizes differ, there are none, or the base cannot make them.
-    """
-    sizes = {hint.shape[:2] for hint in hints} | ({size} if size else set())
-    if len(sizes) != 1:
-        listed = ", ".join(f"{width}x{height}" for height, width in sorted(sizes)) or "none"
-        raise SamplingError(f"pictures made at once have one size, got {listed}")
-    height, width = sizes.pop()
-    if height % multiple or width % multiple or not height or not width:
-        fit = [max(multiple, side // multiple * multiple) for side in (width, height)]
-        raise SamplingError(
-            f"the condition is {width}x{height}; height and width must be multiples of {multiple} "
-            f"pixels: crop or resize it, for example to {fit[0]}x{fit[1]}"
-        )
-    return height, width
-
-
-def _influence(control: Control, count: int, steps: int, device: torch.device) -> Influence:
+def _influence(control: Control, count: int, steps: int) -> Influence:
     check_window(control.window, steps)
+    hint = to_unit(_each(control.hints, count, "hints")).to(control.controlnet.device)
     return Influence(
         controlnet=control.controlnet,
-        hint=to_unit(_each(control.hints, count, "hints")).to(device),
+        hint=hint,
         scale=control.scale,
         window=control.window,
         mid_only=control.mid_only,

@@ -6,8 +6,9 @@ import torch
 
 from training.automatic import sample_automatic
 from training.controlnet import new_controlnet
+from training.controls import Control
 from training.prompts import DEFAULT_PROMPT
-from training.sampling import Control, Sampling, sample
+from training.sampling import Sampling, sample
 
 
 @pytest.fixture

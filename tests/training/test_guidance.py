@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.guidance import acts, resolution_weights
+from training.controls import acts
+from training.guidance import resolution_weights
 
 
 def steps_within(window: tuple[float, float], steps: int) -> list[int]:

@@ -1,19 +1,15 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionControlNetPipeline
 
 from training.controlnet import load_controlnet, new_controlnet
+from training.controls import Conditioned, Control
+from training.denoiser import Controlled
 from training.errors import ControlNetError, SamplingError
-from training.sampling import (
-    Control,
-    Sampling,
-    ddim,
-    generate,
-    generate_base,
-    initial_noise,
-    sample,
-)
+from training.sampling import Sampling, ddim, initial_noise, sample
 
 STEPS = 4
 
@@ -121,20 +117,40 @@ def test_ddim_takes_the_papers_twenty_steps(base):
 
 
 def test_an_untrained_controlnet_changes_no_bit(base, hint):
-    controlnet = new_controlnet(base, seed=0)
-    controlled = generate(base, controlnet, hint=hint, prompt="a cat", seeds=[1, 2], steps=3)
-    plain = generate_base(base, height=64, width=96, prompt="a cat", seeds=[1, 2], steps=3)
-    np.testing.assert_array_equal(controlled, plain)
+    control = Control(controlnet=new_controlnet(base, seed=0), hints=[hint])
+    call = {"seeds": [1, 2], "prompts": ["a cat"], "sampling": Sampling(steps=3)}
+    controlled = sample(base, [control], **call).images
+    np.testing.assert_array_equal(controlled, sample(base, size=(64, 96), **call).images)
     assert controlled[0].shape == (64, 96, 3)
     assert controlled[0].dtype == np.uint8
     assert not np.array_equal(controlled[0], controlled[1])
 
 
-def test_a_controlnet_that_has_learned_changes_the_image(base, controlnet, hint):
-    call = {"hint": hint, "prompt": "", "seeds": [1], "steps": 3}
-    (free,) = generate(base, controlnet, **call, conditioning_scale=0.0)
-    (controlled,) = generate(base, controlnet, **call)
-    assert not np.array_equal(free, controlled)
+def test_a_scale_of_0_leaves_the_base(base, controlnet, hint):
+    call = {"seeds": [1], "prompts": [""], "sampling": Sampling(steps=3)}
+    control = Control(controlnet=controlnet, hints=[hint], scale=0.0)
+    plain = sample(base, size=(64, 96), **call).latents
+    assert torch.equal(sample(base, [control], **call).latents, plain)
+    control = Control(controlnet=controlnet, hints=[hint])
+    assert not torch.allclose(sample(base, [control], **call).latents, plain)
+
+
+@pytest.mark.parametrize("guidance_scale", [9.0, 1.0])
+def test_a_denoiser_samples_as_its_parts_do(base, controlnet, hint, guidance_scale):
+    unet = copy.deepcopy(base.unet)
+    torch.nn.init.constant_(unet.conv_out.bias, 0.5)
+    denoiser = Controlled(unet, controlnet)
+    call = {
+        "seeds": [1, 2],
+        "prompts": ["a cat"],
+        "sampling": Sampling(steps=3, guidance_scale=guidance_scale),
+    }
+    whole = sample(base, Conditioned(denoiser=denoiser, hints=[hint]), **call)
+    control = Control(controlnet=controlnet, hints=[hint])
+    parts = sample(base, [control], unet=unet, **call)
+    torch.testing.assert_close(whole.latents, parts.latents, rtol=0, atol=1e-5)
+    assert not torch.allclose(sample(base, [control], **call).latents, parts.latents, atol=1e-3)
+    assert (whole.controlnet_calls, parts.controlnet_calls) == (0, 3)
 
 
 @pytest.mark.parametrize(
@@ -230,9 +246,9 @@ def test_each_step_is_told(base):
 
 
 def test_a_size_between_latents_is_refused_with_one_that_fits(base):
-    odd = np.zeros((61, 75, 3), np.uint8)
+    odd = Control(controlnet=new_controlnet(base, seed=0), hints=[np.zeros((61, 75, 3), np.uint8)])
     with pytest.raises(SamplingError, match=r"is 75x61; .* multiples of 8 .* 72x56"):
-        generate(base, new_controlnet(base, seed=0), hint=odd, prompt="", seeds=[0])
+        sample(base, [odd], seeds=[0], prompts=[""])
 
 
 @pytest.mark.parametrize(
