@@ -45,7 +45,10 @@ def generate(
     condition: Annotated[
         list[str] | None, typer.Option(help="Which of the dataset's; one a ControlNet.")
     ] = None,
-    count: Annotated[int, typer.Option(help="First samples of the dataset.")] = 4,
+    split: Annotated[
+        str, typer.Option(help="all, or held-out: rows that the run did not train on.")
+    ] = "all",
+    count: Annotated[int, typer.Option(help="First samples of the dataset, or split.")] = 4,
     out_: Annotated[Path, typer.Option("--out", help="Folder for the pictures.")] = Path(
         "generated"
     ),

@@ -30,6 +30,7 @@ class GenerateConfig(BaseModel):
     resolution: int = Field(512, ge=64, description="short side of a source; pixels")
     dataset: str | None = Field(None, description="folder or URI to take conditions from")
     subset: str | None = Field(None, description="of the dataset")
+    split: Literal["all", "held-out"] = Field("all", description="rows of the dataset")
     condition: list[str] = Field(
         default_factory=list, description="of the dataset's, one a network"
     )
@@ -96,8 +97,12 @@ def _check_origin(config: GenerateConfig) -> None:
         raise UsageError("--source and --detect go together: --source photo.jpg --detect canny")
     if config.overrides and not config.detect:
         raise UsageError("--set changes a detector: give --detect NAME")
-    if config.dataset is None and (config.subset or config.condition):
-        raise UsageError("--subset and --condition choose from a dataset: give --dataset FOLDER")
+    if config.dataset is None and (config.subset or config.condition or config.split != "all"):
+        raise UsageError(
+            "--subset, --split and --condition choose from a dataset: give --dataset FOLDER"
+        )
+    if config.subset is not None and config.split == "held-out":
+        raise UsageError("--subset goes with --split all: the run knows which rows it held out")
 
 
 def _check_pairs(config: GenerateConfig) -> None:

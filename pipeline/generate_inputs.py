@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from catalog.dataset import Dataset
+from catalog.dataset import Dataset, View
 from catalog.errors import ImageError
 from catalog.images import Image, decode_image, encode_png, fit
 from catalog.sample import sha256_hex
@@ -14,6 +14,7 @@ from detectors.graph import Graph, annotate
 from pipeline.annotate_images import specs_of
 from pipeline.errors import UsageError
 from pipeline.generate_config import GenerateConfig
+from training.run_folder import read_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +94,7 @@ def _from_pictures(config: GenerateConfig) -> Iterator[Row]:
 
 
 def _from_dataset(config: GenerateConfig) -> Iterator[Row]:
-    assert config.dataset is not None
-    view = Dataset.open(config.dataset).view(config.subset)
+    view, start = _view(config)
     conditions = config.condition or list(view.conditions)
     if len(conditions) != len(config.controlnet):
         known = ", ".join(view.conditions)
@@ -106,7 +106,7 @@ def _from_dataset(config: GenerateConfig) -> Iterator[Row]:
         raise UsageError(
             f"--condition {unknown[0]}: {config.dataset} has {', '.join(view.conditions)}"
         )
-    for index in range(min(config.count, len(view))):
+    for index in range(start, min(start + config.count, len(view))):
         one = view.read(index)
         yield Row(
             name=one.key[:8],
@@ -115,6 +115,21 @@ def _from_dataset(config: GenerateConfig) -> Iterator[Row]:
             source=decode_image(one.image),
             caption=one.caption,
         )
+
+
+def _view(config: GenerateConfig) -> tuple[View, int]:
+    """Return the view of a dataset, and the row to begin at."""
+    assert config.dataset is not None
+    dataset = Dataset.open(config.dataset)
+    if config.split == "all":
+        return dataset.view(config.subset), 0
+    run = Path(config.controlnet[0])
+    settings = read_settings(run) or read_settings(run.parent.parent) or {"config": {}}
+    held_out = settings["config"].get("held_out")  # the last rows of what the run trained on
+    if not held_out:
+        raise UsageError(f"{run} held no rows out of training: take --split all")
+    view = dataset.view(settings["config"].get("subset"))
+    return view, len(view) - held_out
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

@@ -194,10 +194,11 @@ def _trained_unet(
         UsageError: several were, or a network of another method has company or a window.
     """
     others = [run for run, one in zip(config.controlnet, trained, strict=True) if _is_whole(one)]
-    if others and (len(trained) > 1 or config.window != WHOLE or config.scale):
+    steered = config.window != WHOLE or config.scale or config.weighting != "even"
+    if others and (len(trained) > 1 or steered):
         raise UsageError(
             f"--controlnet {others[0]} is no ControlNet but a whole UNet that takes its condition "
-            "in every step: it goes alone, without --window and --scale"
+            "in every step: it goes alone, without --window, --scale and --weighting"
         )
     unets = [one.unet for one in trained if one.unet is not base.unet]
     if len(unets) > 1:

@@ -59,6 +59,7 @@ class Sampled:
     Attributes:
         images: RGB, 0..255, one a seed.
         controlnet_calls: forward passes of all ControlNets; one makes a step of all the pictures.
+            What a `Conditioned` denoiser does within is not counted.
         latents: what was decoded, scaled by the VAE's scaling factor.
     """
 

@@ -1,18 +1,23 @@
 """`generate` on a base with random weights: what is written, and what each option promises."""
 
+import copy
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from PIL import Image
 
 from catalog.dataset import Dataset
 from pipeline import cli
+from pipeline import pictures as pictures_module
 from pipeline.errors import Exit
 from training.controlnet import load_base, new_controlnet
+from training.denoiser import Denoiser
 from training.prompts import DEFAULT_PROMPT
 from training.random_base import write_random_base
 
@@ -232,6 +237,63 @@ def test_a_datasets_first_samples_are_sampled_with_their_captions(
     assert len(made(*from_dataset, "--count", 9, "--condition", "canny")) == 4
 
 
+def test_held_out_rows_are_the_last_of_what_the_run_saw(
+    models: Models, made, generate, make, pictures: Path, tmp_path: Path
+) -> None:
+    make(pictures, tmp_path / "d")
+    dataset = Dataset.open(str(tmp_path / "d"))
+    view = dataset.write_subset(8, policy="top", seed=0)
+    asked = ("--dataset", tmp_path / "d", "--split", "held-out")
+    code, said = generate(*asked)
+    assert (code, "held no rows out" in said) == (Exit.USAGE, True)
+    settings = {"config": {"subset": "8", "held_out": 3}}
+    (models.runs[0] / "train.json").write_text(json.dumps(settings))
+    try:
+        rows = made(*asked, "--count", 2)
+    finally:
+        (models.runs[0] / "train.json").unlink()
+    assert [row["name"] for row in rows] == [view.read(index).key[:8] for index in (5, 6)]
+
+
+def test_an_unlocked_runs_own_unet_is_sampled(
+    models: Models, generate, made, tmp_path: Path
+) -> None:
+    made("--image", "map.png")
+    locked = read(tmp_path / "out" / "map-seed0.png")
+    unet = copy.deepcopy(load_base(str(models.base)).unet)
+    torch.nn.init.constant_(unet.conv_out.bias, 0.5)
+    folders = [run / "unet" for run in models.runs]
+    for folder in folders:
+        unet.save_pretrained(folder)
+    try:
+        made("--image", "map.png")
+        code, said = generate("--image", "map.png", "--image", "photo.png", networks=2)
+    finally:
+        for folder in folders:
+            shutil.rmtree(folder)
+    assert not np.array_equal(locked, read(tmp_path / "out" / "map-seed0.png"))
+    assert (code, "only one can be used" in said) == (Exit.USAGE, True)
+
+
+class Whole(Denoiser):
+    """A UNet of another method, which takes its condition by itself."""
+
+    def __init__(self, unet: UNet2DConditionModel) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, noisy, timesteps, text, hint):
+        return self.unet(noisy + hint.mean(), timesteps, text, return_dict=False)[0]
+
+
+def test_a_whole_unet_goes_alone(made, generate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures_module, "load_denoiser", lambda folder, base: Whole(base.unet))
+    assert made("--image", "map.png")[0]["passes"][0]["controlnet_calls"] == 0
+    for steered in (["--window", 0, 0.5], ["--scale", 0.5], ["--guess"]):
+        code, said = generate("--image", "map.png", *steered)
+        assert (code, "it goes alone" in said) == (Exit.USAGE, True)
+
+
 _MAP = ["--image", "map.png"]
 
 
@@ -271,6 +333,7 @@ _MAP = ["--image", "map.png"]
         ([*_MAP, "--device", "warp"], "--device warp cannot be used"),
         ([*_MAP, "--precision", "int8"], "--precision 'int8'"),
         ([*_MAP, "--subset", "1k"], "give --dataset FOLDER"),
+        (["--dataset", "d", "--subset", "1k", "--split", "held-out"], "--subset goes with"),
         (["--dataset", "nowhere"], "no dataset at nowhere"),
         (
             [*_MAP, "--prompt-mode", "automatic", "--captioner", "./no"],
