@@ -211,6 +211,16 @@ def test_weightings_change_the_picture(made, weighting: list[str], tmp_path: Pat
     assert not np.array_equal(even, read(tmp_path / "out" / "map-seed0.png"))
 
 
+def test_bf16_gives_nearly_the_same_picture(made, tmp_path: Path) -> None:
+    made("--image", "map.png", "--scale", 0.1, "--cfg", 2)
+    full = read(tmp_path / "out" / "map-seed0.png").astype(int)
+    edit = ("--edit", "photo.png", "--mask", "mask.png")
+    made("--image", "map.png", "--precision", "bf16", *edit)  # all parts take the dtype
+    made("--image", "map.png", "--scale", 0.1, "--cfg", 2, "--precision", "bf16")
+    half = read(tmp_path / "out" / "map-seed0.png")
+    assert 0 < np.abs(full - half).mean() < 4
+
+
 @pytest.mark.parametrize("paste", ["--paste", "--no-paste"])
 def test_white_is_repainted_and_black_is_kept(
     made, files: Path, paste: str, tmp_path: Path
@@ -312,6 +322,7 @@ _MAP = ["--image", "map.png"]
         (["--image", "text.png"], "--image text.png is no usable image"),
         (["--image", "."], "--image . cannot be read"),
         (["--image", "odd.png"], "odd: the condition is 90x60; height and width must be mult"),
+        ([*_MAP, "--base", "nowhere"], "cannot load the base model 'nowhere'"),
         ([*_MAP, "--mask", "mask.png"], "--mask needs --edit"),
         ([*_MAP, "--edit", "photo.png"], "--edit needs --mask"),
         ([*_MAP, "--edit", "photo.png", "--mask", "odd.png"], "mask is 90x60, the condition 96x64"),
@@ -349,6 +360,12 @@ def test_a_request_that_cannot_be_met_is_one_message(
     assert code in (Exit.USAGE, Exit.FAILED)
     assert said in message
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_a_controlnet_is_named(generate, tmp_path: Path) -> None:
+    code, message = generate(*_MAP, "--controlnet", tmp_path, networks=0)
+    assert code == Exit.FAILED
+    assert f"{str(tmp_path)!r} holds" in message
 
 
 @pytest.mark.parametrize(
