@@ -15,6 +15,7 @@ from pipeline import (
     build_commands,
     dataset_commands,
     evaluate_command,
+    generate_command,
     image_commands,
     ledger_commands,
     model_commands,
@@ -45,6 +46,7 @@ app.add_typer(publish_commands.app)
 app.add_typer(image_commands.app)
 app.add_typer(model_commands.app)
 app.add_typer(evaluate_command.app)
+app.add_typer(generate_command.app)
 app.add_typer(operator_commands.app)
 app.add_typer(weights_commands.app)
 

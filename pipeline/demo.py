@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from catalog.dataset import Dataset
-from catalog.images import decode_image
+from catalog.images import decode_image, encode_png
 from detectors import weights
 from detectors.base import Spec
 from detectors.graph import Graph
@@ -16,14 +16,14 @@ from pipeline.build import Executor, Inputs, build
 from pipeline.build_view import BuildView
 from pipeline.console import out
 from pipeline.execution import Execution
+from pipeline.generate_config import GenerateConfig
 from pipeline.local_executor import run_local
-from pipeline.pictures import write_grid, write_pictures
+from pipeline.pictures import make_pictures
 from pipeline.recipe import load_recipe
 from pipeline.report.page import write_page
 from training.config import TrainConfig
-from training.controlnet import load_base
+from training.grid import draw_grid
 from training.loop import train
-from training.prompts import DEFAULT_PROMPT
 from training.random_base import write_random_base
 
 _PHOTOGRAPHS = {
@@ -146,16 +146,10 @@ def _sample(base: Path, run: Path, condition: bytes, pictures: Path) -> Path:
     hint = pictures / "condition.png"
     hint.parent.mkdir(parents=True, exist_ok=True)
     hint.write_bytes(condition)
-    return write_pictures(
-        load_base(str(base)),
-        str(run),
-        [hint],
-        pictures,
-        prompt=DEFAULT_PROMPT,
-        seeds=[0, 1],
-        steps=20,
-        guidance_scale=9.0,
+    config = GenerateConfig(
+        base=str(base), controlnet=[str(run)], image=[hint], out=pictures, seed=[0, 1]
     )
+    return make_pictures(config).grid
 
 
 def _sheet(dataset: Path, path: Path) -> Path:
@@ -171,4 +165,5 @@ def _sheet(dataset: Path, path: Path) -> Path:
         f"{sample.caption} (low {values['low']}, high {values['high']})"
         for sample, values in zip(samples, drawn, strict=True)
     ]
-    return write_grid(path, cells, columns, ["image", "canny"])
+    path.write_bytes(encode_png(draw_grid(cells, columns=columns, rows=["image", "canny"])))
+    return path

@@ -1,4 +1,4 @@
-"""Commands that train and sample."""
+"""Commands that train, and the demonstration."""
 
 import logging
 from pathlib import Path
@@ -15,9 +15,6 @@ from pipeline.errors import UsageError, in_flags
 app = typer.Typer()
 
 SubsetName = Annotated[str | None, typer.Option(help="A subset, for example 1k; default all.")]
-Base = Annotated[
-    str, typer.Option(help="Stable Diffusion: a folder in diffusers' layout, or a hub id.")
-]
 
 
 @app.command()
@@ -84,40 +81,6 @@ def _defaults(
             "--start-from RUN; going on from the base alone"
         )
     return {"base": base, "condition": condition or conditions[0]}
-
-
-@app.command()
-def generate(
-    controlnet: Annotated[str, typer.Option(help="A run's folder, or one of its checkpoints.")],
-    base: Base,
-    image: Annotated[list[Path], typer.Option(help="A condition map. Repeatable.")],
-    out_: Annotated[Path, typer.Option("--out", help="Folder for the pictures.")] = Path(
-        "generated"
-    ),
-    prompt: Annotated[str | None, typer.Option(help="Default: the paper's default prompt.")] = None,
-    seed: Annotated[list[int] | None, typer.Option(help="Repeatable; one picture each.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="DDIM steps.")] = 20,
-    cfg: Annotated[float, typer.Option(help="Classifier-free guidance scale.")] = 9.0,
-    revision: Annotated[str | None, typer.Option(help="Of the base on the hub.")] = None,
-    local_files_only: Annotated[bool, typer.Option(help="Never ask the hub.")] = False,
-) -> None:
-    """Sample with a trained ControlNet: PNGs and a labelled grid (DDIM, 20 steps, CFG 9.0)."""
-    quiet_libraries()
-    from pipeline.pictures import write_pictures
-    from training.controlnet import load_base
-    from training.prompts import choose_prompt
-
-    grid = write_pictures(
-        load_base(base, revision=revision, local_files_only=local_files_only),
-        controlnet,
-        image,
-        out_,
-        prompt=choose_prompt("default" if prompt is None else "user", prompt),
-        seeds=seed or [0],
-        steps=steps,
-        guidance_scale=cfg,
-    )
-    out.print(f"written: {escape(str(grid))}")
 
 
 @app.command()

@@ -1,70 +1,245 @@
-"""Pictures from a trained ControlNet, written with a grid that says what each is."""
+"""Pictures from trained ControlNets: the work of `generate`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
+import torch
+from diffusers import UNet2DConditionModel
+from pydantic import ValidationError
+from rich.progress import Progress
 
-from catalog.errors import ImageError
-from catalog.images import Image, decode_image, encode_png
+from captioning.blip import BlipSpec
+from catalog.images import Image
+from pipeline.console import err
 from pipeline.errors import UsageError
-from training.controlnet import Base, load_controlnet
-from training.grid import draw_grid
-from training.sampling import generate
+from pipeline.generate_config import GenerateConfig, check_request
+from pipeline.generate_inputs import Row, read_picture, read_rows
+from pipeline.picture_files import Made, Pass, joined, pass_of, write_row, write_summary
+from training.automatic import Captioner, sample_automatic
+from training.controlnet import Base, load_base
+from training.controls import WHOLE, Conditioned, Control, check_window, picture_size
+from training.denoiser import Controlled, Denoiser
+from training.errors import SamplingError
+from training.masks import Edit, check_edit
+from training.methods import load_denoiser
+from training.prompts import choose_prompt
+from training.sampling import Sampled, Sampling, sample
+
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-def write_pictures(
-    base: Base,
-    controlnet: str,
-    images: Sequence[Path],
-    out: Path,
-    *,
-    prompt: str,
-    seeds: Sequence[int],
-    steps: int,
-    guidance_scale: float,
-) -> Path:
-    """Sample one picture for each condition map and seed.
-
-    Writes ``out/<map's name>-seed<seed>.png`` and ``out/grid.png``; returns the grid's path.
+def make_pictures(config: GenerateConfig) -> Made:
+    """Sample a picture for each condition and seed, and write them; see `pipeline.picture_files`.
 
     Raises:
-        UsageError: a map cannot be read.
-        TrainingError: a ControlNet or size that cannot be sampled with.
+        UsageError: a request that means nothing, or a file that cannot be used.
+        CatalogError, DetectorError, CaptionError: a dataset, or a detector's or the captioner's
+            network, that is not here.
+        TrainingError: a base, ControlNet or size that cannot be sampled with.
     """
-    hints = [_read(path) for path in images]
-    network = load_controlnet(controlnet)
-    out.mkdir(parents=True, exist_ok=True)
-    rows: list[list[Image]] = []
-    for path, hint in zip(images, hints, strict=True):
-        made = generate(
-            base,
-            network,
-            hint=hint,
-            prompt=prompt,
-            seeds=seeds,
-            steps=steps,
-            guidance_scale=guidance_scale,
-        )
-        for seed, picture in zip(seeds, made, strict=True):
-            (out / f"{path.stem}-seed{seed}.png").write_bytes(encode_png(picture))
-        rows.append([hint, *made])
-    columns = ["condition", *(f"seed {seed}: {prompt or 'no prompt'}" for seed in seeds)]
-    return write_grid(out / "grid.png", rows, columns, [path.stem for path in images])
+    check_request(config)
+    check_device(config.device)
+    rows = read_rows(config)
+    painter = Painter(config)
+    painter.check(rows)
+    config.out.mkdir(parents=True, exist_ok=True)
+    made = []
+    with _bar(len(rows) * painter.steps) as on_step:
+        for row in rows:
+            made.append(painter.paint(row, on_step))
+            write_row(config, row, made[-1])
+    return write_summary(config, rows, made, painter.edit)
 
 
-def write_grid(
-    path: Path, cells: Sequence[Sequence[np.ndarray]], columns: Sequence[str], rows: Sequence[str]
-) -> Path:
-    """Draw a labelled grid and write it as PNG; return its path."""
-    path.write_bytes(encode_png(draw_grid(cells, columns=columns, rows=rows)))
-    return path
+class Painter:
+    """All networks and settings of a call; makes row after row."""
+
+    def __init__(self, config: GenerateConfig) -> None:
+        """Load what is small and may be missing first; raises as `make_pictures` does."""
+        self._config = config
+        self.edit = _read_edit(config)
+        """What is repainted; None: whole pictures."""
+        self._captioner: Captioner | None = None
+        if config.prompt_mode == "automatic":
+            self._captioner = load_captioner(config.captioner, config.device)
+        self._base = _load_base(config)
+        self._trained = [load_denoiser(Path(run), self._base) for run in config.controlnet]
+        self._unet = _trained_unet(config, self._base, self._trained)
+        for network in (*self._base.networks, *self._trained):
+            network.to(config.device, _DTYPES[config.precision])
+
+    def check(self, rows: Sequence[Row]) -> None:
+        """Raise SamplingError for the first row, window or edit that cannot be sampled."""
+        check_window(self._config.window, self._config.steps)
+        for row in rows:
+            try:
+                height, width = picture_size(row.hints, None, self._base.scale)
+                if self.edit is not None:
+                    check_edit(self.edit, height=height, width=width)
+            except SamplingError as error:
+                raise SamplingError(f"{row.name}: {error}") from error
+
+    @property
+    def steps(self) -> int:
+        """Steps that a row takes."""
+        batches = -(-len(self._config.seed) // self._config.batch_size)
+        return self._config.steps * batches * (1 if self._captioner is None else 2)
+
+    def paint(self, row: Row, on_step: Callable[[], None]) -> list[Pass]:
+        """Return the passes over one row, what is to be shown last; calls `on_step` at each step.
+
+        Raises:
+            TrainingError: a size that cannot be sampled with.
+        """
+        config = self._config
+        controls = _controls(config, row, self._trained)
+        starts = range(0, len(config.seed), config.batch_size)
+        batches = [config.seed[at : at + config.batch_size] for at in starts]
+        return joined([self._paint(row, controls, seeds, on_step) for seeds in batches])
+
+    def _paint(
+        self,
+        row: Row,
+        controls: list[Control] | Conditioned,
+        seeds: list[int],
+        on_step: Callable[[], None],
+    ) -> list[Pass]:
+        config = self._config
+
+        def draw(prompts: Sequence[str]) -> Sampled:
+            return sample(
+                self._base,
+                controls,
+                seeds=seeds,
+                prompts=prompts,
+                negative_prompt=config.negative_prompt,
+                sampling=Sampling(
+                    steps=config.steps, guidance_scale=config.cfg, weighting=config.weighting
+                ),
+                unet=self._unet,
+                edit=self.edit,
+                on_step=on_step,
+            )
+
+        if self._captioner is None:
+            prompts = [_prompt(config, row)] * len(seeds)
+            return [pass_of(config.prompt_mode, prompts, draw(prompts))]
+        both = sample_automatic(draw, self._captioner, count=len(seeds))
+        default = [choose_prompt("default")] * len(seeds)
+        return [
+            pass_of("default", default, both.first),
+            pass_of("automatic", both.prompts, both.second),
+        ]
 
 
-def _read(path: Path) -> Image:
+def check_device(device: str) -> None:
+    """Raise UsageError where torch has no such device."""
     try:
-        return decode_image(path.read_bytes())
-    except FileNotFoundError:
-        raise UsageError(f"--image {path} does not exist") from None
-    except ImageError as error:
-        raise UsageError(f"--image {path} is no usable image: {error}") from error
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
+        reason = str(error).partition("\n")[0]
+        raise UsageError(f"--device {device} cannot be used: {reason}; try --device cpu") from error
+
+
+def load_captioner(model: str, device: str) -> Captioner:
+    """Load BLIP as a function of images.
+
+    Args:
+        model: a hub id that is pinned, or a folder, written as a path.
+        device: for example ``cpu``.
+
+    Raises:
+        UsageError: the name is neither.
+        CaptionError: the checkpoint is not here and cannot be had.
+    """
+    try:
+        spec = BlipSpec(captioner="blip", model=model)
+    except ValidationError as error:
+        raise UsageError(f"--captioner {model}: {error.errors()[0]['msg']}") from error
+    network = spec.load(device)
+
+    def caption(images: Sequence[Image]) -> list[str]:
+        prepared = [network.prepare(image) for image in images]
+        starts = range(0, len(prepared), spec.batch_size)
+        texts = [text for at in starts for text in network(prepared[at : at + spec.batch_size])]
+        chosen = [spec.choose(None, text) for text in texts]
+        return ["" if one is None else one.text for one in chosen]
+
+    return caption
+
+
+def _read_edit(config: GenerateConfig) -> Edit | None:
+    if config.edit is None or config.mask is None:
+        return None
+    mask = read_picture(config.mask, "--mask").max(axis=2)
+    return Edit(source=read_picture(config.edit, "--edit"), mask=mask, paste=config.paste)
+
+
+def _load_base(config: GenerateConfig) -> Base:
+    return load_base(
+        config.base,
+        revision=config.revision,
+        local_files_only=config.local_files_only,
+        dtype=_DTYPES[config.precision],
+    )
+
+
+def _trained_unet(
+    config: GenerateConfig, base: Base, trained: Sequence[Denoiser]
+) -> UNet2DConditionModel | None:
+    """Return the UNet that was trained beside a ControlNet, if one was.
+
+    Raises:
+        UsageError: several were, or a network of another method has company or a window.
+    """
+    others = [run for run, one in zip(config.controlnet, trained, strict=True) if _is_whole(one)]
+    steered = config.window != WHOLE or config.scale or config.weighting != "even"
+    if others and (len(trained) > 1 or steered):
+        raise UsageError(
+            f"--controlnet {others[0]} is no ControlNet but a whole UNet that takes its condition "
+            "in every step: it goes alone, without --window, --scale and --weighting"
+        )
+    unets = [one.unet for one in trained if one.unet is not base.unet]
+    if len(unets) > 1:
+        raise UsageError("several of the --controlnet trained the UNet too: only one can be used")
+    return unets[0] if unets else None
+
+
+def _controls(
+    config: GenerateConfig, row: Row, trained: Sequence[Denoiser]
+) -> list[Control] | Conditioned:
+    if _is_whole(trained[0]):
+        return Conditioned(denoiser=trained[0], hints=row.hints)
+    scales = config.scale or [1.0]
+    scales = scales * len(trained) if len(scales) == 1 else scales
+    return [
+        Control(
+            controlnet=one.controlnet,
+            hints=[hint],
+            scale=scale,
+            window=config.window,
+            mid_only=one.mid_only,
+        )
+        for one, hint, scale in zip(trained, row.hints, scales, strict=True)
+        if isinstance(one, Controlled)
+    ]
+
+
+def _is_whole(trained: Denoiser) -> bool:
+    return not isinstance(trained, Controlled)
+
+
+def _prompt(config: GenerateConfig, row: Row) -> str:
+    """Return the prompt of a single pass; mode user without a text takes the dataset's caption."""
+    if config.prompt_mode == "user" and config.prompt is None:
+        return choose_prompt("user", row.caption)
+    return choose_prompt(config.prompt_mode, config.prompt)
+
+
+@contextmanager
+def _bar(steps: int) -> Iterator[Callable[[], None]]:
+    """Show a bar on a terminal while sampling; yields what is called at each step."""
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task("sampling", total=steps)
+        yield lambda: progress.advance(task)

@@ -14,15 +14,19 @@ with the words, since images made with another default prompt do not compare.
 
 DEFAULT_PROMPT_VERSION = "paper-4.1"
 
-PromptMode = Literal["none", "default", "user"]
-"""``none``: the empty string. ``default``: `DEFAULT_PROMPT`. ``user``: the given text."""
+PromptMode = Literal["none", "default", "automatic", "user"]
+"""``none``: the empty string. ``default``: `DEFAULT_PROMPT`. ``user``: the given text.
+
+``automatic``: first `DEFAULT_PROMPT`, then what a captioner says of its result; see
+`training.automatic`.
+"""
 
 
 def choose_prompt(mode: PromptMode, text: str | None = None) -> str:
-    """Return the prompt of `mode`.
+    """Return the prompt of `mode`; of mode ``automatic``, that of the first pass.
 
     Args:
-        mode: one of the paper's modes. Its "automatic" mode is "user" with a captioner's text.
+        mode: one of the paper's modes.
         text: the prompt of mode ``user``; the other modes take none.
 
     Raises:
@@ -34,4 +38,4 @@ def choose_prompt(mode: PromptMode, text: str | None = None) -> str:
         return text
     if text is not None:
         raise SamplingError(f"prompt mode {mode!r} takes no text, got {text!r}: use mode 'user'")
-    return DEFAULT_PROMPT if mode == "default" else ""
+    return "" if mode == "none" else DEFAULT_PROMPT

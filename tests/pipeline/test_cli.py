@@ -67,7 +67,7 @@ def test_help_names_every_command(run) -> None:
         (["scan"], "--images URI"),
         (["scan", "--images", "empty"], "no image files"),
         (["plan", "canny", "--images", "."], "--dry-run"),
-        (["generate", "--controlnet", "x", "--base", "y", "--image", "no.png"], "y"),
+        (["generate", "--controlnet", "x", "--base", "y", "--image", "no.png"], "no.png does not"),
     ],
 )
 def test_a_wrong_call_exits_2_or_says_what_is_missing(
@@ -176,7 +176,7 @@ def test_train_and_generate(run, dataset: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert made.code == Exit.DONE, made.err
     names = {path.name for path in (tmp_path / "g").iterdir()}
-    assert names == {"hint-seed3.png", "hint-seed4.png", "grid.png"}
+    assert names == {"hint-seed3.png", "hint-seed4.png", "grid.png", "generated.json"}
 
 
 def test_train_says_which_flag_is_wrong(run, dataset: Path, tmp_path: Path) -> None:
