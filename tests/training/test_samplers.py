@@ -6,9 +6,11 @@ import torch
 
 from tests.training.probing import make_probe, photograph
 from training.controlnet import new_controlnet
+from training.controls import Control
 from training.denoiser import Controlled
 from training.samplers import controlled, reconstruct, uncontrolled
-from training.sampling import generate, generate_base
+from training.sampling import Sampling
+from training.sampling import sample as sampled
 
 
 @pytest.fixture(scope="module")
@@ -34,24 +36,18 @@ def differ(one, other) -> int:
 
 
 def test_pictures_are_those_of_the_sampling_command(base, denoiser, asked):
+    settings = Sampling(steps=4, guidance_scale=5.0)
     made = controlled(base, denoiser, steps=4, guidance_scale=5.0)(*asked)
     for picture, hint, prompt, seed in zip(made, *asked, strict=True):
-        (expected,) = generate(
-            base,
-            denoiser.controlnet.eval(),
-            hint=hint,
-            prompt=prompt,
-            seeds=[seed],
-            steps=4,
-            guidance_scale=5.0,
-        )
+        control = Control(controlnet=denoiser.controlnet.eval(), hints=[hint])
+        one = {"seeds": [seed], "prompts": [prompt], "sampling": settings}
+        (expected,) = sampled(base, [control], **one).images
         assert picture.shape == (64, 64, 3)
         assert differ(picture, expected) <= 1
     bare = uncontrolled(base, steps=4, guidance_scale=5.0)(*asked)
     for picture, prompt, seed in zip(bare, *asked[1:], strict=True):
-        (expected,) = generate_base(
-            base, height=64, width=64, prompt=prompt, seeds=[seed], steps=4, guidance_scale=5.0
-        )
+        one = {"seeds": [seed], "prompts": [prompt], "sampling": settings}
+        (expected,) = sampled(base, size=(64, 64), **one).images
         assert differ(picture, expected) <= 1
 
 
