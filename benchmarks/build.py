@@ -33,13 +33,13 @@ import webdataset
 if sys.path[0] == str(Path(__file__).parent):
     sys.path.pop(0)  # there benchmarks would hide the packages of their names
 
-from catalog.dataset import Dataset
-from pipeline.build import Executor, Inputs, build
-from pipeline.demo import collect
-from pipeline.execution import Execution
-from pipeline.local_executor import run_local
-from pipeline.recipe import load_recipe
-from pipeline.unit_report import UnitReport
+from catalog.dataset.dataset import Dataset
+from pipeline.build.build import Executor, Inputs, build
+from pipeline.build.local import run_local
+from pipeline.commands.demo import collect
+from pipeline.recipe.execution import Execution
+from pipeline.recipe.recipe import load_recipe
+from pipeline.unit.outcome import UnitReport
 
 SIDE = 512
 PLAIN = "plain loop (cv2 + TarWriter)"
@@ -158,7 +158,7 @@ def ways(with_ray: bool) -> dict[str, Callable[[list[Path], Path], int]]:
     if with_ray:
         import ray
 
-        from pipeline.ray_executor import run_on_ray
+        from pipeline.build.on_ray import run_on_ray
 
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)

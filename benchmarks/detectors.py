@@ -119,7 +119,7 @@ def peer(name: str, device: str) -> Runner:
 def graph_of(names: tuple[str, ...], device: str, precision: str, batch: int) -> Any:
     """Return our graph and its specs, with the same weights as the peer."""
     from detectors.graph import Graph
-    from pipeline.annotate_images import specs_of
+    from pipeline.sheet.sheet import specs_of
 
     for module in ("hed", "mlsd", "openpose", "midas", "anime2sketch"):
         __import__(f"detectors.networks.{module}")
@@ -255,7 +255,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         if arguments.images is None:
-            from pipeline.demo import collect
+            from pipeline.commands.demo import collect
 
             arguments.images = Path(folder)
             collect(arguments.images)

@@ -20,10 +20,10 @@ if sys.path[0] == str(Path(__file__).parent):
 import numpy as np
 from PIL import Image
 
-from pipeline.build import Inputs, build
-from pipeline.execution import Execution
-from pipeline.recipe import load_recipe
-from pipeline.unit_report import UnitFailure, UnitReport
+from pipeline.build.build import Inputs, build
+from pipeline.recipe.execution import Execution
+from pipeline.recipe.recipe import load_recipe
+from pipeline.unit.outcome import UnitFailure, UnitReport
 
 MIB = 1 << 20
 TINY = ["image.resolution=64", "samples_per_unit=1", "rules.min_sharpness=0"]
@@ -91,11 +91,11 @@ def main() -> None:
     options = parser.parse_args()
     stored = nothing
     if options.local:
-        from pipeline.local_executor import run_local as executor
+        from pipeline.build.local import run_local as executor
     else:
         import ray
 
-        from pipeline.ray_executor import run_on_ray as executor
+        from pipeline.build.on_ray import run_on_ray as executor
 
         ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
         stored = in_object_store

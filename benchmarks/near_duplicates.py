@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from catalog.near_duplicates import HASH_BITS, find_near_duplicates
+from catalog.source.near_duplicates import HASH_BITS, find_near_duplicates
 
 
 def plant(count: int, distance: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

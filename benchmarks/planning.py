@@ -27,15 +27,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog import tables
-from catalog.commits import Commit, StoredFile
-from catalog.dataset import Dataset
+from catalog.dataset.commits import Commit, StoredFile
+from catalog.dataset.dataset import Dataset
 from catalog.sample import OK, sample_key
-from pipeline.build import Inputs, build
-from pipeline.execution import Execution
-from pipeline.local_executor import run_local
-from pipeline.plan import claim, freeze
-from pipeline.recipe import Recipe, load_recipe
-from pipeline.scan import mark_duplicates, to_ranked_table
+from pipeline.build.build import Inputs, build
+from pipeline.build.local import run_local
+from pipeline.plan.plan import claim, freeze
+from pipeline.recipe.execution import Execution
+from pipeline.recipe.recipe import Recipe, load_recipe
+from pipeline.scan.scan import mark_duplicates, to_ranked_table
 
 SUBSETS = (1_000, 10_000, 50_000, 500_000)
 SOURCE = "source.parquet"

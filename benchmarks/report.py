@@ -25,16 +25,17 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' browser is no part of the package
 
-from catalog import commits, storage, tables
-from catalog import dataset as layout
-from catalog.dataset import Dataset
-from catalog.ranking import rank
+from catalog import storage, tables
+from catalog.dataset import commits
+from catalog.dataset import dataset as layout
+from catalog.dataset.dataset import Dataset
 from catalog.sample import OK, sha256_hex
-from pipeline.build import Inputs, build
-from pipeline.demo import collect
-from pipeline.execution import Execution
-from pipeline.local_executor import run_local
-from pipeline.recipe import load_recipe
+from catalog.source.ranking import rank
+from pipeline.build.build import Inputs, build
+from pipeline.build.local import run_local
+from pipeline.commands.demo import collect
+from pipeline.recipe.execution import Execution
+from pipeline.recipe.recipe import load_recipe
 from tests.browser import Browser, find_chromium
 
 RECIPE = """
@@ -47,7 +48,7 @@ detectors:
 COMMAND = """
 import atexit, re
 from pathlib import Path
-from pipeline.cli import main
+from pipeline.commands.cli import main
 peak = lambda: re.search(r"VmHWM:\\s+([0-9]+)", Path("/proc/self/status").read_text())[1]
 atexit.register(lambda: print(peak()))
 main()

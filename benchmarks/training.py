@@ -39,10 +39,10 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from catalog.dataset import Dataset
+from catalog.dataset.dataset import Dataset
 from catalog.sample import Sample
-from pipeline.demo import collect
-from training.random_base import write_random_base
+from pipeline.commands.demo import collect
+from training.model.random_base import write_random_base
 
 SCRIPT = Path("examples/controlnet/train_controlnet.py")
 NO_CHECKOUT = (
@@ -207,7 +207,7 @@ def measure_script(folder: Path, script: Path, setting: Setting) -> Measured | N
 
 
 def measure_ours(folder: Path, setting: Setting, **changes: Any) -> Measured | None:
-    """Measure our training; `changes` are settings of `training.config.TrainConfig`."""
+    """Measure our training; `changes` are settings of `training.settings.config.TrainConfig`."""
     settings = {
         "dataset": str(folder / "shards"),
         "condition": "canny",

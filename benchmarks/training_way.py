@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import nn
 
-from training.config import TrainConfig
-from training.denoiser import Controlled
-from training.loop import train
+from training.model.denoiser import Controlled
+from training.run.loop import train
+from training.settings.config import TrainConfig
 
 SD_WIDTHS, SD_TEXT = (320, 640, 1280, 1280), 768
 MIB = 1 << 20

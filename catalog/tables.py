@@ -52,7 +52,7 @@ PLAN = pa.schema(
 )
 
 MEASURES = [
-    pa.field("chroma", pa.float64()),  # see catalog.quality.Measures; null: not decoded
+    pa.field("chroma", pa.float64()),  # see catalog.source.quality.Measures; null: not decoded
     pa.field("sharpness", pa.float64()),
     pa.field("contrast", pa.float64()),
     pa.field("grey_tail", pa.float64()),

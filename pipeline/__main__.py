@@ -1,6 +1,6 @@
 """``python -m pipeline``: the command line as ``ray job submit`` runs it."""
 
-from pipeline.cli import main
+from pipeline.commands.cli import main
 
 if __name__ == "__main__":
     main()

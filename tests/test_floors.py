@@ -33,9 +33,13 @@ def test_the_floors_hold(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "planted", "broken"),
     [
-        ("catalog/ranking.py", "import detectors.canny", "An import goes down a floor"),
-        ("training/loss.py", "import pipeline.recipe", "An import goes down a floor"),
-        ("training/loop.py", "import ray", "Only the pipeline knows Ray"),
+        ("catalog/source/ranking.py", "import detectors.canny", "An import goes down a floor"),
+        (
+            "training/model/objective.py",
+            "import pipeline.recipe.recipe",
+            "An import goes down a floor",
+        ),
+        ("training/run/loop.py", "import ray", "Only the pipeline knows Ray"),
         ("catalog/images.py", "import torch", "The catalog knows no torch"),
     ],
 )

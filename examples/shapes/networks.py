@@ -13,7 +13,7 @@ from tokenizers.pre_tokenizers import Split
 from tokenizers.trainers import BpeTrainer
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from training.random_base import byte_symbols
+from training.model.random_base import byte_symbols
 
 TOKENS = 24
 WIDTH = 128

@@ -20,7 +20,7 @@ from diffusers.training_utils import EMAModel, compute_snr
 from draw import COLOURS, CORNERS, draw_picture
 from networks import new_autoencoder, new_scheduler, new_text_encoder, new_tokenizer, new_unet
 
-from training.prompts import DEFAULT_PROMPT
+from training.sample.prompts import DEFAULT_PROMPT
 
 _WORDS = [*COLOURS, *CORNERS, "a an and", DEFAULT_PROMPT]
 _SQUARES = 4.0  # weight of the squared error: shapes are few pixels, absolute errors miss them

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog import tables
-from catalog.dataset import SUBSETS, Dataset, Status
+from catalog.dataset.dataset import SUBSETS, Dataset, Status
 from catalog.sample import KEY_CHARACTERS
 from pipeline.report.histogram import Histogram, Mark, count
 from pipeline.report.parameters import read_parameters

@@ -12,7 +12,7 @@ from importlib import resources
 import jinja2
 from markupsafe import Markup
 
-from catalog.dataset import Dataset
+from catalog.dataset.dataset import Dataset
 from pipeline.report import figures
 from pipeline.report.numbers import Numbers, gather
 from pipeline.report.sheets import Sheets, draw_sheets
@@ -68,6 +68,6 @@ def _read(name: str) -> str:
 
 
 def _bytes(count: int) -> str:
-    from pipeline.console import human_bytes
+    from pipeline.commands.console import human_bytes
 
     return human_bytes(count)

@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 from PIL import Image as PILImage
 
 from catalog import tables
-from catalog.dataset import SOURCE, Dataset, View
+from catalog.dataset.dataset import SOURCE, Dataset, View
 from catalog.errors import CatalogError
 from catalog.images import decode, resize
 from catalog.sample import Sample
-from catalog.sources import read_image
+from catalog.source.parts import read_image
 from pipeline.report.figures import short
 from pipeline.report.numbers import NEAR_DUPLICATE, Numbers, kept_keys
 from pipeline.report.parameters import read_parameters

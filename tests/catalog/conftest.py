@@ -8,13 +8,13 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from catalog import dataset as layout
 from catalog import storage, tables
-from catalog.commits import Attempt, commit_unit
-from catalog.dataset import Dataset
-from catalog.ranking import unit_id
+from catalog.dataset import dataset as layout
+from catalog.dataset.commits import Attempt, commit_unit
+from catalog.dataset.dataset import Dataset
+from catalog.dataset.shards import ShardWriter
 from catalog.sample import OK, Sample, canonical_json, sample_key, sha256_hex
-from catalog.shards import ShardWriter
+from catalog.source.ranking import unit_id
 
 FINGERPRINT = "f" * 32
 

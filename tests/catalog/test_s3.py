@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from catalog import storage
-from catalog.commits import Attempt, commit_unit, read_commits
-from catalog.dataset import Dataset
-from catalog.listing import list_parts
-from catalog.sources import scan_part
-from catalog.verify import verify
+from catalog.dataset.commits import Attempt, commit_unit, read_commits
+from catalog.dataset.dataset import Dataset
+from catalog.dataset.verify import verify
+from catalog.source.listing import list_parts
+from catalog.source.parts import scan_part
 
 
 def test_create_once_and_publish_never_replace(s3: str, tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 
 from catalog.sample import Sample
-from training.config import TrainConfig
-from training.controlnet import Base, load_base
-from training.random_base import write_random_base
+from training.model.controlnet import Base, load_base
+from training.model.random_base import write_random_base
+from training.settings.config import TrainConfig
 
 
 def png(pixels: np.ndarray) -> bytes:

@@ -7,8 +7,8 @@ import numpy as np
 from catalog.images import encode_png
 from catalog.sample import Sample
 from detectors.canny import CannySpec
-from training.adherence import AdherenceProbe, probe_samples
-from training.redetect import Redetector
+from training.measure.adherence import AdherenceProbe, probe_samples
+from training.measure.redetect import Redetector
 
 SPEC = CannySpec(low=(60, 100), gap=(60, 100))
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import ImageFont
 
-from training.grid import draw_grid, enlarged, wrap
+from catalog.publish.grid import draw_grid, enlarged, wrap
 
 RED = np.full((64, 64, 3), (200, 0, 0), np.uint8)
 BLUE = np.full((64, 64, 3), (0, 0, 200), np.uint8)

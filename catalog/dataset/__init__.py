@@ -1,0 +1,1 @@
+"""A dataset's folder: commits, shards, views, takedowns."""

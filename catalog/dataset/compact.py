@@ -1,0 +1,187 @@
+"""Rewrite the shards that hold what was taken down, so that its bytes and texts are gone.
+
+A unit's new tar and rows are published under names of their own, then its commit is replaced by one
+that names them; the views are folded anew, what was rewritten is verified, and last the files that
+no commit names are deleted. So whatever a reader finds at any moment is whole, and after a kill the
+same call goes on. A removed image keeps one row with its sha256, status ``removed``: the plan's
+units are named by the hashes of their images, and what is told once must not come back as new.
+"""
+
+import shutil
+import tempfile
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog import storage, tables
+from catalog.dataset import commits, tombstones
+from catalog.dataset.commits import Attempt, Commit
+from catalog.dataset.dataset import MANIFEST, PLAN, SOURCE, SUBSETS, Dataset
+from catalog.dataset.shards import ShardWriter
+from catalog.dataset.verify import check_commit
+from catalog.errors import CorruptSampleError, DatasetError
+from catalog.publish.subset_tars import delete_stale
+from catalog.sample import OK, REMOVED, sha256_hex
+
+_TEXTS = ("caption", "label", "label_sha256", "popularity", "scores", "detail")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compacted:
+    """What a call did.
+
+    Attributes:
+        units: units rewritten.
+        deleted: files deleted: shards and rows that were replaced, copies made for a card.
+    """
+
+    units: int
+    deleted: int
+
+
+def compact(dataset: Dataset) -> Compacted:
+    """Delete what was taken down from shards, rows, views, source and plan; again is no harm.
+
+    Raises:
+        DatasetError: the build is not finished, or what was rewritten does not verify (the old
+            shards are kept then).
+        CorruptSampleError: a sample that is to be kept is not the committed one.
+    """
+    if pending := dataset.pending():
+        raise DatasetError(f"{len(pending)} units are not built: finish the build, then compact")
+    keys = tombstones.removed_keys(dataset.uri)
+    if not keys:
+        return Compacted(units=0, deleted=0)
+    with _scratch(dataset.uri) as folder:
+        found = commits.read_commits(dataset.uri)
+        rewritten = sum(_rewrite(dataset, commit, keys, folder) for commit in found)
+    dataset.fold()
+    _fold_subsets(dataset)
+    for name in (SOURCE, PLAN):
+        _blank_texts(dataset.path(name), keys)
+    _verify(dataset)
+    return Compacted(units=rewritten, deleted=_delete_unnamed(dataset) + delete_stale(dataset))
+
+
+@contextmanager
+def _scratch(uri: str) -> Iterator[Path]:
+    """Yield a folder from which files can be published: beside the shards where those are local."""
+    root = storage.local_path(uri)
+    parent = Path(tempfile.gettempdir()) if root is None else root / "tmp"
+    folder = parent / f"compact.{uuid.uuid4().hex[:8]}"
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _rewrite(dataset: Dataset, commit: Commit, keys: set[str], folder: Path) -> bool:
+    """Replace a unit's files where they hold what was taken down; say whether they did."""
+    rows = tables.read_table(dataset.path(commits.SHARDS, commit.rows.name))
+    gone = tombstones.is_removed(rows["sha256"], keys)
+    if not pc.any(pc.and_(gone, pc.not_equal(rows["status"], REMOVED))).as_py():
+        return False
+    ends = (".tar", ".parquet", commits.HELD)
+    tar, parquet, held = (folder / f"{commit.unit_id}{end}" for end in ends)
+    with tar.open("xb") as file, held.open("xb") as held_file:
+        writer, holder = ShardWriter(file), ShardWriter(held_file)
+        records = _copy(dataset, commit, rows.to_pylist(), keys, writer, holder)
+        for one, one_file in ((writer, file), (holder, held_file)):
+            one.close()
+            storage.sync_file(one_file)
+    with parquet.open("xb") as file:
+        file.write(tables.to_parquet(pa.Table.from_pylist(records, schema=rows.schema)))
+        storage.sync_file(file)
+    counts = Counter(record["status"] for record in records)
+    attempt = Attempt(
+        unit_id=commit.unit_id,
+        index=commit.index,
+        fingerprint=commit.fingerprint,
+        tar=tar,
+        rows=parquet,
+        counts=dict(sorted(counts.items())),
+        environment=commit.environment,
+        held=held if holder.blocks else None,
+    )
+    commits.supersede(dataset.uri, attempt)
+    return True
+
+
+def _copy(
+    dataset: Dataset,
+    commit: Commit,
+    rows: list[dict[str, Any]],
+    keys: set[str],
+    writer: ShardWriter,
+    holder: ShardWriter,
+) -> list[dict[str, Any]]:
+    """Copy the blocks that stay, samples and held maps; return the rows with their new offsets."""
+    records = []
+    for row in rows:
+        if row["key"] in keys:
+            records.append({name: row[name] for name in ("key", "sha256")} | {"status": REMOVED})
+            continue
+        if row["offset"] is not None:
+            kept = row["status"] == OK
+            file = commit.shard if kept else commit.held
+            assert file is not None, row["key"]
+            old = dataset.path(commits.SHARDS, file.name)
+            block = storage.read_bytes(old, row["offset"], row["length"])
+            if sha256_hex(block) != row["block_sha256"]:
+                raise CorruptSampleError(f"{old}: the bytes of {row['key']} changed; run verify")
+            row = {**row, "offset": (writer if kept else holder).add_block(block).offset}
+        records.append(row)
+    return records
+
+
+def _fold_subsets(dataset: Dataset) -> None:
+    """Point the subsets' rows at the new shards; their order and their metadata stay."""
+    manifest = tables.read_table(dataset.path(MANIFEST)).replace_schema_metadata(None)
+    for name in dataset.subsets():
+        uri = dataset.path(SUBSETS, f"{name}.parquet")
+        chosen = tables.read_table(uri, ["key"])["key"]
+        places = pc.index_in(chosen, manifest["key"].combine_chunks()).drop_null()
+        data = tables.to_parquet(manifest.take(places), tables.read_metadata(uri))
+        storage.write_atomic(uri, data)
+
+
+def _blank_texts(uri: str, keys: set[str]) -> None:
+    """Blank what source and plan say of a removed image; where it lay and its hashes stay."""
+    table = tables.read_table(uri)
+    gone = pc.fill_null(tombstones.is_removed(table["sha256"], keys), False)
+    blanked = table
+    for name in set(_TEXTS) & set(table.schema.names):
+        at, field = table.schema.get_field_index(name), table.schema.field(name)
+        empty = pa.scalar(None, field.type)
+        blanked = blanked.set_column(at, field, pc.if_else(gone, empty, table[name]))
+    if blanked.equals(table):
+        return
+    with tables.open_parquet(uri) as file:
+        group = file.metadata.row_group(0).num_rows  # the plan's row groups are its units
+    data = tables.to_parquet(blanked, tables.read_metadata(uri), row_group_size=group)
+    storage.write_atomic(uri, data)
+
+
+def _verify(dataset: Dataset) -> None:
+    view = dataset.view()
+    found = [one for one in commits.read_commits(dataset.uri) if REMOVED in one.counts]
+    if faults := [fault for commit in found for fault in check_commit(dataset, view, commit)]:
+        raise DatasetError("what was rewritten does not verify: " + "; ".join(faults))
+
+
+def _delete_unnamed(dataset: Dataset) -> int:
+    """Delete the files that no commit names; all units are committed, so none is on its way."""
+    found = commits.read_commits(dataset.uri)
+    named = {file.name for commit in found for file in commit.files}
+    unnamed = set(storage.list_names(dataset.path(commits.SHARDS))) - named
+    for name in sorted(unnamed):
+        storage.remove(dataset.path(commits.SHARDS, name))
+    return len(unnamed)

@@ -1,0 +1,267 @@
+"""A dataset folder: the frozen plan, the commits, and the views folded from them.
+
+recipe.json                 the resolved recipe and its fingerprint
+source.parquet              one row an image found, ranked; rejected rows too
+plan.parquet                the images to annotate: a row group is a unit
+shards/<index>-<id>.tar     samples in rank order, and <index>-<id>.parquet with a row an image;
+                            <index>-<id>.held: maps of images that a threshold rejected
+commits/<unit_id>.json      the truth; all below is folded from it and can be made again
+manifest.parquet            the kept samples in rank order
+rejects.parquet             every image that gave no sample, and why
+subsets/<name>.parquet      views: rows of the manifest
+tombstones/<hash>.json      keys that were taken down: in no view from then on
+logs/                       what ran when; the only files that differ between equal builds
+"""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog import storage, tables
+from catalog.dataset import commits, tombstones
+from catalog.dataset.fold import Fold
+from catalog.dataset.shards import unpack
+from catalog.errors import CatalogError, CorruptSampleError, DatasetError
+from catalog.sample import OK, REMOVED, Sample, sha256_hex
+from catalog.source import ranking
+
+RECIPE = "recipe.json"
+SOURCE = "source.parquet"
+PLAN = "plan.parquet"
+MANIFEST = "manifest.parquet"
+REJECTS = "rejects.parquet"
+SUBSETS = "subsets"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """Counts from committed files alone.
+
+    Attributes:
+        units: units in the plan.
+        units_done: units committed.
+        images: images found by the scan.
+        samples: images kept so far.
+        rejects: images that gave no sample, by status; ``removed`` are those taken down.
+        shard_bytes: size of the committed tars.
+        mismatches: attempts in other environments that gave other bytes.
+    """
+
+    units: int
+    units_done: int
+    images: int
+    samples: int
+    rejects: dict[str, int]
+    shard_bytes: int
+    mismatches: int
+
+
+class View:
+    """An ordered choice of samples: rows, no copies. Picklable; reads shards by offset."""
+
+    def __init__(self, dataset: str, name: str, table: pa.Table) -> None:
+        self.dataset = dataset
+        self.name = name
+        self.table = table
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identity of the choice: a hash over the blocks, in order; 32 hex characters."""
+        return sha256_hex("".join(self.table["block_sha256"].to_pylist()).encode())[:32]
+
+    @cached_property
+    def conditions(self) -> tuple[str, ...]:
+        """Names of the condition maps that each sample holds."""
+        return tuple(sorted(self.read(0).conditions)) if len(self) else ()
+
+    def read(self, index: int) -> Sample:
+        """Read the sample at `index` of this view.
+
+        Raises:
+            CorruptSampleError: the bytes differ from the committed hash, or hold another key.
+        """
+        row = self.table.slice(index, 1).to_pylist()[0]
+        return unpack_verified(self.read_block(row), row)
+
+    def read_block(self, row: dict[str, Any]) -> bytes:
+        """Return the tar bytes of one row, unverified."""
+        uri = storage.join(self.dataset, commits.SHARDS, row["shard"])
+        return storage.read_bytes(uri, row["offset"], row["length"])
+
+
+def unpack_verified(block: bytes, row: dict[str, Any]) -> Sample:
+    """Unpack a block that must be the one `row` was written for; raises CorruptSampleError."""
+    where = f"{row['shard']} at byte {row['offset']:,}"
+    if sha256_hex(block) != row["block_sha256"]:
+        raise CorruptSampleError(f"{where}: the bytes of {row['key']} changed after the commit")
+    sample = unpack(block)
+    if sample.key != row["key"]:
+        raise CorruptSampleError(f"{where}: holds {sample.key}, the manifest says {row['key']}")
+    return sample
+
+
+class Dataset:
+    """A dataset folder, opened for reading."""
+
+    def __init__(self, uri: str, recipe: dict[str, Any]) -> None:
+        self.uri = uri
+        self.recipe: dict[str, Any] = recipe["recipe"]
+        self.fingerprint: str = recipe["fingerprint"]
+
+    @classmethod
+    def open(cls, uri: str) -> "Dataset":
+        """Open the dataset at `uri`; raises DatasetError where there is none."""
+        uri = uri.rstrip("/")
+        try:
+            return cls(uri, json.loads(storage.read_bytes(storage.join(uri, RECIPE))))
+        except (FileNotFoundError, NotADirectoryError):
+            message = (
+                f"no dataset at {uri}: it has no {RECIPE}; make one with: build RECIPE --out {uri}"
+            )
+            raise DatasetError(message) from None
+        except (KeyError, ValueError) as error:
+            raise DatasetError(f"{uri}/{RECIPE} is damaged: {error}") from error
+
+    def path(self, *names: str) -> str:
+        """Return the URI of a file of this dataset."""
+        return storage.join(self.uri, *names)
+
+    @cached_property
+    def unit_ids(self) -> list[str]:
+        """Ids of the planned units, in order."""
+        return list(tables.read_metadata(self.path(PLAN))["unit_ids"])
+
+    def pending(self) -> list[int]:
+        """Return the indices of the units that have no commit yet."""
+        done = commits.committed_ids(self.uri)
+        return [index for index, unit in enumerate(self.unit_ids) if unit not in done]
+
+    def status(self) -> Status:
+        """Count what is committed, while a build runs or after."""
+        done = commits.read_commits(self.uri)
+        counts = Counter(
+            tables.count_values(tables.read_table(self.path(SOURCE), ["status"])["status"])
+        )
+        found = counts.total()
+        del counts[OK]  # those are planned, and count where their unit is committed
+        for commit in done:
+            counts.update(commit.counts)
+        if buried := self._count_buried(counts[OK]):
+            counts[OK] -= buried
+            counts[REMOVED] += buried
+        return Status(
+            units=len(self.unit_ids),
+            units_done=len(done),
+            images=found,
+            samples=counts.pop(OK, 0),
+            rejects=dict(sorted(counts.items())),
+            shard_bytes=sum(commit.shard.bytes for commit in done),
+            mismatches=commits.count_mismatches(self.uri),
+        )
+
+    def sample_count(self) -> int:
+        """Return how many samples `view` shows, by their keys alone; raises as that does."""
+        return int(self._present(tables.read_table(self._manifest(), ["key"])).num_rows)
+
+    def view(self, subset: str | None = None) -> View:
+        """Return all samples in rank order, or a subset's; raises DatasetError if absent."""
+        if subset is None:
+            return View(self.uri, "all", self._present(tables.read_table(self._manifest())))
+        names = self.subsets()
+        if subset not in names:
+            have = ", ".join(names) or "none yet"
+            raise DatasetError(
+                f"no subset {subset!r} in {self.uri} (there is: {have}); "
+                f"make it with: subset {self.uri} --sizes {subset}"
+            )
+        return View(self.uri, subset, self._present(tables.read_table(self._subset_uri(subset))))
+
+    def rejects(self) -> pa.Table:
+        """Return the images that gave no sample; what was taken down is not among them."""
+        return self._present(tables.read_table(self.path(REJECTS)), by="sha256")
+
+    def subsets(self) -> list[str]:
+        """Return the names of the subsets, smallest first."""
+        names = storage.list_names(self.path(SUBSETS))
+        stems = [name.removesuffix(".parquet") for name in names if name.endswith(".parquet")]
+        return sorted(stems, key=_size_key)
+
+    def write_subset(self, count: int, *, policy: ranking.Policy, seed: int) -> View:
+        """Write a subset as a view; raises CatalogError where it is larger than the dataset."""
+        chosen = ranking.subset_ranks(self.sample_count(), count, policy=policy, seed=seed)
+        rows = self._first(int(chosen[-1]) + 1).take(pa.array(chosen))
+        name = ranking.format_size(count) + ("" if policy == "top" else f"-{policy}-{seed}")
+        view = View(self.uri, name, rows)
+        record = {"policy": policy, "seed": seed if policy != "top" else None, "size": count}
+        data = tables.to_parquet(view.table, {"subset": record})
+        storage.write_atomic(self._subset_uri(name), data)
+        return view
+
+    def finalize(self) -> bool:
+        """Fold all commits into manifest and rejects; return whether anything had to be written.
+
+        Raises:
+            DatasetError: a planned unit has no commit.
+        """
+        if pending := self.pending():
+            raise DatasetError(f"{len(pending)} of {len(self.unit_ids)} units are not committed")
+        manifest = self.path(MANIFEST)
+        folded = self._units_hash()
+        if storage.exists(manifest) and tables.read_metadata(manifest).get("folded") == folded:
+            return False
+        self.fold()
+        return True
+
+    def fold(self) -> None:
+        """Write manifest and rejects anew from the commits, whatever stands there."""
+        folded = self._units_hash()
+        fold = Fold(self.path(commits.SHARDS), commits.read_commits(self.uri))
+        source, plan = self.path(SOURCE), self.path(PLAN)
+        fold.write_rejects(self.path(REJECTS), source=source, plan=plan, folded=folded)
+        by = self.recipe.get("ranking", "resolution")
+        fold.write_manifest(self.path(MANIFEST), by=by, folded=folded)
+
+    def _units_hash(self) -> str:
+        return sha256_hex("".join(sorted(self.unit_ids)).encode())
+
+    def _first(self, count: int) -> pa.Table:
+        """Return the best `count` samples that were not taken down, without reading all others."""
+        buried = len(tombstones.removed_keys(self.uri))
+        return self._present(tables.read_first(self._manifest(), count + buried)).slice(0, count)
+
+    def _manifest(self) -> str:
+        uri = self.path(MANIFEST)
+        if not storage.exists(uri):
+            raise DatasetError(f"{self.uri} is not finished: run its build command again")
+        return uri
+
+    def _present(self, table: pa.Table, by: str = "key") -> pa.Table:
+        """Leave out what was taken down; read anew each time, so a removal holds at once."""
+        keys = tombstones.removed_keys(self.uri)
+        if not keys:
+            return table
+        return table.filter(pc.invert(pc.fill_null(tombstones.is_removed(table[by], keys), False)))
+
+    def _count_buried(self, committed: int) -> int:
+        """Count the samples that were taken down and that the commits still hold."""
+        if not tombstones.removed_keys(self.uri) or not storage.exists(self.path(MANIFEST)):
+            return 0
+        return committed - self.sample_count()
+
+    def _subset_uri(self, name: str) -> str:
+        return self.path(SUBSETS, f"{name}.parquet")
+
+
+def _size_key(stem: str) -> tuple[int, str]:
+    try:
+        return ranking.parse_size(stem.partition("-")[0]), stem
+    except CatalogError:
+        return 0, stem

@@ -1,0 +1,1 @@
+"""A dataset for others: its card, Croissant, plain tars, sheets."""

@@ -1,0 +1,1 @@
+"""Raw images as found: listed, measured, judged, ranked."""

@@ -1,0 +1,307 @@
+"""A build: scan, plan, annotate, commit, finalize; each step is skipped where it is done."""
+
+import shutil
+import uuid
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Protocol, TypeAlias
+
+import pyarrow as pa
+
+from catalog import storage, tables
+from catalog.dataset import dataset as layout
+from catalog.dataset.dataset import Dataset, Status
+from catalog.errors import DatasetError
+from catalog.source.labels import Labels
+from pipeline.build.run_log import RunLog
+from pipeline.errors import BuildError, UsageError
+from pipeline.plan import plan
+from pipeline.recipe.execution import Execution
+from pipeline.recipe.recipe import Recipe
+from pipeline.scan import from_dataset
+from pipeline.scan.chunks import Executor as ScanExecutor
+from pipeline.scan.chunks import forget, scan_here
+from pipeline.scan.scan import SCAN, Progress, describe_inputs, scan
+from pipeline.unit import attempts
+from pipeline.unit.earlier_maps import EarlierMaps
+from pipeline.unit.outcome import UnitFailure, UnitReport
+
+Executor: TypeAlias = Callable[
+    [str, Recipe, Execution, Sequence[int], str], Generator[UnitReport | UnitFailure]
+]
+"""Runs the pending units of a dataset for a build; yields what becomes of each as it ends."""
+
+RESUME = "Committed units stay; the same command resumes."
+
+_FAILURES_OF_FEW = 3  # failed units that a build of few units survives, to try them again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """Where a build's images come from: sources to scan, a table of `scan`, another dataset.
+
+    Attributes:
+        images: URIs of folders, tars, parquet files and images.
+        source: URI of a source.parquet.
+        dataset: URI of a finished dataset.
+        include: glob patterns; see `pipeline.scan.scan.scan`.
+        exclude: glob patterns.
+        labels: URI of a folder of ground truth whose tree mirrors the images'.
+    """
+
+    images: Sequence[str] = ()
+    source: str | None = None
+    dataset: str | None = None
+    include: Iterable[str] = ()
+    exclude: Iterable[str] = ()
+    labels: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildResult:
+    """What a build came to.
+
+    Attributes:
+        units_run: units that this call annotated; 0 where nothing was left to do.
+        changed: whether this call wrote anything.
+        status: the dataset's counts afterwards.
+    """
+
+    units_run: int
+    changed: bool
+    status: Status
+
+    @property
+    def failed_share(self) -> float:
+        """Share of all images that failed (not: were rejected by a rule), 0..1."""
+        failures = sum(n for kind, n in self.status.rejects.items() if kind.startswith("failed:"))
+        return failures / self.status.images if self.status.images else 0.0
+
+
+class Observer(Protocol):
+    """Watches a build: a live view on a terminal, lines elsewhere."""
+
+    def scanning(self) -> Progress:
+        """Return what is told of the scan's progress."""
+        ...
+
+    def planned(self, units: int, pending: int, images: int) -> None:
+        """The plan stands; `pending` of its units are to be run."""
+        ...
+
+    def unit_done(self, report: UnitReport) -> None:
+        """A unit is committed."""
+        ...
+
+    def unit_failed(self, failure: UnitFailure) -> None:
+        """A unit committed nothing, and may be tried again."""
+        ...
+
+
+def build(
+    recipe: Recipe,
+    dataset: str,
+    inputs: Inputs,
+    execution: Execution,
+    *,
+    executor: Executor,
+    observer: Observer,
+    scanner: ScanExecutor = scan_here,
+) -> BuildResult:
+    """Build a dataset, or go on with it; running the same call again is the resume.
+
+    Args:
+        recipe: what the dataset is made of.
+        dataset: URI of its folder.
+        inputs: where the images come from; may be left empty once the plan is frozen.
+        execution: resources; changes no byte.
+        executor: `pipeline.build.local.run_local` or `pipeline.build.on_ray.run_on_ray`.
+        observer: is told what happens.
+        scanner: `pipeline.scan.chunks.scan_here` or `pipeline.scan.on_ray.scan_on_ray`.
+
+    Raises:
+        UsageError: nothing to build from, or maps to reuse that are others.
+        DatasetError: the folder belongs to another recipe or to other images.
+        BuildError: units failed, more than a few or again and again; what is committed stays.
+    """
+    if execution.reuse is not None:
+        EarlierMaps(execution.reuse, recipe)  # refuses here, not in each worker
+    opened = prepare(recipe, dataset, inputs, observer, scanner)
+    pending = opened.pending()
+    with tables.open_parquet(opened.path(layout.PLAN)) as file:
+        images = file.metadata.num_rows
+    observer.planned(len(opened.unit_ids), len(pending), images)
+    ran = _run_units(opened, recipe, execution, executor, observer) if pending else 0
+    changed = opened.finalize()
+    _sweep(opened)
+    return BuildResult(units_run=ran, changed=changed or bool(pending), status=opened.status())
+
+
+def prepare(
+    recipe: Recipe,
+    dataset: str,
+    inputs: Inputs,
+    observer: Observer,
+    scanner: ScanExecutor = scan_here,
+) -> Dataset:
+    """Freeze recipe, source and plan in the dataset's folder where they are not frozen yet."""
+    planned = storage.exists(storage.join(dataset, layout.PLAN))
+    given = [inputs.images or None, inputs.source, inputs.dataset]
+    if sum(one is not None for one in given) > 1:
+        raise UsageError("--images, --source and --from are three ways to say the same: give one")
+    if not planned and not any(given):
+        raise UsageError(
+            f"{dataset} is not planned yet: say where the images are with --images URI"
+        )
+    if not planned:
+        planned = not _scan_and_freeze(recipe, dataset, inputs, observer, scanner)
+    if planned:
+        plan.claim(dataset, recipe)
+        _same_inputs(dataset, inputs)
+    return Dataset.open(dataset)
+
+
+def _scan_and_freeze(
+    recipe: Recipe, dataset: str, inputs: Inputs, observer: Observer, scanner: ScanExecutor
+) -> bool:
+    """Scan and freeze; return False where an equal build beside this one has frozen meanwhile.
+
+    What was scanned stays for the next try where a kill or the storage ends this one.
+    """
+    pieces = storage.join(dataset, SCAN)
+    if storage.exists(storage.join(dataset, layout.RECIPE)):
+        plan.claim(dataset, recipe)  # refuses now, not hours later
+    try:
+        source, metadata = load_source(recipe, inputs, observer, folder=pieces, scanner=scanner)
+    except DatasetError:  # it tidied up what we wanted to read
+        if not storage.exists(storage.join(dataset, layout.PLAN)):
+            raise
+        forget(pieces)
+        return False
+    try:
+        plan.claim(dataset, recipe)
+        plan.freeze(dataset, recipe, source, metadata)
+    except (UsageError, DatasetError):  # another try would be with other images
+        forget(pieces)
+        raise
+    forget(pieces)
+    return True
+
+
+def load_source(
+    recipe: Recipe,
+    inputs: Inputs,
+    observer: Observer,
+    *,
+    folder: str | None = None,
+    scanner: ScanExecutor = scan_here,
+) -> tuple[pa.Table, dict[str, object]]:
+    """Scan the sources, or read the table that an earlier scan wrote."""
+    if inputs.dataset is not None:
+        return from_dataset.committed_source(inputs.dataset, recipe)
+    if inputs.source is not None:
+        table = tables.read_table(inputs.source)
+        if table.schema.names != tables.SOURCE.names:
+            raise UsageError(
+                f"{inputs.source} is no source table; make one with: scan --images URI"
+            )
+        metadata = tables.read_metadata(inputs.source)
+        return table.cast(tables.SOURCE), metadata  # a map's inner names differ once it is read
+    return scan(
+        inputs.images,
+        include=inputs.include,
+        exclude=inputs.exclude,
+        labels=Labels(suffix=recipe.labels.suffix, root=inputs.labels) if recipe.labels else None,
+        perceptual=recipe.rules.near_duplicates is not None,
+        folder=folder,
+        executor=scanner,
+        progress=observer.scanning(),
+    )
+
+
+def _run_units(
+    opened: Dataset, recipe: Recipe, execution: Execution, executor: Executor, observer: Observer
+) -> int:
+    """Run what is pending, failed units several times; return how many calls committed a unit."""
+    run = uuid.uuid4().hex[:8]
+    committed = 0
+    failures: list[UnitFailure] = []
+    with RunLog(opened.uri) as log:
+        try:
+            for _ in range(1 + execution.retries):
+                pending = opened.pending()
+                log.write("start", pending=[opened.unit_ids[index] for index in pending])
+                results = executor(opened.uri, recipe, execution, pending, run)
+                failures = list(_watch(results, len(pending), execution, log, observer))
+                committed += len(pending) - len(failures)
+                if not failures:
+                    log.write("done")
+                    return committed
+        finally:
+            attempts.forget_run(opened.uri, run)  # its workers are stopped now
+        raise _stopped(failures)
+
+
+def _watch(
+    results: Generator[UnitReport | UnitFailure],
+    units: int,
+    execution: Execution,
+    log: RunLog,
+    observer: Observer,
+) -> Iterator[UnitFailure]:
+    """Tell log and observer of each result; yield the failures, and stop where they are too many.
+
+    Raises:
+        BuildError: a failure that all units would meet, or more of them than are allowed.
+    """
+    failures = []
+    allowed = max(_FAILURES_OF_FEW, execution.max_failed_units * units)
+    with closing(results):
+        for result in results:
+            if isinstance(result, UnitReport):
+                log.write("unit", **asdict(result))
+                observer.unit_done(result)
+                continue
+            log.write("failure", **asdict(result))
+            observer.unit_failed(result)
+            failures.append(result)
+            if result.fatal or len(failures) > allowed:
+                raise _stopped(failures[-1:] if result.fatal else failures)
+            yield result
+
+
+def _stopped(failures: Sequence[UnitFailure]) -> BuildError:
+    first = failures[0]
+    more = f" ({len(failures)} units failed)" if len(failures) > 1 else ""
+    return BuildError(f"unit {first.index}: {first.error}: {first.detail}{more}. {RESUME}")
+
+
+def _same_inputs(dataset: str, inputs: Inputs) -> None:
+    """Refuse other images than those the plan was frozen from: they would silently be left out."""
+    if not inputs.images and inputs.dataset is None:
+        return
+    frozen = tables.read_metadata(storage.join(dataset, layout.SOURCE))
+    labels = Labels(suffix="", root=inputs.labels)
+    asked: Mapping[str, object] = (
+        describe_inputs(inputs.images, inputs.include, inputs.exclude, labels)
+        if inputs.dataset is None
+        else from_dataset.describe(inputs.dataset)
+    )
+    for name, value in asked.items():
+        if frozen.get(name) != value:
+            raise UsageError(
+                f"{dataset} was planned with {name} {frozen.get(name)}, not {value}; "
+                "its plan is frozen: choose another --out, or give the same inputs to resume"
+            )
+
+
+def _sweep(dataset: Dataset) -> None:
+    """Remove what killed attempts left: every unit is committed, no attempt is of use now."""
+    root = storage.local_path(dataset.uri)
+    if root is not None:
+        shutil.rmtree(root / "tmp", ignore_errors=True)
+    for name in storage.list_names(dataset.path(attempts.ATTEMPTS)):
+        storage.remove(dataset.path(attempts.ATTEMPTS, name))
+    if root is not None:
+        shutil.rmtree(root / attempts.ATTEMPTS, ignore_errors=True)

@@ -1,0 +1,30 @@
+"""Units in this process, without Ray: the same worker, the same bytes."""
+
+from collections.abc import Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
+
+from pipeline.recipe.execution import Execution
+from pipeline.recipe.recipe import Recipe
+from pipeline.unit.outcome import UnitFailure, UnitReport
+from pipeline.unit.worker import UnitWorker
+
+
+def run_local(
+    dataset: str, recipe: Recipe, execution: Execution, pending: Sequence[int], run: str
+) -> Generator[UnitReport | UnitFailure]:
+    """Run units here, a few in hand at once; yields them as they end."""
+    worker = UnitWorker(dataset, recipe, execution, run)
+    left = iter(pending)
+    running: set[Future[UnitReport | UnitFailure]] = set()
+    with ThreadPoolExecutor(execution.units_in_hand) as pool:
+        try:
+            while True:
+                room = execution.units_in_hand - len(running)
+                running |= {pool.submit(worker.run, index) for index in islice(left, room)}
+                if not running:
+                    return
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        finally:
+            worker.stop()  # what is in hand ends at its next image

@@ -1,0 +1,1 @@
+"""Machines: what they are, whether a build would work on them."""

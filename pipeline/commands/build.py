@@ -1,0 +1,258 @@
+"""Commands that make datasets: scan, plan, build."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated, get_args
+
+import typer
+from rich.markup import escape
+
+from catalog import storage, tables
+from pipeline.commands import console
+from pipeline.commands.build_view import BuildView, LogFormat
+from pipeline.commands.console import err, out
+from pipeline.commands.options import Device, execution_of, one_of
+from pipeline.errors import Exit, UsageError
+from pipeline.recipe.execution import Execution
+
+app = typer.Typer()
+
+Images = Annotated[
+    list[str] | None,
+    typer.Option("--images", metavar="URI...", help="Folders, .tar or .parquet files, images."),
+]
+MoreImages = Annotated[list[str] | None, typer.Argument(metavar="[URI]...", show_default=False)]
+Include = Annotated[
+    list[str] | None, typer.Option(help="Glob below the folder; one must match. Repeatable.")
+]
+Exclude = Annotated[
+    list[str] | None, typer.Option(help="Glob below the folder; none may match. Repeatable.")
+]
+RecipeName = Annotated[str, typer.Argument(help="A recipe's YAML file, or a shipped one: canny.")]
+LabelsRoot = Annotated[
+    str | None,
+    typer.Option("--labels", metavar="URI", help="Ground truth, in a tree like the images'."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a field: detectors.0.low=80."),
+]
+SourceTable = Annotated[str | None, typer.Option(help="A source.parquet that `scan` wrote.")]
+FromDataset = Annotated[
+    str | None,
+    typer.Option("--from", metavar="DATASET", help="A dataset whose images and captions to take."),
+]
+
+
+@app.command()
+def scan(
+    images: Images = None,
+    more: MoreImages = None,
+    out_: Annotated[str, typer.Option("--out", help="The parquet to write.")] = "source.parquet",
+    include: Include = None,
+    exclude: Exclude = None,
+    labels: LabelsRoot = None,
+    label_suffix: Annotated[
+        str | None, typer.Option(help="Of ground truth: .png or _normal.npy in the image's place.")
+    ] = None,
+    perceptual: Annotated[
+        bool, typer.Option("--perceptual", help="Decode for hashes that find near duplicates.")
+    ] = False,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="On Ray: the cluster of RAY_ADDRESS, or one of its own.")
+    ] = False,
+) -> None:
+    """List, hash and rank images: one row an image, best resolution first.
+
+    Killed, the same command goes on from what lies in OUT.scan/ until it is done.
+    """
+    from catalog.source.labels import Labels
+    from pipeline.scan.chunks import forget
+    from pipeline.scan.scan import scan as run
+
+    if ray:
+        from pipeline.scan.on_ray import scan_on_ray as executor
+    else:
+        from pipeline.scan.chunks import scan_here as executor
+
+    if labels is not None and label_suffix is None:
+        raise UsageError("--labels needs --label-suffix, for example .png")
+    pieces = f"{out_}.scan"
+    with BuildView() as view:
+        table, metadata = run(
+            _images(images, more),
+            include=include or (),
+            exclude=exclude or (),
+            labels=Labels(suffix=label_suffix, root=labels) if label_suffix else None,
+            perceptual=perceptual,
+            folder=pieces,
+            executor=executor,
+            progress=view.scanning(),
+        )
+    storage.write_atomic(out_, tables.to_parquet(table, metadata))
+    forget(pieces)
+    for status, count in sorted(Counter(table["status"].to_pylist()).items()):
+        out.print(f"{count:>9,}  {escape(status)}")
+    ignored = metadata["ignored"]
+    if isinstance(ignored, dict) and ignored:
+        passed = ", ".join(f"{count} {kind}" for kind, count in sorted(ignored.items()))
+        out.print(f"passed over, no images by name: {escape(passed)}")
+    out.print(f"written: {escape(out_)}")
+
+
+@app.command()
+def plan(
+    recipe: RecipeName,
+    more: MoreImages = None,
+    out_: Annotated[
+        str | None, typer.Option("--out", help="The dataset's folder; not needed to look.")
+    ] = None,
+    images: Images = None,
+    source: SourceTable = None,
+    from_: FromDataset = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    labels: LabelsRoot = None,
+    overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option(help="Show the plan and write nothing.")] = False,
+    device: Device = "cpu",
+    price_per_hour: Annotated[
+        float | None, typer.Option(min=0, help="Of one GPU, or CPU core: --dry-run adds it up.")
+    ] = None,
+) -> None:
+    """Freeze which images make which units; with --dry-run only show it, and what it would cost."""
+    from pipeline.build.build import Inputs, load_source, prepare
+    from pipeline.plan.cost import estimate, read_rates
+    from pipeline.plan.plan import judge, summarize
+    from pipeline.recipe.recipe import load_recipe
+
+    made = load_recipe(recipe, overrides or ())
+    found = [*(images or ()), *(more or ())]
+    inputs = Inputs(
+        images=found,
+        source=source,
+        dataset=from_,
+        include=include or (),
+        exclude=exclude or (),
+        labels=labels,
+    )
+    if not found and source is None and from_ is None:
+        raise UsageError("plan needs --images URI..., --source source.parquet or --from DATASET")
+    if not dry_run and out_ is None:
+        raise UsageError("plan needs --out DATASET to write to, or --dry-run to look only")
+    execution_of({"device": device})
+    with BuildView() as view:
+        if dry_run or out_ is None:
+            table, _ = load_source(made, inputs, view)
+            summary = summarize(judge(table, made), made)
+            console.show_plan(summary)
+            cost = estimate(summary.images, made, device, price_per_hour, read_rates())
+            for line in cost.lines():
+                out.print(line)
+            return
+        dataset = prepare(made, out_, inputs, view)
+    out.print(f"planned: {len(dataset.unit_ids):,} units in {escape(out_)}")
+
+
+@app.command()
+def build(
+    recipe: RecipeName,
+    out_: Annotated[
+        str, typer.Option("--out", metavar="DATASET", help="Folder or URI to build in.")
+    ],
+    more: MoreImages = None,
+    images: Images = None,
+    source: SourceTable = None,
+    from_: FromDataset = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    labels: LabelsRoot = None,
+    overrides: Overrides = None,
+    local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
+    actors: Annotated[
+        int | None, typer.Option(help="Ray actors at most; default all that fit.")
+    ] = None,
+    min_actors: Annotated[int | None, typer.Option(help="Ray actors kept; default 1.")] = None,
+    cpus_per_actor: Annotated[float | None, typer.Option(help="CPUs an actor; default 1.")] = None,
+    gpus_per_actor: Annotated[
+        float | None, typer.Option(help="GPUs, or a share of one, an actor on cuda; default 1.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Of networks: cpu (default), cuda.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads a worker; default one a CPU that it has.")
+    ] = None,
+    network_threads: Annotated[
+        int | None, typer.Option(help="Threads inside a network on the CPU; default 1.")
+    ] = None,
+    caption_cache: Annotated[
+        str | None, typer.Option(help="Generated captions; default: caption-cache beside --out.")
+    ] = None,
+    split_captions: Annotated[
+        bool | None,
+        typer.Option("--split-captions", help="On Ray: caption in actors of their own."),
+    ] = None,
+    wave: Annotated[
+        int | None, typer.Option(help="Units that Ray schedules at a time; default 10,000.")
+    ] = None,
+    retries: Annotated[int | None, typer.Option(help="Of failed units; default 2.")] = None,
+    max_failed_units: Annotated[
+        float | None, typer.Option(help="Share of failed units that stops it; default 0.01.")
+    ] = None,
+    no_progress_timeout: Annotated[
+        float | None, typer.Option(help="On Ray: seconds without a unit's end; default 3600.")
+    ] = None,
+    reuse: Annotated[
+        str | None,
+        typer.Option(metavar="DATASET", help="Take maps from here; only thresholds may differ."),
+    ] = None,
+    max_failed_share: Annotated[
+        float | None, typer.Option(help="Share of failed images that gives exit 3; default 0.01.")
+    ] = None,
+    log_format: Annotated[str, typer.Option(help="text, or json: one object a line.")] = "text",
+) -> None:
+    """Scan, plan, annotate and commit; the same command again resumes.
+
+    On Ray by default: on the cluster of RAY_ADDRESS, else on a local instance that starts by
+    itself. Both ways, and any number of actors and threads, give the same bytes; another device,
+    or another number of network threads, may move a network's last bits, and each commit says so.
+    What the flags leave open is as the recipe's execution section says.
+    """
+    from pipeline.build.build import Inputs
+    from pipeline.build.build import build as run
+    from pipeline.recipe.recipe import load_recipe
+
+    given = {name: value for name, value in locals().items() if name in Execution.model_fields}
+    made = load_recipe(recipe, overrides or ())
+    asked = {name: value for name, value in given.items() if value is not None}
+    execution = execution_of(made.execution.model_dump() | asked)
+    inputs = Inputs(
+        images=[*(images or ()), *(more or ())],
+        source=source,
+        dataset=from_,
+        include=include or (),
+        exclude=exclude or (),
+        labels=labels,
+    )
+    if local:
+        from pipeline.build.local import run_local as executor
+        from pipeline.scan.chunks import scan_here as scanner
+    else:
+        from pipeline.build.on_ray import run_on_ray as executor
+        from pipeline.scan.on_ray import scan_on_ray as scanner
+    with BuildView(one_of("--log-format", log_format, get_args(LogFormat))) as view:
+        result = run(
+            made, out_, inputs, execution, executor=executor, observer=view, scanner=scanner
+        )
+    if not result.changed:
+        out.print(f"nothing to do: {escape(out_)} is complete")
+    console.show_status(out_, result.status)
+    if result.failed_share > execution.max_failed_share:
+        err.print(f"{result.failed_share:.1%} of the images failed; see {out_}/rejects.parquet")
+        raise typer.Exit(Exit.FAILURES)
+
+
+def _images(images: Sequence[str] | None, more: Sequence[str] | None) -> list[str]:
+    found = [*(images or ()), *(more or ())]
+    if not found:
+        raise UsageError("say where the images are: --images URI...")
+    return found

@@ -1,0 +1,78 @@
+"""The command line: ``controlnet-factory``, the same as ``python -m pipeline``."""
+
+import signal
+import sys
+import warnings
+from types import FrameType
+
+import typer
+from rich.markup import escape
+
+from captioning.errors import CaptionError
+from catalog.errors import CatalogError
+from detectors.errors import DetectorError
+from pipeline.commands import annotate as image_commands
+from pipeline.commands import build as build_commands
+from pipeline.commands import dataset as dataset_commands
+from pipeline.commands import evaluate as evaluate_command
+from pipeline.commands import generate as generate_command
+from pipeline.commands import ledger as ledger_commands
+from pipeline.commands import operate as operator_commands
+from pipeline.commands import publish as publish_commands
+from pipeline.commands import train as model_commands
+from pipeline.commands import weights as weights_commands
+from pipeline.commands.console import err
+from pipeline.errors import BuildError, Exit, Interrupted, UsageError
+from training.errors import TrainingError
+
+app = typer.Typer(
+    name="controlnet-factory",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Make ControlNet training sets from raw images, and train ControlNets on them.\n\n"
+    "The main path: **build** a dataset, cut a **subset**, **train**, **evaluate**, **generate**. "
+    "Every command can be run again: what is done is not done twice.\n\n"
+    "Exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 3 done with too many failed images, "
+    "130 and 143 stopped by SIGINT and SIGTERM.",
+)
+app.add_typer(build_commands.app)
+app.add_typer(dataset_commands.app)
+app.add_typer(ledger_commands.app)
+app.add_typer(publish_commands.app)
+app.add_typer(image_commands.app)
+app.add_typer(model_commands.app)
+app.add_typer(evaluate_command.app)
+app.add_typer(generate_command.app)
+app.add_typer(operator_commands.app)
+app.add_typer(weights_commands.app)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one message, never in a traceback."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # Pillow's remarks on broken EXIF
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        app()
+    except Interrupted as interrupted:
+        err.print(f"{interrupted}; what is committed stays, the same command goes on from there")
+        sys.exit(interrupted.exit_code)
+    except UsageError as error:
+        _fail(error, Exit.USAGE)
+    except (CatalogError, DetectorError, CaptionError, TrainingError, BuildError) as error:
+        _fail(error, Exit.FAILED)
+    except OSError as error:
+        _fail(error, Exit.FAILED)
+
+
+def _interrupt(number: int, _: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # once is enough: the ending must not be cut short
+    raise Interrupted(number)
+
+
+def _fail(error: Exception, code: Exit) -> None:
+    text = str(error) or type(error).__name__
+    err.print(f"[bold red]error:[/] {escape(text)}")
+    sys.exit(code)

@@ -1,0 +1,120 @@
+"""Commands that read datasets, and cut views from them."""
+
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+from rich.markup import escape
+
+from captioning.clean import clean
+from catalog.dataset.commits import SHARDS
+from catalog.dataset.dataset import Dataset
+from catalog.source.ranking import Policy, format_size, parse_size
+from pipeline.commands import console
+from pipeline.commands.console import err, out
+from pipeline.commands.options import (
+    DatasetUri,
+    Device,
+    NetworkThreads,
+    SubsetName,
+    execution_of,
+    one_of,
+)
+from pipeline.errors import Exit
+
+app = typer.Typer()
+
+
+@app.command()
+def status(dataset: DatasetUri) -> None:
+    """Count units, samples and rejects, from committed files alone."""
+    opened = Dataset.open(dataset)
+    console.show_status(dataset, opened.status())
+    out.print(f"subsets: {', '.join(opened.subsets()) or 'none yet'}")
+
+
+@app.command()
+def verify(
+    dataset: DatasetUri,
+    rebuild: Annotated[int, typer.Option(help="Annotate this many units again and compare.")] = 0,
+    device: Device = "cpu",
+    network_threads: NetworkThreads = 1,
+    against: Annotated[
+        str | None, typer.Option(help="Another dataset that must be byte-identical, logs apart.")
+    ] = None,
+) -> None:
+    """Re-hash every committed file and sample."""
+    from catalog.dataset.verify import differences
+    from catalog.dataset.verify import verify as run
+    from pipeline.ledger.remake import rebuild_sampled
+
+    opened = Dataset.open(dataset)
+    faults = run(opened)
+    if rebuild:
+        execution = execution_of({"device": device, "network_threads": network_threads})
+        faults += rebuild_sampled(opened, rebuild, execution)
+    if against is not None:
+        faults += differences(dataset, against)
+    for fault in faults:
+        err.print(escape(fault))
+    if faults:
+        raise typer.Exit(Exit.FAILED)
+    extra = f", {min(rebuild, len(opened.unit_ids))} units rebuilt" if rebuild else ""
+    extra += f", byte-identical to {against}" if against else ""
+    out.print(
+        f"good: {opened.sample_count():,} samples in {len(opened.unit_ids):,} units{escape(extra)}"
+    )
+
+
+@app.command("ls")
+def list_samples(
+    dataset: DatasetUri,
+    subset: SubsetName = None,
+    limit: Annotated[int, typer.Option(min=1, help="Rows to show.")] = 20,
+) -> None:
+    """Show the first samples in rank order: rank, key, size as found, caption."""
+    view = Dataset.open(dataset).view(subset)
+    for row in view.table.slice(0, limit).to_pylist():
+        size = f"{row['source_width']}x{row['source_height']}"
+        out.print(f"{row['rank']:>9,}  {row['key']}  {size:>11}  {escape(clean(row['caption']))}")
+    out.print(f"{min(limit, len(view)):,} of {len(view):,} samples; shards: {dataset}/{SHARDS}")
+
+
+@app.command()
+def subset(
+    dataset: DatasetUri,
+    sizes: Annotated[str, typer.Option(help="For example 1k,10k,50k,500k.")],
+    policy: Annotated[
+        str, typer.Option(help="top: best resolutions; stratified: from all resolutions.")
+    ] = "top",
+    seed: Annotated[int, typer.Option(min=0, help="Of the stratified draw.")] = 0,
+) -> None:
+    """Write nested subsets as views of the manifest; no sample is copied."""
+    opened = Dataset.open(dataset)
+    chosen: Policy = one_of("--policy", policy, get_args(Policy))
+    counts = sorted({parse_size(size) for size in sizes.split(",")})
+    total = opened.sample_count()
+    for count in counts:
+        if count > total:
+            err.print(f"{format_size(count)}: not written, the dataset has {total:,} samples")
+            continue
+        view = opened.write_subset(count, policy=chosen, seed=seed)
+        out.print(f"{view.name}: {len(view):,} samples")
+    if counts[0] > total:
+        raise typer.Exit(Exit.FAILED)
+
+
+@app.command()
+def materialize(
+    dataset: DatasetUri,
+    out_: Annotated[Path, typer.Option("--out", help="A new local folder for the tars.")],
+    subset: SubsetName = None,
+    samples_per_tar: Annotated[int, typer.Option(min=1)] = 1000,
+) -> None:
+    """Copy a view into plain WebDataset tars."""
+    from catalog.publish.materialize import materialize as run
+
+    view = Dataset.open(dataset).view(subset)
+    for written in run(view, out_, samples_per_tar=samples_per_tar):
+        err.print(f"{written:,} of {len(view):,} samples")
+    out.print(f"written: {len(view):,} samples to {escape(str(out_))}")

@@ -1,0 +1,70 @@
+"""Commands for those who run builds: is all ready, and what can go."""
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from catalog.dataset.dataset import Dataset
+from pipeline.commands.console import human_bytes, out
+from pipeline.commands.options import DatasetUri
+from pipeline.errors import Exit, UsageError
+
+app = typer.Typer()
+
+_STYLES = {"ok": "green", "warning": "yellow", "fault": "bold red"}
+
+
+@app.command()
+def doctor(
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(help="Its checkpoints must be there: a file or a shipped one. Repeatable."),
+    ] = None,
+    out_: Annotated[
+        str | None, typer.Option("--out", metavar="DATASET", help="Try whether it can be written.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where networks shall run: cpu or cuda.")] = "cpu",
+) -> None:
+    """Check versions, GPUs, weights, storage, memory and disk, on every node of RAY_ADDRESS.
+
+    Each line is ok, a warning or a fault, with what to do about it; exit code 1 at any fault.
+    """
+    from pipeline.cluster.doctor import Question, diagnose
+
+    if device not in ("cpu", "cuda"):
+        raise UsageError(f"--device {device!r} is unknown; expected cpu or cuda")
+    found = diagnose(Question(recipes=recipe or (), out=out_, device=device))
+    for check in found:
+        level = f"[{_STYLES[check.level]}]{check.level:<8}[/]"
+        out.print(f"{level} {escape(check.name)}: {escape(check.found)}")
+        if check.remedy:
+            out.print(f"         [dim]{escape(check.remedy)}[/]")
+    faults = sum(check.level == "fault" for check in found)
+    warnings = sum(check.level == "warning" for check in found)
+    out.print(f"{len(found)} checks, {warnings} warnings, {faults} faults")
+    if faults:
+        raise typer.Exit(Exit.FAILED)
+
+
+@app.command()
+def gc(
+    dataset: DatasetUri,
+    dry_run: Annotated[bool, typer.Option(help="List, and remove nothing.")] = False,
+    older_than: Annotated[
+        float, typer.Option(min=0, help="Hours; must exceed the time that a unit takes.")
+    ] = 1.0,
+) -> None:
+    """Remove what died builds left: temporary files, and shards that no commit names."""
+    from pipeline.ledger import garbage
+
+    opened, seconds = Dataset.open(dataset), older_than * 3600
+    found = garbage.find(opened, older_than=seconds)
+    gone = found if dry_run else garbage.remove(opened, found, older_than=seconds)
+    files = size = 0
+    for one in gone:
+        about = f"{one.kind}, {human_bytes(one.bytes)}, {one.age / 3600:.1f} h old"
+        out.print(f"{escape(one.name)}: {about}")
+        files, size = files + 1, size + one.bytes
+    verb = "would remove" if dry_run else "removed"
+    out.print(f"{verb} {files:,} files, {human_bytes(size)}")

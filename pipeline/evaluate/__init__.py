@@ -1,0 +1,1 @@
+"""A run's folder and a dataset to an evaluation."""

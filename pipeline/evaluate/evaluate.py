@@ -1,0 +1,182 @@
+"""From a run's folder and a dataset to an evaluation."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from catalog.dataset.dataset import Dataset
+from detectors.base import Spec
+from pipeline.errors import UsageError
+from pipeline.recipe.recipe import AnySpec
+from training.data.held_out import held_out_view
+from training.data.loader import SampleView
+from training.measure.adherence import AdherenceProbe, probe_samples
+from training.measure.evaluation import Evaluation, evaluate
+from training.measure.picture_quality import CLIP, load_clip, load_inception
+from training.measure.redetect import Redetector
+from training.model.choose import load_denoiser
+from training.model.controlnet import load_base
+from training.run.checkpoint import list_checkpoints
+from training.run.folder import SETTINGS, read_settings
+from training.sample.for_probes import Image, controlled, uncontrolled
+from training.settings.phases import Trains
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to evaluate, and how.
+
+    Attributes:
+        run: folder of a run, or of one of its checkpoints.
+        dataset: URI.
+        split: the rows that the run held out, or all.
+        subset: of the dataset; only with all rows.
+        samples: how many at most, the first of the split.
+        base: in place of the run's.
+        seed: of the first picture's noise; the others follow.
+        steps: of DDIM.
+        guidance_scale: strength of classifier-free guidance.
+        batch_size: pictures made at once.
+        clip: CLIP model, a folder or a hub id; None for the default.
+        device: of all networks.
+        local_files_only: use only what is on this machine.
+    """
+
+    run: Path
+    dataset: str
+    split: Literal["held-out", "all"]
+    subset: str | None
+    samples: int
+    base: str | None
+    seed: int
+    steps: int
+    guidance_scale: float
+    batch_size: int
+    clip: str | None
+    device: str
+    local_files_only: bool
+
+
+def evaluate_run(request: Request) -> tuple[Evaluation, Image]:
+    """Evaluate a run; return the figures, and a grid of pictures.
+
+    Raises:
+        UsageError: there is no run, or no such split.
+        CatalogError: there is no such dataset or subset.
+        DetectorError: the condition's network is not here.
+        TrainingError: base, ControlNet or samples do not do.
+    """
+    settings = run_settings(request.run)
+    config = settings["config"]
+    trains = phase_of(request.run, config)
+    dataset = Dataset.open(request.dataset)
+    view = choose_rows(request, dataset, settings)
+    redetector = Redetector(condition_spec(dataset, config["condition"]), device=request.device)
+    samples = probe_samples(view, config["condition"], redetector, count=request.samples)
+    base = load_base(
+        request.base or config["base"],
+        revision=config["revision"],
+        local_files_only=request.local_files_only,
+    )
+    base.to(torch.device(request.device))
+    denoiser = load_denoiser(request.run, base, trains=trains).to(request.device).eval()
+    steps, scale = request.steps, request.guidance_scale
+    return evaluate(
+        AdherenceProbe(samples, redetector, seed=request.seed),
+        controlled(base, denoiser, steps=steps, guidance_scale=scale),
+        uncontrolled(base, steps=steps, guidance_scale=scale),
+        base,
+        clip=load_clip(request.clip or CLIP, request.device),
+        inception=load_inception(request.device),
+        settings=_record(request, config, view.name, len(samples)),
+        batch_size=request.batch_size,
+    )
+
+
+def phase_of(folder: Path, config: dict[str, Any]) -> Trains:
+    """Return what a run, or a checkpoint in it, connects: its phase says so.
+
+    Args:
+        folder: of either.
+        config: the run's settings.
+    """
+    held = [*list_checkpoints(folder), *list_checkpoints(folder.parent.parent)]
+    here = [one for one in held if one.folder == folder] or held
+    trains: Trains = config["phases"][here[-1].position.phase if here else -1]["trains"]
+    return trains
+
+
+def run_settings(folder: Path) -> dict[str, Any]:
+    """Return the train.json of a run, by its folder or that of a checkpoint in it.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    for run in (folder, folder.parent.parent):  # RUN, or RUN/checkpoints/000100
+        settings = read_settings(run)
+        if settings is not None:
+            return settings
+    raise UsageError(f"--run {folder} is no run: neither it nor its checkpoint has a {SETTINGS}")
+
+
+def condition_spec(dataset: Dataset, condition: str) -> Spec:
+    """Return the detector that made a condition of `dataset`.
+
+    Raises:
+        UsageError: the recipe names none, or one that this version does not know.
+    """
+    made = {entry["condition"]: entry for entry in dataset.recipe.get("detectors", ())}
+    if condition not in made:
+        known = ", ".join(made) or "none"
+        raise UsageError(f"{dataset.uri} has no condition {condition!r}; its recipe has: {known}")
+    try:
+        spec: Spec = TypeAdapter(AnySpec).validate_python(made[condition])
+    except ValidationError as error:
+        raise UsageError(
+            f"the recipe of {dataset.uri} is of another version, its detector of {condition!r} "
+            f"does not validate: {error.errors()[0]['msg']}"
+        ) from error
+    return spec
+
+
+def choose_rows(request: Request, dataset: Dataset, settings: dict[str, Any]) -> SampleView:
+    """Return the rows to measure on.
+
+    Raises:
+        UsageError: the run held nothing out, or not of this dataset.
+        DatasetError: there is no such subset.
+    """
+    if request.split == "all":
+        return dataset.view(request.subset)
+    config, identity = settings["config"], settings["identity"]
+    if request.subset is not None:
+        raise UsageError("--subset goes with --split all; held-out rows are those of the run")
+    if not config.get("held_out"):
+        raise UsageError(
+            f"{request.run} held nothing out of training: train with --held-out N, or measure on "
+            "a dataset that it did not see with --split all"
+        )
+    split = held_out_view(dataset.view(config["subset"]), config["held_out"])
+    if split.training.fingerprint != identity["view"]:
+        raise UsageError(
+            f"{request.run} was trained on other rows than {request.dataset} has now, so none of "
+            "them is known to be held out; measure on another dataset with --split all"
+        )
+    return split.held_out
+
+
+def _record(request: Request, config: dict[str, Any], rows: str, count: int) -> dict[str, Any]:
+    return {
+        "run": str(request.run),
+        "dataset": request.dataset,
+        "rows": rows,
+        "samples": count,
+        "condition": config["condition"],
+        "base": request.base or config["base"],
+        "seed": request.seed,
+        "steps": request.steps,
+        "guidance_scale": request.guidance_scale,
+    }

@@ -1,0 +1,1 @@
+"""Questions to a finished dataset, and what can leave its folder."""

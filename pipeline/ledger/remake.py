@@ -1,0 +1,45 @@
+"""Does the code still make the bytes that were committed? Rebuild some units and compare."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from catalog import storage
+from catalog.dataset import commits
+from catalog.dataset.dataset import Dataset
+from catalog.sample import REMOVED
+from pipeline.recipe.execution import Execution
+from pipeline.recipe.recipe import Recipe
+from pipeline.unit.worker import UnitWorker
+
+
+def rebuild_sampled(
+    dataset: Dataset, count: int, execution: Execution, *, seed: int = 0
+) -> list[str]:
+    """Annotate `count` units again, drawn by `seed`, beside the dataset; return what differs.
+
+    Units from which samples were taken out are passed over: they are not what was built.
+    """
+    recipe = Recipe.model_validate(dataset.recipe)
+    worker = UnitWorker(dataset.uri, recipe, execution)
+    done = [one for one in commits.read_commits(dataset.uri) if REMOVED not in one.counts]
+    draw = np.random.Generator(np.random.Philox(seed)).permutation(len(done))
+    return [line for at in sorted(draw[:count]) for line in _rebuild(worker, done[at])]
+
+
+def _rebuild(worker: UnitWorker, commit: commits.Commit) -> list[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        attempt = worker.attempt(commit.index, Path(folder))
+        paths = (attempt.tar, attempt.rows, *((attempt.held,) if attempt.held else ()))
+        changed = [
+            stored.name  # a file too many or too few shows in the rows, which name its blocks
+            for path, stored in zip(paths, commit.files, strict=False)
+            if storage.sha256_file(str(path)) != stored.sha256
+        ]
+    if not changed:
+        return []
+    why = "in the same environment: the code or a library is not deterministic"
+    if attempt.environment != commit.environment:
+        why = f"made with {commit.environment}, rebuilt with {attempt.environment}"
+    return [f"unit {commit.index} rebuilds to other bytes: {', '.join(changed)} ({why})"]

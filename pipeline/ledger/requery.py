@@ -1,0 +1,138 @@
+"""What other thresholds would keep, from the ledger alone: no image is read, no network is run."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog import tables
+from catalog.dataset import commits
+from catalog.dataset import dataset as layout
+from catalog.dataset.dataset import Dataset
+from catalog.sample import OK
+from catalog.source.quality import Measures
+from detectors.keypoints import PoseSpec
+from pipeline.errors import UsageError
+from pipeline.plan.plan import judge
+from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.yaml_file import load_model
+from pipeline.unit.image_rules import judge_parameters, judge_pixels
+
+UNKNOWN = "to be annotated"
+"""Status of an image of which the ledger does not say enough: a build has to look at it."""
+
+_PIXELS = [field.name for field in fields(Measures)]
+_COLUMNS = ["sha256", "status", "parameters", *_PIXELS, "nsfw"]
+_POSES = "rules.keypoints."
+
+_BY_THRESHOLD = frozenset(
+    f"rejected:{rule}"
+    for rule in ("damaged", "flat", "greyscale", "blur", "nsfw", "keypoints", "lines", "coverage")
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What became of a dataset's images, and what would become of them by another recipe.
+
+    Attributes:
+        before: images by status, as the dataset is.
+        after: images by status, as it would be; of `UNKNOWN` ones the ledger does not say enough.
+        added: samples of the other recipe that the dataset has not.
+        removed: samples of the dataset that the other recipe would not keep.
+    """
+
+    before: dict[str, int]
+    after: dict[str, int]
+    added: int
+    removed: int
+
+
+def changed_recipe(dataset: Dataset, overrides: Iterable[str]) -> Recipe:
+    """Return a dataset's recipe with overrides; ``rules.keypoints.x`` is every pose detector's x.
+
+    Raises:
+        RecipeError: an override leads nowhere, or the recipe does not validate with it.
+    """
+    recipe = Recipe.model_validate(dataset.recipe)
+    poses = [at for at, spec in enumerate(recipe.detectors) if isinstance(spec, PoseSpec)]
+    spelled = [
+        override.replace(_POSES, f"detectors.{at}.", 1)
+        for override in overrides
+        for at in (poses if override.startswith(_POSES) and poses else [-1])
+    ]
+    text = json.dumps(dataset.recipe)
+    return load_model(Recipe, text, name=dataset.path(layout.RECIPE), overrides=spelled)
+
+
+def requery(dataset: Dataset, recipe: Recipe) -> Answer:
+    """Judge every image of a finished dataset by another recipe's rules.
+
+    Raises:
+        UsageError: the recipes differ in more than rules and thresholds.
+    """
+    _only_thresholds_differ(Recipe.model_validate(dataset.recipe), recipe)
+    judged = judge(tables.read_table(dataset.path(layout.SOURCE)), recipe)
+    good = pc.equal(judged["status"], OK)
+    wanted = judged.filter(good)["sha256"].combine_chunks()
+    after = Counter(judged.filter(pc.invert(good))["status"].to_pylist())
+    added = removed = seen = 0
+    for rows in _rows_of_units(dataset):
+        stays = pc.is_in(rows["sha256"], wanted)
+        removed += pc.sum(pc.equal(rows.filter(pc.invert(stays))["status"], OK)).as_py() or 0
+        for row in rows.filter(stays).to_pylist():
+            status = judge_row(row, recipe)
+            after[status] += 1
+            added += status == OK != row["status"]
+            removed += row["status"] == OK != status
+            seen += 1
+    if len(wanted) > seen:
+        after[UNKNOWN] += len(wanted) - seen
+    state = dataset.status()
+    before = {OK: state.samples, **state.rejects}
+    return Answer(before=before, after=dict(after), added=added, removed=removed)
+
+
+def judge_row(row: Mapping[str, Any], recipe: Recipe) -> str:
+    """Return the status that a row of the ledger would have by `recipe`; `UNKNOWN` included."""
+    was = str(row["status"])
+    if row["chroma"] is None or was.startswith("failed:"):
+        return was  # it could not be decoded, or not be worked on
+    broken = judge_pixels(row, recipe.rules)
+    if broken is not None:
+        return broken.status
+    if row["parameters"] is None or (recipe.rules.max_nsfw < 1 and row["nsfw"] is None):
+        return UNKNOWN
+    if recipe.rules.max_nsfw < 1 and row["nsfw"] > recipe.rules.max_nsfw:
+        return "rejected:nsfw"
+    return _judge_maps(json.loads(row["parameters"]), was, recipe)
+
+
+def _judge_maps(found: Mapping[str, Any], was: str, recipe: Recipe) -> str:
+    """Return the status by the first map that is refused, else by what no threshold changes."""
+    for spec in recipe.detectors:
+        if "coverage" not in found[spec.condition]:  # no map can be made of this image
+            return UNKNOWN if was in _BY_THRESHOLD else was
+        refusal = judge_parameters(spec, found[spec.condition], recipe.rules)
+        if refusal is not None:
+            return f"rejected:{refusal.rule}"
+    return OK if was in _BY_THRESHOLD else was
+
+
+def _rows_of_units(dataset: Dataset) -> Iterator[pa.Table]:
+    for commit in commits.read_commits(dataset.uri):
+        rows = tables.read_table(dataset.path(commits.SHARDS, commit.rows.name), _COLUMNS)
+        yield rows.replace_schema_metadata(None)
+
+
+def _only_thresholds_differ(theirs: Recipe, ours: Recipe) -> None:
+    maps = theirs.maps_fingerprint == ours.maps_fingerprint
+    if not maps or theirs.captions != ours.captions:
+        what = "captions" if maps else "how maps are made"
+        raise UsageError(f"the ledger cannot tell: --set changes {what}, not a rule or a threshold")
+    if theirs.rules.damaged_jpeg != ours.rules.damaged_jpeg:
+        raise UsageError("the ledger cannot tell rules.damaged_jpeg: it asks the files themselves")

@@ -1,0 +1,1 @@
+"""The table of a scan to the frozen plan, and what it will cost."""

@@ -1,0 +1,110 @@
+"""What a build will take, from measured rates; what was not measured is said, not guessed."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.recipe.recipe import Recipe
+
+BASE = "base"
+"""The work that every image needs beside the networks; see rates.json."""
+
+_SIDE = (
+    512  # at which the rates were measured; networks and codecs take as long as there are pixels
+)
+
+
+class Rate(BaseModel):
+    """How fast one piece of work was on a device."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    work: str = Field(description="a checkpoint's name, or base")
+    device: str = Field(pattern="^(cpu|cuda)$", description="cpu: one thread; cuda: one GPU")
+    images_per_second: float = Field(gt=0, description="at 512 x 512")
+    command: str = Field(description="what measured it")
+    results: str = Field(description="the file in benchmarks/results that holds it")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What annotating some images takes.
+
+    Attributes:
+        device: cpu or cuda.
+        hours: of one device: of a CPU core, or of a GPU; None where a rate is missing.
+        cost: hours times the price; None without either.
+        unknown: work for which no rate was measured on this device.
+    """
+
+    device: str
+    hours: float | None
+    cost: float | None
+    unknown: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """Return the estimate in words."""
+        kind = "GPU-hours" if self.device == "cuda" else "core-hours"
+        if self.hours is None:
+            named = ", ".join(self.unknown)
+            return [
+                f"{kind}: not known; no rate was measured on {self.device} for {named}",
+                "  to measure one: python benchmarks/detectors.py --device "
+                f"{self.device}; then write it into benchmarks/results/rates.json",
+            ]
+        lines = [f"{kind}: about {_short(self.hours)}, at rates of benchmarks/results/rates.json"]
+        if self.cost is not None:
+            lines.append(f"cost: about {self.cost:,.2f}, in the currency of the price")
+        return lines
+
+
+def read_rates() -> list[Rate]:
+    """Return the rates that come with the project; none where they were left behind."""
+    here = Path(__file__).parents[1]
+    for path in (here / "rates.json", here.parent / "benchmarks" / "results" / "rates.json"):
+        if path.is_file():  # in a wheel, in a checkout
+            return [Rate.model_validate(rate) for rate in json.loads(path.read_text())["rates"]]
+    return []
+
+
+def estimate(
+    images: int,
+    recipe: Recipe,
+    device: str,
+    price_per_hour: float | None,
+    rates: Sequence[Rate],
+) -> Estimate:
+    """Add up the time of `images` images under a recipe.
+
+    Args:
+        images: to annotate.
+        recipe: its distinct networks run once an image each.
+        device: cpu: all work on CPU cores, a thread each; cuda: the networks' time on a GPU, while
+            CPU cores beside it do the rest.
+        price_per_hour: of one device; None: no cost is asked.
+        rates: measured ones.
+    """
+    known = {rate.work: rate.images_per_second for rate in rates if rate.device == device}
+    needed = _work(recipe, device)
+    unknown = tuple(work for work in needed if work not in known)
+    if unknown:
+        return Estimate(device=device, hours=None, cost=None, unknown=unknown)
+    pixels = (recipe.image.resolution / _SIDE) ** 2
+    hours = images * pixels * sum(1 / known[work] for work in needed) / 3600
+    cost = None if price_per_hour is None else hours * price_per_hour
+    return Estimate(device=device, hours=hours, cost=cost, unknown=())
+
+
+def _work(recipe: Recipe, device: str) -> list[str]:
+    """Return what takes time on the device; what needs no network is in the base, Canny's way."""
+    work = sorted(network.checkpoint for network in recipe.networks)
+    if recipe.captions.network is not None:
+        work.append(f"captions by {recipe.captions.captioner}")
+    return [BASE, *work] if device == "cpu" else work
+
+
+def _short(hours: float) -> str:
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"

@@ -1,0 +1,1 @@
+"""What a dataset is made of, and how it is run: YAML to checked settings."""

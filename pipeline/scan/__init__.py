@@ -1,0 +1,1 @@
+"""Sources to one ranked table: source.parquet."""

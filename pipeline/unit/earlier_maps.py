@@ -1,0 +1,128 @@
+"""Maps of an earlier dataset in place of networks, where only thresholds differ.
+
+A unit keeps the maps of an image that a threshold rejected beside its shard, so whatever the
+networks once made can be judged again: kept, or rejected, by other numbers.
+"""
+
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from catalog import storage, tables
+from catalog.dataset import commits
+from catalog.dataset.commits import Commit
+from catalog.dataset.dataset import Dataset
+from catalog.dataset.shards import unpack_maps
+from catalog.errors import CatalogError, CorruptSampleError
+from catalog.images import decode_png
+from catalog.sample import OK, sample_key, sha256_hex
+from detectors.base import Annotation
+from pipeline.errors import UsageError
+from pipeline.recipe.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+_COLUMNS = ["key", "status", "offset", "length", "block_sha256", "nsfw"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Earlier:
+    """What an earlier build made of an image.
+
+    Attributes:
+        annotations: all maps of the recipe, with their parameters.
+        scores: of networks that make no map, where the recipe asks for them: ``nsfw``.
+    """
+
+    annotations: dict[str, Annotation]
+    scores: dict[str, float]
+
+
+class EarlierMaps:
+    """The maps of a dataset, by image; reads blocks by offset, from any thread."""
+
+    def __init__(self, uri: str, recipe: Recipe) -> None:
+        """Open a dataset whose maps are those that `recipe` would make.
+
+        Raises:
+            DatasetError: there is no dataset at `uri`.
+            UsageError: its maps are others.
+        """
+        self._dataset = Dataset.open(uri)
+        self._conditions = recipe.conditions
+        self._scored = recipe.rules.max_nsfw < 1
+        theirs = Recipe.model_validate(self._dataset.recipe)
+        if theirs.maps_fingerprint != recipe.maps_fingerprint:
+            raise UsageError(
+                f"{uri} cannot be reused: its maps are made in another way; only thresholds, rules "
+                "and captions may differ, not images, seed, precision, batch size or detectors"
+            )
+
+    def read(self, sha256: str) -> Earlier | None:
+        """Return what was made of an image, or None where a network has to look at it."""
+        row = self._find(sample_key(sha256))
+        if row is None or (self._scored and row["nsfw"] is None):
+            return None
+        try:
+            maps, metadata = unpack_maps(self._block(row))
+        except (OSError, CatalogError) as error:
+            log.warning("made again, not reused: %s: %s", row["key"], error)
+            return None
+        annotations = {
+            name: Annotation(map=decode_png(data), parameters=_parameters(metadata, name))
+            for name, data in maps.items()
+        }
+        if annotations.keys() != set(self._conditions):
+            return None
+        scores = {"nsfw": row["nsfw"]} if self._scored else {}
+        return Earlier(annotations=annotations, scores=scores)
+
+    def _block(self, row: dict[str, Any]) -> bytes:
+        uri = self._dataset.path(commits.SHARDS, row["file"])
+        block = storage.read_bytes(uri, row["offset"], row["length"])
+        if sha256_hex(block) != row["block_sha256"]:
+            raise CorruptSampleError(f"{row['file']}: the bytes have changed after the commit")
+        return block
+
+    def _find(self, key: str) -> dict[str, Any] | None:
+        wanted = np.array(key.encode(), self._keys.dtype)
+        at = int(np.searchsorted(self._keys, wanted))
+        if at == len(self._keys) or self._keys[at] != wanted:
+            return None
+        row: dict[str, Any] = self._rows.slice(at, 1).to_pylist()[0]
+        return row
+
+    @cached_property
+    def _rows(self) -> pa.Table:
+        done = commits.read_commits(self._dataset.uri)
+        parts = [_rows_of(self._dataset, commit) for commit in done]
+        rows = pa.concat_tables(parts) if parts else _EMPTY
+        return rows.sort_by("key").combine_chunks()
+
+    @cached_property
+    def _keys(self) -> np.ndarray:
+        return np.array(self._rows["key"].to_pylist(), "S32")
+
+
+def _rows_of(dataset: Dataset, commit: Commit) -> pa.Table:
+    """Return the rows of a unit whose maps are stored, with the file that they lie in."""
+    rows = tables.read_table(dataset.path(commits.SHARDS, commit.rows.name), _COLUMNS)
+    held = commit.held.name if commit.held else ""
+    files = [commit.shard.name if status == OK else held for status in rows["status"].to_pylist()]
+    rows = rows.replace_schema_metadata(None).append_column("file", pa.array(files, pa.string()))
+    return rows.filter(rows["offset"].is_valid()).drop_columns(["status"])
+
+
+_EMPTY = pa.table(
+    {name: pa.array([], tables.ROWS.field(name).type) for name in _COLUMNS if name != "status"}
+    | {"file": pa.array([], pa.string())}
+)
+
+
+def _parameters(metadata: dict[str, Any], condition: str) -> dict[str, Any]:
+    kept = metadata["conditions"][condition]
+    return {name: value for name, value in kept.items() if name != "sha256"}

@@ -1,0 +1,43 @@
+"""What besides the recipe can move a bit of a unit's bytes: versions, device, threads."""
+
+import platform
+from collections.abc import Mapping
+
+import cv2
+import PIL
+import pyarrow as pa
+from PIL import features
+
+from catalog.sample import canonical_json, sha256_hex
+from pipeline.recipe.execution import Execution
+from pipeline.recipe.recipe import Recipe
+
+
+def environment(recipe: Recipe, execution: Execution) -> dict[str, str]:
+    """Return what besides the recipe can move a bit of the output.
+
+    Fixes the number of threads inside torch, which sums in another order with another number.
+    """
+    signature = {
+        "device": execution.device,
+        "libjpeg_turbo": str(features.version_feature("libjpeg_turbo")),
+        "machine": platform.machine(),
+        "opencv": cv2.__version__,
+        "pillow": PIL.__version__,
+        "pyarrow": pa.__version__,
+    }
+    if recipe.networks or recipe.captions.network is not None:
+        import torch
+
+        torch.set_num_threads(execution.network_threads)
+        signature["network_threads"] = str(execution.network_threads)
+        signature["precision"] = recipe.precision
+        signature["torch"] = torch.__version__
+        if execution.device == "cuda":
+            signature["device"] = torch.cuda.get_device_name()
+    return signature
+
+
+def signature(environment: Mapping[str, str]) -> str:
+    """Name an environment; 16 hex characters."""
+    return sha256_hex(canonical_json(dict(environment)))[:16]

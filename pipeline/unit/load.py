@@ -1,0 +1,82 @@
+"""The first step of a unit: an image's bytes to pixels of the final size, judged by the rules."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from catalog.errors import CatalogError, ImageError, StorageUnavailable
+from catalog.images import decode, fit, target_size
+from catalog.sample import failed, rejected, sha256_hex
+from catalog.source.labels import fit_label, read_label
+from catalog.source.parts import read_image
+from catalog.source.quality import check_jpeg, measure
+from pipeline.recipe.recipe import Recipe
+from pipeline.unit.earlier_maps import EarlierMaps
+from pipeline.unit.image_rules import judge_pixels
+from pipeline.unit.image_work import Work
+
+
+class SourceChanged(CatalogError):
+    """An image's bytes are not those that the scan hashed."""
+
+
+class Loader:
+    """Reads, checks, decodes and resizes; safe in any thread."""
+
+    def __init__(self, recipe: Recipe, reuse: str | None) -> None:
+        """Prepare for a recipe; `reuse` is the URI of a dataset whose maps are taken, or None."""
+        self._recipe = recipe
+        self._earlier = None if reuse is None else EarlierMaps(reuse, recipe)
+
+    def __call__(self, row: Mapping[str, Any]) -> Work:
+        """Return the image, or why it is none; raises StorageUnavailable."""
+        options = self._recipe.image
+        try:
+            data = read_image(dict(row))
+            if sha256_hex(data) != row["sha256"]:
+                raise SourceChanged(f"{row['uri']} changed after it was scanned")
+            if self._recipe.rules.damaged_jpeg:
+                check_jpeg(data)
+            decoded = decode(data, at_least=options.resolution if options.reduced_decode else None)
+            measures = asdict(measure(decoded.pixels))
+            broken = judge_pixels(measures, self._recipe.rules)
+            if broken is not None:
+                return Work(row=row, measures=measures, rejection=broken)
+            pixels = fit(decoded.pixels, resolution=options.resolution, crop=options.crop)
+            label = self._label(row)
+            earlier = self._earlier.read(row["sha256"]) if self._earlier else None
+        except ImageError as error:
+            rejection = rejected(error.rule, value=error.value, detail=str(error))
+            return Work(row=row, rejection=rejection)
+        except StorageUnavailable:
+            raise  # says nothing of the image: the unit is tried again
+        except Exception as error:  # one image must not end the unit; its row names the class
+            return Work(row=row, rejection=failed(error))
+        size = target_size(
+            row["width"], row["height"], resolution=options.resolution, crop=options.crop
+        )
+        keeps = decoded.header.plain and size == (row["width"], row["height"])
+        return Work(
+            row=row,
+            pixels=pixels,
+            label=label,
+            size=size,
+            original=data if keeps and options.format == "jpg" else None,
+            jpeg_scale=decoded.jpeg_scale,
+            measures=measures | (earlier.scores if earlier else {}),
+            earlier=earlier.annotations if earlier else {},
+        )
+
+    def _label(self, row: Mapping[str, Any]) -> np.ndarray | None:
+        if self._recipe.labels is None:
+            return None
+        options = self._recipe.image
+        return fit_label(
+            read_label(row["label"], row["label_sha256"]),
+            width=row["width"],
+            height=row["height"],
+            resolution=options.resolution,
+            crop=options.crop,
+        )

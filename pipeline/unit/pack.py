@@ -1,0 +1,75 @@
+"""The last step of a unit: image, maps, caption and json encoded as one block of a tar."""
+
+from dataclasses import asdict, replace
+from typing import Any
+
+from catalog.dataset.shards import pack
+from catalog.images import Image, encode_jpeg, encode_png
+from catalog.sample import Sample, failed, sample_key, sha256_hex
+from pipeline.recipe.recipe import Recipe
+from pipeline.unit.image_work import Work
+
+
+class Packer:
+    """Encodes samples; safe in any thread."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._fingerprint = recipe.fingerprint
+
+    def __call__(self, work: Work) -> Work:
+        """Return the image with its block, or with what went wrong."""
+        assert work.pixels is not None
+        try:
+            block = pack(self._sample(work, work.pixels))
+        except Exception as error:  # one image must not end the unit; its row names the class
+            return replace(work, pixels=None, annotations={}, rejection=failed(error))
+        parameters = {name: found.parameters for name, found in work.annotations.items()}
+        # arrays go here: packed samples wait in memory for their turn to be written
+        return replace(
+            work, pixels=None, annotations={}, earlier={}, parameters=parameters, block=block
+        )
+
+    def _sample(self, work: Work, pixels: Image) -> Sample:
+        options = self._recipe.image
+        if work.original is not None:
+            image = work.original
+        elif options.format == "jpg":
+            image = encode_jpeg(pixels, options.jpeg_quality)
+        else:
+            image = encode_png(pixels)
+        maps = {name: encode_png(result.map) for name, result in work.annotations.items()}
+        return Sample(
+            key=sample_key(work.row["sha256"]),
+            image=image,
+            image_format=options.format,
+            conditions=maps,
+            caption=work.caption.text,
+            metadata=self._metadata(work, image, maps),
+        )
+
+    def _metadata(self, work: Work, image: bytes, maps: dict[str, bytes]) -> dict[str, Any]:
+        """Build a sample's json: the same fields in each, as readers infer a schema from a few."""
+        row = work.row
+        return {
+            "key": sample_key(row["sha256"]),
+            "sha256": row["sha256"],
+            "recipe": self._fingerprint,
+            "width": work.size[0],
+            "height": work.size[1],
+            "caption": asdict(work.caption),
+            "image": {
+                "sha256": sha256_hex(image),
+                "stored": "encoded" if work.original is None else "original",
+            },
+            "source": {
+                "width": row["width"],
+                "height": row["height"],
+                "format": row["format"],
+                "jpeg_scale": work.jpeg_scale,
+            },
+            "conditions": {
+                name: {**work.annotations[name].parameters, "sha256": sha256_hex(data)}
+                for name, data in maps.items()
+            },
+        }

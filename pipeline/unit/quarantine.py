@@ -1,0 +1,112 @@
+"""Images that end the process that works on them, found one by one and set aside for good.
+
+A crash inside a decoder or a network cannot be caught. When the processes of a unit keep dying, its
+images are worked on one at a time in a process of their own, and one that kills that process twice
+is recorded as ``quarantine/<sha256>.json``, create-once: from then on every attempt at the unit,
+anywhere, leaves it alone, and its row says ``failed:ProcessDied``.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+from catalog import storage
+from catalog.sample import canonical_json
+from pipeline.errors import BuildError
+from pipeline.recipe.execution import Execution
+from pipeline.recipe.recipe import Recipe
+
+QUARANTINE = "quarantine"
+
+_BEGUN = "begun\n"
+_LAST_LINES = 2000  # characters of a child's complaint that are shown
+
+
+def quarantined(dataset: str, sha256s: Sequence[str]) -> dict[str, str]:
+    """Return those of the images that are set aside, with what was seen of them."""
+    names = storage.list_names(storage.join(dataset, QUARANTINE))
+    aside = {name.removesuffix(".json") for name in names}
+    return {sha256: _read(dataset, sha256) for sha256 in sha256s if sha256 in aside}
+
+
+def examine(
+    dataset: str, recipe: Recipe, execution: Execution, rows: Sequence[dict[str, Any]]
+) -> None:
+    """Work on each image alone, and set aside those that end the process.
+
+    Args:
+        dataset: URI of the dataset.
+        recipe: of the dataset.
+        execution: device and threads.
+        rows: of the plan: a unit's.
+
+    Raises:
+        BuildError: the process ends before it comes to an image.
+    """
+    left = list(rows)
+    suspected: str | None = None  # a process may also have been killed by chance
+    while left:
+        begun, code, complaint = _run_child(recipe, execution, left)
+        if code == 0:
+            return
+        if begun == 0:
+            raise BuildError(f"a unit cannot be examined: {complaint or f'exit code {code}'}")
+        left = left[begun - 1 :]
+        killer = left[0]["sha256"]
+        if killer == suspected:
+            _set_aside(dataset, killer, code)
+            left = left[1:]
+        suspected = killer
+
+
+def _run_child(
+    recipe: Recipe, execution: Execution, rows: Sequence[dict[str, Any]]
+) -> tuple[int, int, str]:
+    """Return how many images the child began, its exit code, and the end of its complaint."""
+    task = {"recipe": recipe.to_dict(), "execution": execution.model_dump(), "rows": rows}
+    child = subprocess.run(
+        [sys.executable, "-m", __name__],
+        input=json.dumps(task),
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        check=False,
+    )
+    return child.stdout.count(_BEGUN), child.returncode, child.stderr[-_LAST_LINES:].strip()
+
+
+def _set_aside(dataset: str, sha256: str, code: int) -> None:
+    seen = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    record = canonical_json({"detail": f"the process died: {seen}"})
+    with suppress(FileExistsError):  # another attempt at the unit found it too
+        storage.create_once(storage.join(dataset, QUARANTINE, f"{sha256}.json"), record)
+
+
+def _read(dataset: str, sha256: str) -> str:
+    record = storage.read_bytes(storage.join(dataset, QUARANTINE, f"{sha256}.json"))
+    return str(json.loads(record)["detail"])
+
+
+def _work_through(task: dict[str, Any]) -> Iterator[None]:
+    """Annotate image after image alone; nothing is kept."""
+    from pipeline.unit.environment import environment
+    from pipeline.unit.stages import Annotator
+
+    recipe = Recipe.model_validate(task["recipe"])
+    execution = Execution.model_validate(task["execution"])
+    environment(recipe, execution)
+    annotator = Annotator(recipe, threads=1, device=execution.device)
+    for row in task["rows"]:
+        yield
+        for _ in annotator.annotate([row]):
+            pass
+
+
+if __name__ == "__main__":
+    for _ in _work_through(json.load(sys.stdin)):
+        print(_BEGUN, end="", flush=True)

@@ -1,0 +1,221 @@
+"""Images to packed samples: decoding, networks in batches, maps, captions, encoding.
+
+Networks and captioner run in batches on the caller's thread and device; decoding, the maps' last
+steps and encoding run in threads beside them, a few images ahead. Two callers may each annotate a
+unit at once: they share the threads and take turns on the device, so that one unit's first images
+are decoded, and another's last are encoded, while it works.
+
+Images come out in the order in which they went in, each as a sample or as a rejection.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import cached_property, partial
+from types import MappingProxyType
+from typing import Any
+
+from captioning.base import Network as CaptioningNetwork
+from catalog.errors import CatalogError
+from catalog.sample import failed
+from detectors.graph import Findings, Graph
+from pipeline.recipe.recipe import Recipe
+from pipeline.unit.caption_cache import Text
+from pipeline.unit.captions import UnitTexts, captioned
+from pipeline.unit.clock import Device, StageClock
+from pipeline.unit.image_work import Work
+from pipeline.unit.load import Loader
+from pipeline.unit.maps import Drawer
+from pipeline.unit.pack import Packer
+from pipeline.unit.streams import chunks, map_ahead
+
+# Finished images waiting for each thread: enough to stay busy, few enough to bound memory.
+_AHEAD = 4
+
+# Images that wait for one batch of captions, in batches: where few images need one, all others
+# would wait with their pixels.
+_WAITING = 4
+
+
+class ProcessDied(CatalogError):
+    """An image ends the process that works on it; see `pipeline.unit.quarantine`."""
+
+
+class Annotator:
+    """A recipe's loaded networks and captioner, with threads to feed them."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        threads: int,
+        device: str,
+        reuse: str | None = None,
+        captions_only: bool = False,
+        captioner_later: bool = False,
+    ) -> None:
+        """Load the networks.
+
+        Args:
+            recipe: what is made of an image.
+            threads: that decode, draw and encode.
+            device: of the networks.
+            reuse: URI of a dataset whose maps are taken in place of the networks' findings.
+            captions_only: load no detector, for `generate_texts` alone.
+            captioner_later: load the captioner when the first image needs it.
+        """
+        self._recipe = recipe
+        self._ahead = threads * _AHEAD
+        self._pool = ThreadPoolExecutor(threads)
+        self.device = Device()
+        self._graph = Graph(
+            () if captions_only else recipe.detectors,
+            more=() if captions_only else recipe.networks,
+            device=device,
+            precision=recipe.precision,
+            micro_batch=recipe.batch_size,
+        )
+        self._loader = Loader(recipe, reuse)
+        self._drawer = Drawer(recipe, keeps=bool(self._graph.networks))
+        self._packer = Packer(recipe)
+        self._device_name = device
+        self._loading = threading.Lock()
+        if recipe.captions.network is not None and not captioner_later:
+            self._load_captioner()
+
+    @property
+    def micro_batch(self) -> int:
+        """Images that a network is given at once; falls when the device runs out of memory."""
+        return self._graph.micro_batch
+
+    @property
+    def network_images(self) -> int:
+        """Images that the networks have looked at."""
+        return self._graph.images_run
+
+    def texts(self, known: Mapping[str, Text] = MappingProxyType({})) -> UnitTexts:
+        """Return what generates a unit's texts, and keeps them; `known` ones are not generated."""
+        return UnitTexts(self._recipe.captions, self._load_captioner, known)
+
+    def generate_texts(
+        self,
+        rows: list[dict[str, Any]],
+        texts: UnitTexts,
+        *,
+        poison: Mapping[str, str] = MappingProxyType({}),
+        clock: StageClock | None = None,
+    ) -> None:
+        """Generate the texts that a unit's images lack, and annotate nothing."""
+        clock = clock or StageClock()
+        lacking = [row for row in rows if texts.lacks(row)]
+        load = partial(self._load_prepared, texts, poison, clock)
+        works = map_ahead(self._pool, load, lacking, ahead=self._ahead)
+        usable = (work for work in works if work.prepared is not None)
+        for batch in chunks(usable, texts.batch_size):
+            self._generate({work.row["sha256"]: work.prepared for work in batch}, texts, clock)
+
+    def annotate(
+        self,
+        rows: list[dict[str, Any]],
+        *,
+        poison: Mapping[str, str] = MappingProxyType({}),
+        clock: StageClock | None = None,
+        texts: UnitTexts | None = None,
+    ) -> Iterator[Work]:
+        """Yield the images of a unit in order; batches are cut by place, so they never vary.
+
+        Args:
+            rows: of the plan.
+            poison: images not to be touched, as they end the process: sha256 to what was seen.
+            clock: is told the time of each stage.
+            texts: the unit's generated texts; default none are known yet.
+        """
+        clock, texts = clock or StageClock(), texts or self.texts()
+        ahead, size = partial(map_ahead, self._pool, ahead=self._ahead), self._recipe.batch_size
+        loaded = ahead(partial(self._load, poison, clock), rows)
+        found = (pair for batch in chunks(loaded, size) for pair in self._run(batch, clock))
+        detected = ahead(partial(self._detect, texts, clock), found)
+        captioned = self._caption(detected, texts, clock)
+        yield from ahead(partial(self._pack, clock), captioned)
+
+    @cached_property
+    def _captioner(self) -> CaptioningNetwork:
+        network = self._recipe.captions.network
+        assert network is not None
+        return network.load(self._device_name)
+
+    def _load_captioner(self) -> CaptioningNetwork:
+        with self._loading:  # two units may come to it at once
+            return self._captioner
+
+    def _load_prepared(
+        self,
+        texts: UnitTexts,
+        poison: Mapping[str, str],
+        clock: StageClock,
+        row: dict[str, Any],
+    ) -> Work:
+        work = self._load(poison, clock, row)
+        return self._prepared(work, texts, clock)
+
+    def _prepared(self, work: Work, texts: UnitTexts, clock: StageClock) -> Work:
+        if work.pixels is None or not texts.lacks(work.row):
+            return work
+        with clock.time("caption"):
+            return replace(work, prepared=texts.prepare(work.pixels))
+
+    def _load(self, poison: Mapping[str, str], clock: StageClock, row: dict[str, Any]) -> Work:
+        if row["sha256"] in poison:
+            return Work(row=row, rejection=failed(ProcessDied(poison[row["sha256"]])))
+        with clock.time("decode"):
+            return self._loader(row)
+
+    def _run(self, batch: list[Work], clock: StageClock) -> Iterator[tuple[Work, Findings]]:
+        """Run the networks over the images that were decoded and not annotated earlier."""
+        if not self._graph.networks:
+            return ((work, {}) for work in batch)
+        asked = [None if work.earlier else work.pixels for work in batch]
+        with self.device.turn(), clock.time("network"):
+            findings = iter(self._graph.run([pixels for pixels in asked if pixels is not None]))
+        pairs = zip(batch, asked, strict=True)
+        return ((work, {} if pixels is None else next(findings)) for work, pixels in pairs)
+
+    def _detect(self, texts: UnitTexts, clock: StageClock, pair: tuple[Work, Findings]) -> Work:
+        work, findings = pair
+        if work.pixels is None:
+            return work
+        with clock.time("detect"):
+            work = self._drawer(work, findings)
+        return self._prepared(work, texts, clock)
+
+    def _caption(
+        self, works: Iterable[Work], texts: UnitTexts, clock: StageClock
+    ) -> Iterator[Work]:
+        """Caption images in order; those that the network must look at fill batches."""
+        waiting: list[Work] = []
+        unseen = 0
+        for work in works:
+            waiting.append(work)
+            unseen += work.prepared is not None
+            if unseen in (0, texts.batch_size) or len(waiting) == _WAITING * texts.batch_size:
+                yield from self._named(waiting, texts, clock)
+                waiting, unseen = [], 0
+        yield from self._named(waiting, texts, clock)
+
+    def _named(self, works: list[Work], texts: UnitTexts, clock: StageClock) -> list[Work]:
+        """Generate what is lacking, in one batch, and choose the captions."""
+        batch = {work.row["sha256"]: work.prepared for work in works if work.prepared is not None}
+        if batch:
+            self._generate(batch, texts, clock)
+        return [work if work.pixels is None else captioned(work, texts) for work in works]
+
+    def _generate(self, batch: dict[str, Any], texts: UnitTexts, clock: StageClock) -> None:
+        with self.device.turn(), clock.time("caption"):
+            texts.generate(batch)
+
+    def _pack(self, clock: StageClock, work: Work) -> Work:
+        if work.pixels is None:
+            return work
+        with clock.time("encode"):
+            return self._packer(work)

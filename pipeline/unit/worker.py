@@ -1,0 +1,238 @@
+"""The unit of work: one row group of the plan to one tar, one parquet of rows and one commit.
+
+Runs the same in-process and inside a Ray actor; knows neither.
+"""
+
+import os
+import platform
+import shutil
+import tempfile
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import cv2
+import pyarrow as pa
+
+from catalog import storage, tables
+from catalog.dataset.commits import HELD, Attempt, commit_unit, read_commit
+from catalog.dataset.dataset import PLAN
+from catalog.dataset.shards import ShardWriter
+from pipeline.errors import BuildError
+from pipeline.recipe.execution import Execution
+from pipeline.recipe.recipe import Recipe
+from pipeline.unit import attempts, quarantine
+from pipeline.unit.caption_cache import CaptionCache, Text, cache_folder
+from pipeline.unit.captions import UnitTexts, captioner_fingerprint
+from pipeline.unit.clock import StageClock
+from pipeline.unit.environment import environment, signature
+from pipeline.unit.image_work import ledger_row
+from pipeline.unit.outcome import UnitFailure, UnitReport
+from pipeline.unit.stages import Annotator
+
+
+class UnitWorker:
+    """Holds a recipe's loaded detectors and turns units of one dataset into commits.
+
+    Two threads may run a unit each: one's decoding and the other's encoding then overlap what the
+    device does.
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        recipe: Recipe,
+        execution: Execution,
+        run: str = "",
+        *,
+        captions_only: bool = False,
+    ) -> None:
+        """Load what a recipe needs.
+
+        Args:
+            dataset: URI of the dataset.
+            recipe: of the dataset.
+            execution: resources.
+            run: name of the build, for the marks of its attempts.
+            captions_only: load no detector, for `caption` alone.
+        """
+        cv2.setNumThreads(1)  # threads of ours run beside each other; a library's own would compete
+        self._dataset = dataset
+        self._recipe = recipe
+        self._execution = execution
+        self._run = run
+        self._environment = environment(recipe, execution)
+        self._annotator = Annotator(
+            recipe,
+            threads=execution.worker_threads,
+            device=execution.device,
+            reuse=execution.reuse,
+            captions_only=captions_only,
+            captioner_later=execution.split_captions,
+        )
+        captioner = captioner_fingerprint(recipe)
+        folder = cache_folder(dataset, execution.caption_cache)
+        self._cache = None if captioner is None else CaptionCache(folder, captioner)
+        self._reading = threading.Lock()
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """End the units in hand at their next image, uncommitted."""
+        self._stopped.set()
+
+    @cached_property
+    def _plan(self) -> Any:
+        return tables.open_parquet(storage.join(self._dataset, PLAN))
+
+    @cached_property
+    def _unit_ids(self) -> list[str]:
+        return list(tables.read_metadata(storage.join(self._dataset, PLAN))["unit_ids"])
+
+    def run(self, index: int) -> UnitReport | UnitFailure:
+        """Annotate and commit one unit; what a single image does wrong becomes its row."""
+        unit = self._unit_ids[index]
+        try:
+            return self._committed(index, unit)
+        except Exception as error:  # goes back as data: Ray would wrap it and lose its name
+            return UnitFailure.of(error, index=index, unit_id=unit, dataset=self._dataset)
+
+    def caption(self, index: int) -> None:
+        """Generate a unit's texts and keep them for whoever annotates it; annotates nothing."""
+        unit, rows = self._unit_ids[index], self._rows(index)
+        texts = self._annotator.texts(self._known_texts(index))
+        poison = quarantine.quarantined(self._dataset, [row["sha256"] for row in rows])
+        with attempts.marked(self._dataset, unit, self._run):
+            self._annotator.generate_texts(rows, texts, poison=poison)
+        self._keep_texts(unit, texts)
+
+    def _committed(self, index: int, unit: str) -> UnitReport:
+        start, clock = time.perf_counter(), StageClock()
+        poison = self._examined(index, unit)
+        texts = self._annotator.texts(self._known_texts(index))
+        folder = _attempt_folder(self._dataset, unit)
+        try:
+            with attempts.marked(self._dataset, unit, self._run):
+                folder.mkdir(parents=True)
+                attempt = self.attempt(index, folder, poison=poison, clock=clock, texts=texts)
+                self._keep_texts(unit, texts)
+                with clock.time("commit"):
+                    commit, outcome = commit_unit(self._dataset, attempt)
+        except FileNotFoundError:
+            existing = read_commit(self._dataset, unit)
+            if existing is None:
+                raise
+            commit, outcome = existing, "same"  # another build finished and swept our folder away
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return UnitReport(
+            index=index,
+            unit_id=unit,
+            outcome=outcome,
+            counts=commit.counts,
+            seconds=round(time.perf_counter() - start, 3),
+            stages=clock.seconds(),
+            worker=f"{platform.node()}:{os.getpid()}",
+            device_busy=self._annotator.device.busy,
+            caption_batches=texts.batches,
+            network_images=self._annotator.network_images,
+        )
+
+    def _known_texts(self, index: int) -> dict[str, Text]:
+        if self._cache is None:
+            return {}
+        wants = self._recipe.captions.wants
+        wanted = [row["sha256"] for row in self._rows(index) if wants(row["caption"])]
+        known = self._cache.find(wanted)
+        if self._execution.split_captions and len(known) < len(wanted):
+            known |= self._cache.of_unit(self._unit_ids[index])  # just kept by a captioning actor
+        return known
+
+    def _keep_texts(self, unit: str, texts: UnitTexts) -> None:
+        if self._cache is not None and texts.new:
+            self._cache.keep(unit, texts.new, signature(self._environment))
+
+    def _examined(self, index: int, unit: str) -> dict[str, str]:
+        """Return the unit's images not to be touched; looks for them where attempts keep dying.
+
+        Raises:
+            BuildError: the attempts die although no single image is to blame.
+        """
+        rows = self._rows(index)
+        died = attempts.count(self._dataset, unit)
+        if died >= self._execution.deaths_allowed:
+            attempts.forget(self._dataset, unit)
+            raise BuildError(
+                f"its process died {died} times, though each of its images can be worked on "
+                "alone: it may need more memory than a worker has; try fewer threads or actors"
+            )
+        if died >= self._execution.deaths_suspicious:
+            quarantine.examine(self._dataset, self._recipe, self._execution, rows)
+        return quarantine.quarantined(self._dataset, [row["sha256"] for row in rows])
+
+    def attempt(
+        self,
+        index: int,
+        folder: Path,
+        *,
+        poison: Mapping[str, str] = MappingProxyType({}),
+        clock: StageClock | None = None,
+        texts: UnitTexts | None = None,
+    ) -> Attempt:
+        """Annotate one unit into `folder` without committing it; generates all texts by default."""
+        clock, texts = clock or StageClock(), texts or self._annotator.texts()
+        tar, parquet, held = (folder / f"samples{end}" for end in (".tar", ".parquet", HELD))
+        records: list[dict[str, Any]] = []
+        rows = self._rows(index)
+        with tar.open("xb") as file, held.open("xb") as held_file:
+            writer, holder = ShardWriter(file), ShardWriter(held_file)
+            for work in self._annotator.annotate(rows, poison=poison, clock=clock, texts=texts):
+                if self._stopped.is_set():
+                    raise BuildError("the build was stopped")
+                with clock.time("write"):
+                    target = writer if work.rejection is None else holder
+                    block = target.add_block(work.block) if work.block else None
+                records.append(ledger_row(work, block))
+            with clock.time("write"):
+                for one, one_file in ((writer, file), (holder, held_file)):
+                    one.close()
+                    storage.sync_file(one_file)
+        table = pa.Table.from_pylist(records, schema=tables.ROWS)
+        with parquet.open("xb") as file:
+            file.write(tables.to_parquet(table))
+            storage.sync_file(file)
+        return Attempt(
+            unit_id=self._unit_ids[index],
+            index=index,
+            fingerprint=self._recipe.fingerprint,
+            tar=tar,
+            rows=parquet,
+            counts=dict(sorted(Counter(record["status"] for record in records).items())),
+            environment=self._environment
+            | {"micro_batch": str(self._annotator.micro_batch)}
+            | self._captioned_in(texts),
+            held=held if holder.blocks else None,
+        )
+
+    def _captioned_in(self, texts: UnitTexts) -> dict[str, str]:
+        """Name the environments that the unit's texts are from: the cache may hold another's."""
+        ours = {signature(self._environment)} if texts.new else set()
+        made_by = texts.made_by | ours
+        return {"captions": " ".join(sorted(made_by))} if made_by else {}
+
+    def _rows(self, index: int) -> list[dict[str, Any]]:
+        with self._reading:  # one open file, and readers of it are not safe beside each other
+            rows: list[dict[str, Any]] = self._plan.read_row_group(index).to_pylist()
+        return rows
+
+
+def _attempt_folder(dataset: str, unit: str) -> Path:
+    """Name an attempt's folder: beside the shards where those are local, so a link suffices."""
+    root = storage.local_path(dataset)
+    parent = Path(tempfile.gettempdir()) if root is None else root / "tmp"
+    return parent / f"{unit}.{uuid.uuid4().hex[:8]}"

@@ -1,0 +1,101 @@
+"""A listing names what there is once, with what lies beside it, and reads nothing."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from catalog.errors import SourceError
+from catalog.source.labels import Labels
+from catalog.source.listing import PARTS, Listing, list_parts, to_parts
+from catalog.source.parts import Part
+
+
+@pytest.fixture
+def put(tmp_path: Path) -> Callable[..., Path]:
+    def write(*names: str) -> Path:
+        for name in names:
+            path = tmp_path / "in" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"")
+        return tmp_path / "in"
+
+    return write
+
+
+def names_of(listing: Listing, folder: Path) -> list[str]:
+    return [part.uri.removeprefix(folder.as_uri() + "/") for part in listing.parts]
+
+
+def test_parts_are_sorted_and_have_their_kinds(put: Callable[..., Path]) -> None:
+    folder = put("b/x.PNG", "a.tar", "a/1.jpg", "c.parquet", "d.TAR", "e.txt", "f")
+    listing = list_parts([str(folder)])
+    assert listing.table.schema == PARTS
+    assert names_of(listing, folder) == ["a.tar", "a/1.jpg", "b/x.PNG", "c.parquet", "d.TAR"]
+    assert [part.kind for part in listing.parts] == ["tar", "file", "file", "parquet", "tar"]
+    assert listing.ignored == {".txt": 1, "no suffix": 1}
+    assert to_parts(listing.table.slice(2, 1)) == listing.parts[2:3]
+
+
+def test_what_lies_beside_is_named(put: Callable[..., Path]) -> None:
+    folder = put(
+        "a.b.jpg", "a.b.txt", "c.jpg", "c.json", "c.txt", "d.jpg", "d.TXT", "e.tar", "e.txt"
+    )
+    found = {Path(part.uri).name: part for part in list_parts([str(folder)]).parts}
+    base = folder.as_uri()
+    assert found["a.b.jpg"].sidecars == {"txt": f"{base}/a.b.txt"}
+    assert found["c.jpg"].sidecars == {end: f"{base}/c.{end}" for end in ("txt", "json")}
+    assert found["d.jpg"].sidecars == {}
+    assert found["e.tar"] == Part(uri=f"{base}/e.tar", kind="tar")
+    alone = [str(folder / "c.jpg"), str(folder / "c.txt")]
+    assert list_parts(alone[:1]).parts[0].sidecars == {}
+    assert list_parts(alone).parts[0].sidecars == {"txt": f"{base}/c.txt"}
+
+
+@pytest.mark.parametrize(
+    ("name", "listed"),
+    [("x.y.jpg", True), ("..png", True), (".png", False), ("jpg", False), ("x.jpg.", False)],
+)
+def test_a_suffix_is_what_follows_the_last_dot(
+    put: Callable[..., Path], name: str, listed: bool
+) -> None:
+    assert bool(list_parts([str(put(f"dir.jpg/{name}"))]).parts) is listed
+
+
+def test_names_that_are_no_text(put: Callable[..., Path]) -> None:
+    folder = put("a.jpg")
+    for name in (b"\xff #.jpg", b"\xff #.txt", b"b.\xff"):
+        os.close(os.open(os.path.join(os.fsencode(folder), name), os.O_CREAT))
+    listing = list_parts([str(folder)])
+    assert names_of(listing, folder) == ["%FF%20%23.jpg", "a.jpg"]
+    assert listing.parts[0].sidecars == {"txt": folder.as_uri() + "/%FF%20%23.txt"}
+    assert listing.ignored == {".txt": 1, ".?": 1}
+
+
+def test_a_file_is_listed_once(put: Callable[..., Path]) -> None:
+    folder = put("a/1.jpg", "a/2.jpg")
+    uris = [str(folder), str(folder / "a"), f"{folder}/a/../a", str(folder / "a" / "1.jpg")]
+    assert names_of(list_parts(uris), folder) == ["a/1.jpg", "a/2.jpg"]
+
+
+def test_labels_are_no_images(put: Callable[..., Path]) -> None:
+    folder = put("img/1.jpg", "img/2.jpg", "img/2.png", "lab/1.png", "lab/3.png")
+    labels = Labels(suffix=".png", root=str(folder / "lab"))
+    listing = list_parts([str(folder / "img"), str(folder / "lab")], labels=labels)
+    assert names_of(listing, folder) == ["img/1.jpg", "img/2.jpg", "img/2.png", "lab/3.png"]
+    assert listing.ignored == {"labels": 1}
+    assert listing.parts[0].label == (folder / "lab" / "1.png").as_uri()
+
+
+def test_a_store_lists_as_a_folder_does() -> None:
+    store = fsspec.filesystem("memory")
+    for name in ("a/é.jpg", "a/é.json", "b.tar", "c.doc"):
+        store.pipe(f"/listing/{name}", b"")
+    listing = list_parts(["memory://listing"], exclude=["b*"])
+    assert [part.uri for part in listing.parts] == ["memory:///listing/a/é.jpg"]
+    assert listing.parts[0].sidecars == {"json": "memory:///listing/a/é.json"}
+    assert listing.ignored == {".json": 1, ".doc": 1, "excluded": 1}
+    with pytest.raises(SourceError, match="nothing is stored below it"):
+        list_parts(["memory://nowhere"])

@@ -1,0 +1,142 @@
+"""What is measured of a picture: colour, sharpness, contrast, and damage unseen by decoders."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catalog.errors import ImageError
+from catalog.images import Image, decode_image, encode_jpeg, encode_png
+from catalog.source.quality import check_jpeg, measure
+from tests.photographs import photographs
+
+
+def noise(seed: int = 0, height: int = 120, width: int = 160) -> Image:
+    coarse = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC))
+
+
+def grey(pixels: Image) -> Image:
+    return np.repeat(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[:, :, None], 3, axis=2)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 9))
+def test_any_size_is_measured_and_finite(height: int, width: int, seed: int) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    found = measure(pixels)
+    assert 0 <= found.chroma <= 181
+    assert 0 <= found.contrast <= 127.5
+    assert 0 <= found.grey_tail <= 1
+    assert found.sharpness >= 0
+
+
+@pytest.mark.parametrize("quality", [30, 60, 95])
+def test_grey_stays_without_colour_however_it_is_encoded(quality: int) -> None:
+    assert measure(decode_image(encode_jpeg(grey(noise()), quality))).chroma < 1
+    assert measure(decode_image(encode_jpeg(noise(), quality))).chroma > 20
+
+
+def test_an_even_tint_is_no_colour() -> None:
+    tinted = np.clip(grey(noise()).astype(int) // 2 + [60, 50, 30], 0, 255).astype(np.uint8)
+    assert measure(tinted).chroma < 1
+
+
+def test_sharpness_falls_with_blur_and_not_with_size() -> None:
+    sharp = cv2.resize(
+        np.random.default_rng(1).integers(0, 256, (256, 256, 3), dtype=np.uint8),
+        (512, 512),
+        interpolation=cv2.INTER_CUBIC,
+    )
+    blurred = [measure(cv2.GaussianBlur(sharp, (0, 0), sigma)).sharpness for sigma in (1, 2, 4)]
+    assert measure(sharp).sharpness > blurred[0] > blurred[1] > blurred[2]
+    twice = cv2.resize(sharp, (1024, 1024), interpolation=cv2.INTER_CUBIC)
+    assert measure(twice).sharpness == pytest.approx(measure(sharp).sharpness, rel=0.3)
+
+
+def test_a_sharp_subject_before_a_blurred_ground_is_sharp() -> None:
+    pixels = cv2.GaussianBlur(noise(2, 512, 512), (0, 0), 8)
+    assert measure(pixels).sharpness < 60
+    subject = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    pixels[150:350, 150:350] = subject
+    assert measure(pixels).sharpness > 60
+
+
+@pytest.mark.parametrize("rows", [0, 6, 60, 120])
+def test_a_grey_tail_is_measured_from_the_bottom(rows: int) -> None:
+    pixels = noise()
+    pixels[120 - rows :] = 128
+    assert measure(pixels).grey_tail == pytest.approx(rows / 120)
+    pixels[:6] = 128
+    assert measure(decode_image(encode_png(pixels))).grey_tail == pytest.approx(rows / 120)
+
+
+def _end_at_half(data: bytes) -> bytes:
+    return data[: len(data) // 2] + b"\xff\xd9"
+
+
+DAMAGES = {
+    "cut and ended": _end_at_half,
+    "a piece is missing": lambda data: data[: len(data) // 2] + data[len(data) // 2 + 300 :],
+    "zeros inside": lambda data: data[: len(data) // 2] + bytes(400) + data[len(data) // 2 + 400 :],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_jpeg_that_decodes_with_a_complaint_is_damaged(damage: str) -> None:
+    data = encode_jpeg(noise(3, 480, 640), 90)
+    broken = DAMAGES[damage](data)
+    decode_image(broken)  # Pillow gives a picture, and says nothing
+    with pytest.raises(ImageError, match="the JPEG decodes with") as caught:
+        check_jpeg(broken)
+    assert caught.value.rule == "damaged"
+
+
+def test_a_missing_end_is_damage() -> None:
+    data = encode_jpeg(noise(3, 480, 640), 90)
+    for cut in (2, 3, 50, 5000):
+        with pytest.raises(ImageError):
+            check_jpeg(data[:-cut])
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", encode_png(noise()), b"\xff\xd8\xff\xe0junk"])
+def test_what_is_no_jpeg_is_judged_elsewhere(data: bytes) -> None:
+    check_jpeg(data)
+
+
+def test_whole_jpegs_pass(tmp_path: Path) -> None:
+    from PIL import Image as PILImage
+
+    picture = PILImage.fromarray(noise())
+    for at, (mode, options) in enumerate(
+        (mode, options)
+        for mode in ("RGB", "L", "CMYK")
+        for options in ({}, {"progressive": True}, {"optimize": True})
+    ):
+        path = tmp_path / f"{at}.jpg"
+        picture.convert(mode).save(path, **options)
+        check_jpeg(path.read_bytes())
+        check_jpeg(path.read_bytes() + bytes(100))
+
+
+def test_the_photographs_are_clean_but_for_those_without_colour() -> None:
+    """The defaults reject no clean photograph; two of those here have no colour at all."""
+    from pipeline.recipe.recipe import Rules
+    from pipeline.unit.image_rules import judge_pixels
+
+    without_colour = {"COCO_train2014_000000571503.jpg", "000000040083.jpg"}
+    rejected = {}
+    for path in photographs():
+        data = path.read_bytes()
+        check_jpeg(data)
+        found = measure(decode_image(data))
+        if path.name in without_colour:
+            assert found.chroma == 0
+            continue
+        verdict = judge_pixels(asdict(found), Rules())
+        if verdict is not None:
+            rejected[path.name] = verdict
+    assert rejected == {}

@@ -1,0 +1,201 @@
+"""What a build survives: each fault ends in the bytes of the undisturbed build."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from catalog.dataset.dataset import Dataset
+from catalog.dataset.verify import differences, verify
+from tests.rules import ANY_LOOK_FLAGS
+
+TESTS = Path(__file__).parents[2]
+MARK = b"a planted fault"
+SMALL = ["--set", "image.resolution=64", "--set", "samples_per_unit=3", *ANY_LOOK_FLAGS]
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture(scope="module")
+def planted(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pictures, each marked behind its end for the faults in tests/faults."""
+    folder = tmp_path_factory.mktemp("planted") / "in"
+    shutil.copytree(pictures, folder)
+    for path in folder.rglob("*.[jp][pn]g"):
+        path.write_bytes(path.read_bytes() + MARK)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed") / "d"
+    done = subprocess.run(_command("build", planted, out, "--local"), check=False)
+    assert done.returncode == 0
+    return out
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Start:
+    """Start a command of ours with a fault planted in it and in all its workers."""
+
+    def run(*command: str, fault: str = "", times: int | None = None) -> subprocess.Popen[str]:
+        environment = os.environ | {"PYTHONPATH": f"{TESTS / 'faults'}:{os.getcwd()}"}
+        if fault:
+            environment["CONTROLNET_FACTORY_TEST_FAULT"] = fault
+        if times is not None:
+            turns = tmp_path / "turns"
+            turns.mkdir(exist_ok=True)
+            environment["CONTROLNET_FACTORY_TEST_TIMES"] = f"{turns}:{times}"
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+    return run
+
+
+def _command(name: str, images: Path, out: Path, *more: str) -> list[str]:
+    given = ["--images", str(images), "--out", str(out), *SMALL, *more]
+    return [sys.executable, "-m", "pipeline", name, "canny", *given]
+
+
+def _finished(process: subprocess.Popen[str], seconds: float = 240) -> tuple[int, str]:
+    """Return exit code and all output of a command."""
+    out, err = process.communicate(timeout=seconds)
+    return process.returncode, out + err
+
+
+def _wait_for_commits(out: Path, count: int) -> None:
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        if len(list((out / "commits").glob("*.json"))) >= count:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"no {count} commits in {out}")
+
+
+def test_actors_that_die_in_the_middle_of_units(
+    start: Start, planted: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "d"
+    code, said = _finished(start(*_command("build", planted, out), fault="die", times=3))
+    assert code == 0, said
+    assert len(list((tmp_path / "turns").iterdir())) == 3
+    assert differences(str(out), str(undisturbed)) == []
+
+
+def test_a_worker_that_is_killed_for_its_memory(
+    start: Start, planted: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's monitor kills it: the limit lies 3 GiB above what is in use, the hog takes more."""
+    lines = [line.split() for line in Path("/proc/meminfo").read_text().splitlines()]
+    have = {name.rstrip(":"): int(value) for name, value, *_ in lines}
+    used = 1 - have["MemAvailable"] / have["MemTotal"]
+    limit = used + 3 * 2**20 / have["MemTotal"]
+    if limit > 0.9:
+        pytest.skip("less than 3 GiB of memory to spare")
+    monkeypatch.setenv("RAY_memory_usage_threshold", f"{limit:.3f}")
+    out = tmp_path / "d"
+    code, said = _finished(start(*_command("build", planted, out), fault="hog", times=1))
+    assert code == 0, said
+    assert differences(str(out), str(undisturbed)) == []
+
+
+@pytest.mark.parametrize("where", ["--local", None])
+def test_a_picture_that_kills_every_process_is_set_aside(
+    start: Start, pictures: Path, tmp_path: Path, where: str | None
+) -> None:
+    """In one process, the command dies with it; on Ray, only actors do."""
+    images, out = tmp_path / "in", tmp_path / "d"
+    shutil.copytree(pictures, images)
+    poison = images / "odd" / "05.jpg"
+    poison.write_bytes(poison.read_bytes() + MARK)
+    command = _command("build", images, out, *([where] if where else []), "--max-failed-share", "1")
+    deaths, code, said = 0, -signal.SIGSEGV, ""
+    while code == -signal.SIGSEGV and deaths < 10:
+        code, said = _finished(start(*command, fault="die"))
+        deaths += code == -signal.SIGSEGV
+    assert code == 0, said
+    assert deaths == (3 if where else 0)
+    dataset = Dataset.open(str(out))
+    assert dataset.status().rejects == {"failed:ProcessDied": 1}
+    assert dataset.status().samples == 9
+    assert verify(dataset) == []
+    (record,) = (out / "quarantine").iterdir()
+    assert json.loads(record.read_text()) == {"detail": "the process died: SIGSEGV"}
+    assert not (out / "attempts").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("where", ["--local", None])
+def test_a_stopped_build_says_so_and_resumes(
+    start: Start,
+    planted: Path,
+    undisturbed: Path,
+    tmp_path: Path,
+    number: signal.Signals,
+    code: int,
+    where: str | None,
+) -> None:
+    out = tmp_path / "d"
+    command = _command("build", planted, out, *([where] if where else []))
+    process = start(*command, "--threads", "1", fault="linger")
+    _wait_for_commits(out, 1)
+    process.send_signal(number)
+    ended, said = _finished(process, 30)
+    assert ended == code, said
+    assert f"stopped by {number.name}" in said
+    assert "Traceback" not in said
+    assert not list((out / "attempts").glob("*"))
+    ended, said = _finished(start(*command))
+    assert ended == 0, said
+    assert differences(str(out), str(undisturbed)) == []
+
+
+@pytest.mark.parametrize("where", ["--local", None])
+def test_a_killed_driver_is_followed_by_the_same_command(
+    start: Start, planted: Path, undisturbed: Path, tmp_path: Path, where: str | None
+) -> None:
+    out = tmp_path / "d"
+    command = _command("build", planted, out, *([where] if where else []))
+    process = start(*command, "--threads", "1", fault="linger")
+    _wait_for_commits(out, 2)
+    process.kill()
+    process.communicate()
+    code, said = _finished(start(*command))
+    assert code == 0, said
+    assert differences(str(out), str(undisturbed)) == []
+
+
+def test_two_builds_at_once_make_one_set_of_commits(
+    start: Start, planted: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "d"
+    command = _command("build", planted, out, "--local")
+    both = [start(*command, fault="linger") for _ in range(2)]
+    for process in both:
+        code, said = _finished(process)
+        assert code == 0, said
+    assert len(list((out / "commits").iterdir())) == len(Dataset.open(str(out)).unit_ids)
+    assert differences(str(out), str(undisturbed)) == []
+    other = [*command, "--set", "seed=7"]
+    code, said = _finished(start(*other))
+    assert code == 1
+    assert "belongs to recipe" in said
+
+
+def test_a_hundred_kills_lose_and_double_nothing(pictures: Path, tmp_path: Path) -> None:
+    script = str(TESTS / "faults" / "kill_rounds.py")
+    line = [sys.executable, script, str(pictures), str(tmp_path), "100", "7"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    print(seen)
+    assert seen["kills"] >= 100
+    assert seen["samples"] == 10 * seen["datasets"]
+    assert (seen["lost"], seen["duplicated"]) == (0, 0)
+    assert (seen["differences"], seen["faults"]) == (0, 0)

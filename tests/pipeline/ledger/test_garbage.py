@@ -1,0 +1,194 @@
+"""`gc` takes what died builds left and nothing else, on a local disk and on object storage."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from catalog import storage
+from catalog.dataset.dataset import Dataset
+from catalog.dataset.verify import differences, verify
+from catalog.errors import DatasetError
+from pipeline.build.build import BuildResult
+from pipeline.commands import cli
+from pipeline.errors import Exit
+from pipeline.ledger import garbage
+from pipeline.recipe.execution import Execution
+from pipeline.recipe.recipe import Recipe
+from pipeline.unit.outcome import UnitReport
+from pipeline.unit.worker import UnitWorker
+
+HOUR = 3600.0
+
+
+class Killed(BaseException):
+    """Ends a build where no handler catches it, as SIGKILL would."""
+
+
+def age(root: Path, hours: float, *names: str) -> None:
+    then = time.time() - hours * HOUR
+    for path in [root / name for name in names] or root.rglob("*"):
+        os.utime(path, (then, then))
+
+
+def clean(dataset: Path | str) -> list[str]:
+    opened = Dataset.open(str(dataset))
+    found = garbage.find(opened, older_than=HOUR)
+    assert list(garbage.remove(opened, found, older_than=HOUR)) == found
+    assert garbage.find(opened, older_than=HOUR) == []
+    return [one.name for one in found]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("finished") / "d"
+
+
+@pytest.fixture
+def built(pictures: Path, finished: Path, tmp_path: Path, make: Callable[..., BuildResult]) -> Path:
+    """A finished dataset of four units, two hours old, that a test may spoil."""
+    if not finished.exists():
+        make(pictures, finished)
+    shutil.copytree(finished, tmp_path / "d")
+    age(tmp_path / "d", 2)
+    return tmp_path / "d"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_died_where_the_dataset_stays_good(built: Path, finished: Path, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    opened = Dataset.open(str(built))
+    expected = set()
+    for number in range(generator.integers(1, 12)):
+        *others, running = opened.unit_ids  # an orphan of a marked unit would stay
+        index = int(generator.integers(len(others)))
+        unit = others[index]
+        suffix = ("tar", "parquet", "held")[generator.integers(3)]
+        name = (
+            f"tmp/{unit}.{number:08x}/samples.tar",
+            f"shards/.{index:06d}.{suffix}.{number:032x}.tmp",
+            f"commits/.{unit}.json.{number:032x}.tmp",
+            f".plan.parquet.{number:032x}.tmp",
+            f"shards/{index:06d}-{unit[:8]}-{number:016x}.{suffix}",
+            f"shards/{index + 1:06d}-{unit[:8]}.{suffix}",
+            f"attempts/{running}.run.{number:08x}.json",
+        )[generator.integers(7)]
+        path = built / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(generator.bytes(int(generator.integers(1000))))
+        old = bool(generator.integers(2))
+        age(built, 2 if old else 0.5, name)
+        expected -= {name}
+        expected |= {name} if old else set()
+    assert set(clean(built)) == expected
+    assert verify(opened) == []
+    age(built, 2)
+    clean(built)
+    assert differences(str(built), str(finished)) == []
+
+
+def dies_before_its_commit(
+    dataset: str, recipe: Recipe, execution: Execution, pending: Sequence[int], run: str
+) -> Iterator[UnitReport]:
+    """Do all of a unit but its commit, and tidy nothing, as a killed process would."""
+    unit = Dataset.open(dataset).unit_ids[pending[0]]
+    storage.write_atomic(storage.join(dataset, "attempts", f"{unit}.killed.1.json"), b"{}")
+    folder = Path(dataset, "tmp", f"{unit}.1")
+    folder.mkdir(parents=True)
+    attempt = UnitWorker(dataset, recipe, execution).attempt(pending[0], folder)
+    storage.publish(
+        attempt.tar, storage.join(dataset, "shards", f"{pending[0]:06d}-{unit[:8]}.tar")
+    )
+    raise Killed
+    yield
+
+
+def test_a_killed_build_is_cleaned_and_goes_on(
+    pictures: Path, built: Path, tmp_path: Path, make: Callable[..., BuildResult]
+) -> None:
+    out = tmp_path / "killed"
+    with pytest.raises(Killed):
+        make(pictures, out, executor=dies_before_its_commit)
+    opened = Dataset.open(str(out))
+    assert garbage.find(opened, older_than=HOUR) == []
+    age(out, 2)
+    found = garbage.find(opened, older_than=HOUR)
+    assert [one.kind for one in found] == ["orphan", *["attempt"] * 3]
+    unit = found[0].unit_id
+    mark = f"attempts/{unit}.other.1.json"
+    storage.write_atomic(str(out / mark), b"{}")  # another build begins with it just now
+    gone = list(garbage.remove(opened, found, older_than=HOUR))
+    assert [one.kind for one in gone] == ["attempt"] * 3
+    age(out, 2, mark)
+    assert clean(out) == [found[0].name]
+    assert list((out / "tmp").iterdir()) == []
+    assert make(pictures, out).status.units_done == 4
+    assert differences(str(out), str(built)) == []
+
+
+def test_a_shard_committed_since_it_was_listed_stays(built: Path) -> None:
+    opened = Dataset.open(str(built))
+    unit = opened.unit_ids[0]
+    commit = built / "commits" / f"{unit}.json"
+    truth = commit.read_bytes()
+    commit.unlink()
+    found = garbage.find(opened, older_than=HOUR)
+    assert {one.unit_id for one in found} == {unit}
+    commit.write_bytes(truth)
+    assert list(garbage.remove(opened, found, older_than=HOUR)) == []
+    assert verify(opened) == []
+
+
+def test_what_is_not_ours_and_what_cannot_be_judged_stays(built: Path) -> None:
+    for name in ("shards/notes.txt", "shards/0-a.tar", "shards/below/000000-01234567.tar", "x.tmp"):
+        (built / name).parent.mkdir(exist_ok=True)
+        (built / name).write_text("mine")
+    age(built, 2)
+    assert clean(built) == []
+    next((built / "commits").iterdir()).write_text("{")
+    with pytest.raises(DatasetError, match="not a commit"):
+        garbage.find(Dataset.open(str(built)), older_than=0)
+
+
+def test_on_object_storage(s3: str, built: Path) -> None:
+    out = f"{s3}/d"
+    for path in built.rglob("*"):
+        if path.is_file():
+            storage.publish(path, storage.join(out, path.relative_to(built).as_posix()))
+    opened = Dataset.open(out)
+    before = {entry.name: entry.bytes for entry in storage.walk(out)}
+    orphan = storage.join(out, "shards", f"000000-{opened.unit_ids[0][:8]}-{'0' * 16}.tar")
+    storage.write_atomic(orphan, b"12345")
+    assert garbage.find(opened, older_than=HOUR) == []
+    (found,) = garbage.find(opened, older_than=0)
+    assert (found.kind, found.bytes, found.unit_id) == ("orphan", 5, opened.unit_ids[0])
+    assert list(garbage.remove(opened, [found], older_than=0)) == [found]
+    assert {entry.name: entry.bytes for entry in storage.walk(out)} == before
+    assert verify(opened) == []
+
+
+def test_the_command(
+    built: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = "shards/.x.0.tmp"
+    (built / left).write_bytes(b"123")
+    age(built, 2.5)
+
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["controlnet-factory", "gc", str(built), *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0), capsys.readouterr().out
+
+    assert run("--older-than", "3") == (Exit.DONE, "removed 0 files, 0 B\n")
+    code, shown = run("--dry-run")
+    assert code == Exit.DONE
+    assert shown == f"{left}: temporary, 3 B, 2.5 h old\nwould remove 1 files, 3 B\n"
+    assert (built / left).exists()
+    assert "removed 1 files, 3 B" in run()[1]
+    assert not (built / left).exists()
+    assert run("--older-than", "-1")[0] == Exit.USAGE

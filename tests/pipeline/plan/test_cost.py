@@ -1,0 +1,123 @@
+"""Estimates rest on rates that results hold, add up by networks, and say what was not measured."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pipeline.commands import cli
+from pipeline.errors import Exit
+from pipeline.plan import cost
+from pipeline.plan.cost import Rate, estimate, read_rates
+from pipeline.recipe.recipe import load_recipe
+
+RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
+
+
+def rate(work: str, images_per_second: float, device: str = "cpu") -> Rate:
+    return Rate(
+        work=work, device=device, images_per_second=images_per_second, command="", results=""
+    )
+
+
+RATES = [rate("base", 10), rate("hed_bsds500", 0.5), rate("hed_bsds500", 100, "cuda")]
+
+
+@pytest.mark.parametrize("found", read_rates(), ids=lambda found: f"{found.work}-{found.device}")
+def test_every_rate_stands_in_the_results_that_it_names(found: Rate) -> None:
+    text = (RESULTS / found.results).read_text()
+    assert found.command in text
+    assert re.search(rf"(?<![\d.]){found.images_per_second}(?![\d.])", text)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "device", "hours"),
+    [
+        ("canny", "cpu", 0.1),
+        ("hed", "cpu", 2.1),
+        ("scribble", "cpu", 2.1),  # the same network
+        ("hed", "cuda", 0.01),
+        ("canny", "cuda", 0.0),
+    ],
+)
+def test_time_adds_up(recipe: str, device: str, hours: float) -> None:
+    found = estimate(3600, load_recipe(recipe), device, 2.5, RATES)
+    assert found.hours == pytest.approx(hours)
+    assert found.cost == pytest.approx(2.5 * hours)
+    assert found.unknown == ()
+
+
+def test_larger_images_take_longer() -> None:
+    larger = load_recipe("canny", ["image.resolution=1024"])
+    assert estimate(3600, larger, "cpu", None, RATES).hours == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "device", "unknown"),
+    [
+        ("hough", [], "cpu", ("mlsd_large",)),
+        ("depth", [], "cuda", ("midas_dpt_hybrid",)),
+        ("canny", ["captions={captioner: blip, model: /w}"], "cpu", ("captions by blip",)),
+    ],
+)
+def test_what_was_not_measured_is_said(
+    recipe: str, overrides: list[str], device: str, unknown: tuple[str, ...]
+) -> None:
+    found = estimate(3_000_000, load_recipe(recipe, overrides), device, 1.0, RATES)
+    assert (found.hours, found.cost, found.unknown) == (None, None, unknown)
+    said = "\n".join(found.lines())
+    assert f"not known; no rate was measured on {device} for {unknown[0]}" in said
+    assert f"benchmarks/detectors.py --device {device}" in said
+
+
+@pytest.mark.parametrize(
+    ("images", "price", "said"),
+    [
+        (3600, None, ["core-hours: about 0.1, at rates of benchmarks/results/rates.json"]),
+        (36_000_000, 0.05, ["core-hours: about 1,000, at", "cost: about 50.00, in the currency"]),
+    ],
+)
+def test_an_estimate_in_words(images: int, price: float | None, said: list[str]) -> None:
+    lines = estimate(images, load_recipe("canny"), "cpu", price, RATES).lines()
+    assert len(lines) == len(said)
+    for line, start in zip(lines, said, strict=True):
+        assert line.startswith(start)
+
+
+def test_the_sizing_table_is_what_the_rates_come_to() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "cluster.md").read_text()
+    rows = re.findall(r"^\| ([a-z_]+)[^|]*\| ([\d.]+) \| ([\d,]+) \|", text, re.M)
+    assert len(rows) == 6
+    for recipe, images_per_second, hours in rows:
+        found = estimate(3_000_000, load_recipe(recipe), "cpu", None, read_rates())
+        assert found.hours == pytest.approx(float(hours.replace(",", "")), abs=0.5)
+        assert 3_000_000 / found.hours / 3600 == pytest.approx(float(images_per_second), rel=0.04)
+
+
+def test_the_command_shows_it_after_the_plan(
+    pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plan(*arguments: str) -> tuple[int, str]:
+        line = ["factory", "plan", "hed", "--images", str(pictures), "--dry-run", *arguments]
+        monkeypatch.setattr("sys.argv", line)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        shown = capsys.readouterr()
+        return int(ended.value.code or 0), shown.out + shown.err
+
+    code, shown = plan("--price-per-hour", "100")
+    assert code == Exit.DONE
+    assert "core-hours: about 0.00" in shown
+    assert "cost: about 0.6" in shown
+    assert "GPU-hours: not known" in plan("--device", "cuda")[1]
+    code, shown = plan("--device", "tpu")
+    assert code == Exit.USAGE
+    assert "--device 'tpu'" in shown
+
+
+def test_without_the_table_nothing_is_known(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(cost, "__file__", str(tmp_path / "pipeline" / "plan" / "cost.py"))
+    assert read_rates() == []
+    assert estimate(1, load_recipe("canny"), "cpu", None, []).unknown == ("base",)

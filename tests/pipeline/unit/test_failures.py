@@ -1,0 +1,156 @@
+"""Units that fail: tried again, told apart from images that fail, and never half committed."""
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from catalog.dataset.commits import commit_unit
+from catalog.dataset.dataset import Dataset
+from catalog.dataset.shards import Block, ShardWriter
+from catalog.dataset.verify import differences, verify
+from detectors.base import Annotation, Result
+from detectors.canny import CannySpec
+from pipeline.build.build import BuildResult
+from pipeline.errors import BuildError
+from pipeline.unit.worker import UnitWorker
+from tests.rules import ANY_LOOK_FLAGS
+
+Make = Callable[..., BuildResult]
+
+
+def _failing(error: Exception, times: int) -> Callable[[ShardWriter, bytes], Block]:
+    """Return a writer of blocks that works twice, and then raises so many times."""
+    real, calls = ShardWriter.add_block, iter(range(100))
+
+    def add_block(writer: ShardWriter, data: bytes) -> Block:
+        if 2 <= next(calls) < 2 + times:
+            raise error
+        return real(writer, data)
+
+    return add_block
+
+
+def test_a_full_disk_ends_the_build_with_one_message_and_room_resumes_it(
+    pictures: Path, tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(pictures, tmp_path / "whole")
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(ShardWriter, "add_block", _failing(full, 1000))
+    out = tmp_path / "d"
+    with pytest.raises(BuildError, match=r"no room is left to write .*: make room") as raised:
+        make(pictures, out)
+    assert "the same command resumes" in str(raised.value)
+    assert not list(out.glob("commits/*"))
+    assert not [path for path in (out / "tmp").rglob("*") if path.is_file()]
+    monkeypatch.undo()
+    make(pictures, out)
+    assert differences(str(out), str(tmp_path / "whole")) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB, where this process may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_small_disk(pictures: Path, small_disk: Path, tmp_path: Path, make: Make) -> None:
+    make(pictures, tmp_path / "whole")
+    out = small_disk / "d"
+    command = ["build", "canny", "--local", "--images", str(pictures), "--out", str(out)]
+    small = ["--set", "image.resolution=64", "--set", "samples_per_unit=3", *ANY_LOOK_FLAGS]
+    line = [sys.executable, "-m", "pipeline", *command, *small]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "no room is left" in done.stderr or "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    make(pictures, out)
+    assert differences(str(out), str(tmp_path / "whole")) == []
+
+
+def test_a_passing_failure_is_tried_again(
+    pictures: Path, tmp_path: Path, make: Make, silent: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ShardWriter, "add_block", _failing(OSError(errno.EIO, "planted"), 1))
+    seen = silent()
+    result = make(pictures, tmp_path / "d", observer=seen)
+    assert [failure.error for failure in seen.failures] == ["OSError"]
+    assert result.status.samples == 10
+    assert result.status.rejects == {}
+    assert verify(Dataset.open(str(tmp_path / "d"))) == []
+
+
+def test_a_unit_that_always_fails_stops_the_build(
+    pictures: Path, tmp_path: Path, make: Make, silent: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ShardWriter, "add_block", _failing(RuntimeError("planted"), 1000))
+    seen = silent()
+    with pytest.raises(BuildError, match=r"RuntimeError: planted \(4 units failed\)"):
+        make(pictures, tmp_path / "d", observer=seen)
+    assert len(seen.failures) == 4
+
+
+def test_a_detector_that_draws_elsewhere_raises_the_alarm(
+    pictures: Path, tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two attempts at one unit run at once; the double marks each map with another number."""
+    numbers = iter(range(1, 1000))
+
+    def careless(spec: CannySpec, image: np.ndarray, *_: Any) -> Result:
+        return Annotation(map=np.full(image.shape[:2], next(numbers) % 256, np.uint8))
+
+    monkeypatch.setattr(CannySpec, "annotate", careless)
+    real = UnitWorker.attempt
+
+    def twice(worker: UnitWorker, index: int, folder: Path, **options: Any) -> Any:
+        attempt = real(worker, index, folder, **options)
+        second = tmp_path / f"second-{index}"
+        second.mkdir()
+        rival = real(worker, index, second, **options)
+        if changed:
+            rival = replace(rival, environment={**rival.environment, "device": "another"})
+        commit_unit(worker._dataset, rival)
+        return attempt
+
+    monkeypatch.setattr(UnitWorker, "attempt", twice)
+    changed = False
+    with pytest.raises(BuildError, match=r"DeterminismError: .* two attempts in one environment"):
+        make(pictures, tmp_path / "d")
+    for folder in tmp_path.glob("second-*"):
+        folder.rename(folder.with_name(f"old-{folder.name}"))
+    changed = True
+    status = make(pictures, tmp_path / "mixed").status
+    assert status.samples == 10
+    assert status.mismatches == 4
+
+
+def test_what_no_worker_survives_is_given_up_after_a_bounded_number_of_deaths(
+    pictures: Path, tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Marks of attempts that died are planted; no image is to blame."""
+    make(pictures, tmp_path / "d")
+    unit = Dataset.open(str(tmp_path / "d")).unit_ids[1]
+    (tmp_path / "d" / "commits" / f"{unit}.json").unlink()
+    marks = tmp_path / "d" / "attempts"
+    marks.mkdir()
+    for number in range(6):
+        (marks / f"{unit}.elsewhere.{number}.json").write_text("{}")
+    seen: list[str] = []
+    monkeypatch.setattr("pipeline.unit.quarantine.examine", lambda *_: seen.append("examined"))
+    result = make(pictures, tmp_path / "d")
+    assert result.status.samples == 10  # given up once, its marks forgotten, and tried again
+    assert seen == []

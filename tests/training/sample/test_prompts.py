@@ -1,0 +1,26 @@
+import pytest
+
+from training.errors import SamplingError
+from training.sample.prompts import DEFAULT_PROMPT, choose_prompt
+
+
+@pytest.mark.parametrize(
+    ("mode", "text", "prompt"),
+    [
+        ("none", None, ""),
+        ("default", None, DEFAULT_PROMPT),
+        ("automatic", None, DEFAULT_PROMPT),
+        ("user", "a cat", "a cat"),
+        ("user", "", ""),
+    ],
+)
+def test_prompt_modes(mode, text, prompt):
+    assert choose_prompt(mode, text) == prompt
+
+
+@pytest.mark.parametrize(
+    ("mode", "text"), [("user", None), ("none", "a cat"), ("default", ""), ("automatic", "a")]
+)
+def test_a_prompt_that_does_not_fit_its_mode_is_refused(mode, text):
+    with pytest.raises(SamplingError, match="mode"):
+        choose_prompt(mode, text)

@@ -1,0 +1,1 @@
+"""Rows of a dataset to batches, in an order that is one integer."""

@@ -1,0 +1,72 @@
+"""The condition gap: how much worse the networks predict with another sample's condition.
+
+A cheap stand-in for adherence (`training.measure.adherence`): a few passes of the networks, no
+pictures.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from training.data.draws import keyed_generator
+from training.data.loader import to_unit
+from training.errors import DataError
+from training.measure.adherence import ProbeSample, by_size
+from training.model.controlnet import Base
+from training.model.objective import Inputs
+
+GAP_TIMESTEPS = (0.3, 0.6, 0.9)
+"""Parts of the noise schedule at which the gap is taken, 0..1."""
+
+
+def gap_inputs(base: Base, samples: Sequence[ProbeSample], *, seed: int) -> Inputs:
+    """Return fixed inputs for `condition_gap`: each sample at each of `GAP_TIMESTEPS`.
+
+    Args:
+        base: on the device to use.
+        samples: held-out samples of one size.
+        seed: of the noise.
+
+    Raises:
+        DataError: the samples differ in size, or there are fewer than 2.
+    """
+    if len(by_size([sample.image for sample in samples])) != 1 or len(samples) < 2:
+        raise DataError("the condition gap needs 2 or more held-out samples, all of one size")
+    levels, device = base.scheduler.config.num_train_timesteps, base.vae.device
+    rows = [(at, round(part * levels)) for part in GAP_TIMESTEPS for at in range(len(samples))]
+    height, width = (side // base.scale for side in samples[0].image.shape[:2])
+    shape = (base.vae.config.latent_channels, height, width)
+    noise = np.stack(
+        [
+            keyed_generator(seed, "gap", row).standard_normal(shape, dtype=np.float32)
+            for row in range(len(rows))
+        ]
+    )
+    order = [at for at, _ in rows]
+    pixels = to_unit([sample.image for sample in samples]) * 2 - 1
+    latents = base.encode_images(pixels, torch.zeros(len(samples), *shape))
+    return Inputs(
+        latents=latents[order],
+        noise=torch.from_numpy(noise).to(device),
+        timesteps=torch.tensor([timestep for _, timestep in rows], device=device),
+        text=base.encode_text([sample.caption for sample in samples])[order],
+        hint=to_unit([sample.hint for sample in samples])[order].to(device),
+    )
+
+
+@torch.no_grad()
+def condition_gap(loss: Callable[[Inputs], torch.Tensor], inputs: Inputs) -> float:
+    """Return the mean loss with the conditions shuffled, less that with the true ones.
+
+    Near 0 while the networks do not heed their condition, and above it from the sudden convergence
+    on.
+
+    Args:
+        loss: mean loss of inputs, for example `training.model.objective.denoising_loss` of two
+            networks.
+        inputs: what `gap_inputs` returns; neighbouring rows are different samples.
+    """
+    shuffled = replace(inputs, hint=inputs.hint.roll(1, dims=0))
+    return float(loss(shuffled) - loss(inputs))

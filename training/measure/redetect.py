@@ -1,0 +1,227 @@
+"""Finding a condition again in a picture, as the dataset's detector found it in the photograph.
+
+What was drawn at random for a sample (Canny's thresholds, a scribble's brush) is taken from its
+metadata, so that picture and condition differ by what they show alone. Labels have no detector; a
+network that speaks their palette or convention stands in, so that even the photographs score below
+a perfect picture: compare with their score, never with 1.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from catalog.images import decode_png
+from catalog.sample import Sample
+from detectors.base import Image, Map, Result, Spec
+from detectors.canny import CannySpec
+from detectors.depth import DepthSpec
+from detectors.graph import Graph, annotate
+from detectors.hed import HedSpec
+from detectors.keypoints import Person, PoseSpec
+from detectors.lineart_anime import LineartAnimeSpec
+from detectors.lines import LinesSpec
+from detectors.normal import NormalBaeSpec, NormalLabelsSpec, NormalSpec
+from detectors.palettes import palette
+from detectors.scribble import ScribbleSpec, Synthesis
+from detectors.segmentation import SegDeepLabSpec, SegLabelsSpec, SegUperNetSpec
+from training.errors import DataError
+from training.measure import map_likeness
+
+CANNY_TOLERANCE = 1
+"""Pixels: the tolerance of the project's own target."""
+
+LINE_TOLERANCE = 2
+"""Pixels: the ends of lines are rounded, and a stroke's rim moves with the blur before it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A condition map with what its detector noted.
+
+    Attributes:
+        map: uint8 (h, w) or (h, w, 3), or uint16 (h, w).
+        parameters: the sample's metadata of this condition; JSON types.
+    """
+
+    map: Map
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """How one kind of condition is compared.
+
+    Attributes:
+        name: with the unit, for tables and plots.
+        score: of the wanted condition and of the one found in a picture.
+        worst: what a picture gets in which the detector finds no condition at all.
+        higher_is_better: whether obedience raises the score.
+    """
+
+    name: str
+    score: Callable[[Found, Found], float]
+    worst: float = 0.0
+    higher_is_better: bool = True
+
+
+def _lines(wanted: Found, found: Found, *, tolerance: int) -> float:
+    return map_likeness.line_f1(wanted.map, found.map, tolerance)
+
+
+def _classes(wanted: Found, found: Found) -> float:
+    colours = palette(wanted.parameters["palette"])
+    return map_likeness.mean_iou(wanted.map, found.map, colours)
+
+
+def _joints(wanted: Found, found: Found) -> float:
+    one, other = (
+        [Person.from_json(person) for person in side.parameters["people"]]
+        for side in (wanted, found)
+    )
+    return map_likeness.keypoints_found(one, other)
+
+
+_LINES = partial(_lines, tolerance=LINE_TOLERANCE)
+
+METRICS: Mapping[type[Spec], Metric] = {
+    CannySpec: Metric(
+        name=f"Canny F1 ({CANNY_TOLERANCE} px)", score=partial(_lines, tolerance=CANNY_TOLERANCE)
+    ),
+    HedSpec: Metric(
+        name="HED SSIM", score=lambda one, two: map_likeness.similarity(one.map, two.map)
+    ),
+    ScribbleSpec: Metric(name=f"scribble F1 ({LINE_TOLERANCE} px)", score=_LINES),
+    LinesSpec: Metric(name=f"line F1 ({LINE_TOLERANCE} px)", score=_LINES),
+    LineartAnimeSpec: Metric(name=f"line art F1 ({LINE_TOLERANCE} px)", score=_LINES),
+    DepthSpec: Metric(
+        name="depth RMSE (0..1)",
+        score=lambda one, two: map_likeness.depth_rmse(one.map, two.map),
+        worst=1.0,
+        higher_is_better=False,
+    ),
+    **dict.fromkeys(
+        (NormalSpec, NormalLabelsSpec, NormalBaeSpec),
+        Metric(
+            name="normal angle (degrees)",
+            score=lambda one, two: map_likeness.normal_angle(one.map, two.map),
+            worst=90.0,  # the mean of directions that have nothing to do with each other
+            higher_is_better=False,
+        ),
+    ),
+    **dict.fromkeys(
+        (SegLabelsSpec, SegUperNetSpec, SegDeepLabSpec),
+        Metric(name="segmentation mIoU", score=_classes),
+    ),
+    PoseSpec: Metric(name="pose PCK@0.1", score=_joints),
+}
+"""The metric of each kind of condition; that of a class holds for its subclasses."""
+
+
+def metric_of(spec: Spec) -> Metric:
+    """Return the metric of a condition."""
+    return next(METRICS[kind] for kind in type(spec).__mro__ if kind in METRICS)
+
+
+class Redetector:
+    """Scores pictures by the condition that they were to follow."""
+
+    def __init__(self, spec: Spec, *, device: str = "cpu") -> None:
+        """Load the detector of `spec`.
+
+        Args:
+            spec: the detector that made the condition, out of the dataset's recipe.
+            device: of its network, for example ``cpu`` or ``cuda:0``.
+
+        Raises:
+            WeightsError: the network's checkpoint is not here and cannot be had.
+            DataError: nothing detects this condition in a picture.
+        """
+        self.metric = metric_of(spec)
+        self._spec = detecting(spec)
+        self._graph = Graph([self._spec], device=device)
+
+    def wanted(self, sample: Sample) -> Found:
+        """Return the condition of a sample with its stored parameters.
+
+        Raises:
+            DataError: the sample lacks the condition, or what the detector noted.
+        """
+        name = self._spec.condition
+        noted = sample.metadata.get("conditions", {}).get(name)
+        if noted is None or name not in sample.conditions:
+            raise DataError(
+                f"sample {sample.key} has no condition {name!r} with its parameters: build the "
+                "dataset with this project's build command"
+            )
+        pinned(self._spec, noted)  # a sample that lacks a parameter is found out before training
+        return Found(map=decode_png(sample.conditions[name]), parameters=noted)
+
+    def scores(self, pictures: Sequence[Image], wanted: Sequence[Found]) -> list[float]:
+        """Return each picture's score; the condition has its height and width."""
+        findings = self._graph.run(pictures)
+        scores = []
+        for picture, target, found in zip(pictures, wanted, findings, strict=True):
+            spec = pinned(self._spec, target.parameters)
+            result = annotate(spec, picture, found, np.random.Generator(np.random.Philox(key=0)))
+            scores.append(self._score(target, result))
+        return scores
+
+    def _score(self, wanted: Found, result: Result) -> float:
+        if result.map is None:  # refused, and with nothing to show: a flat depth
+            return self.metric.worst
+        return self.metric.score(wanted, Found(map=result.map, parameters=result.parameters))
+
+
+def detecting(spec: Spec) -> Spec:
+    """Return what finds a condition in a picture: the spec itself, or a stand-in for labels.
+
+    Raises:
+        DataError: nothing finds it.
+    """
+    if isinstance(spec, NormalLabelsSpec):
+        return NormalBaeSpec(condition=spec.condition, convention=spec.convention)
+    if isinstance(spec, SegLabelsSpec):
+        if spec.palette != "ade20k":
+            raise DataError(
+                f"no network here finds the classes of {spec.palette} in a picture: adherence can "
+                "be measured for segmentations in ADE20K's classes"
+            )
+        return SegUperNetSpec(condition=spec.condition)
+    return spec
+
+
+def pinned(spec: Spec, noted: Mapping[str, Any]) -> Spec:
+    """Fix what `spec` draws to what was drawn for a sample.
+
+    Of a scribble, no stroke is left out: which ones the sample lacks cannot be told in a picture.
+
+    Args:
+        spec: a detector.
+        noted: the sample's metadata of this condition.
+
+    Raises:
+        DataError: a drawn value was not noted.
+    """
+    try:
+        if isinstance(spec, CannySpec):
+            drawn = {"low": noted["low"], "gap": noted["high"] - noted["low"]}
+            return spec.model_copy(update=drawn)
+        if isinstance(spec, ScribbleSpec) and spec.mode == "random":
+            return spec.model_copy(update={"synthesis": _as_drawn(spec.synthesis, noted)})
+    except KeyError as error:
+        raise DataError(
+            f"a sample's metadata of {spec.condition!r} lacks {error}, which its detector draws at "
+            "random: build the dataset anew"
+        ) from None
+    return spec
+
+
+def _as_drawn(ranges: Synthesis, noted: Mapping[str, Any]) -> Synthesis:
+    fixed: dict[str, Any] = {"nms": float(noted["nms"]), "mask_out": 0.0}
+    fixed |= {name: noted[name] for name in ("threshold", "sigma")}
+    if ranges.morphology:
+        fixed |= {"morphology": (noted["morphology"],), "radius": noted["radius"]}
+    return ranges.model_copy(update=fixed)

@@ -1,0 +1,108 @@
+"""The learning objective (paper 3.3, Eq. 10), and its random draws."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import nn
+
+from training.data.draws import keyed_generator
+from training.errors import BaseModelError
+from training.model.controlnet import Base
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draws:
+    """The random numbers of one batch; each row depends only on the seed and its sample's index.
+
+    Attributes:
+        posterior: standard normal; picks the latent from the VAE's distribution.
+        noise: standard normal; what the networks learn to predict.
+        timesteps: how much noise, 0..num_train_timesteps-1.
+    """
+
+    posterior: Float[torch.Tensor, "b c h w"]
+    noise: Float[torch.Tensor, "b c h w"]
+    timesteps: Int64[torch.Tensor, " b"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What the objective is computed from.
+
+    Attributes:
+        latents: z_0, scaled by the VAE's scaling factor.
+        noise: standard normal.
+        timesteps: t, 0..num_train_timesteps-1.
+        text: c_t, the text encoder's last hidden state.
+        hint: c_i, the condition, 0..1, in the image's size.
+    """
+
+    latents: Float[torch.Tensor, "b c h w"]
+    noise: Float[torch.Tensor, "b c h w"]
+    timesteps: Int64[torch.Tensor, " b"]
+    text: Float[torch.Tensor, "b tokens width"]
+    hint: Float[torch.Tensor, "b 3 height width"]
+
+
+def draw(
+    indices: Sequence[int], shape: tuple[int, int, int], *, seed: int, timesteps: int
+) -> Draws:
+    """Draw for the samples with these global indices.
+
+    Args:
+        indices: global sample indices, one a row.
+        shape: channels, height and width of a latent.
+        seed: the run's seed.
+        timesteps: how many the scheduler was trained with.
+    """
+    chosen = [keyed_generator(seed, "timestep", index).integers(timesteps) for index in indices]
+    return Draws(
+        posterior=_normal(indices, shape, seed, "posterior"),
+        noise=_normal(indices, shape, seed, "noise"),
+        timesteps=torch.from_numpy(np.asarray(chosen, dtype=np.int64)),
+    )
+
+
+def _normal(
+    indices: Sequence[int], shape: tuple[int, int, int], seed: int, purpose: str
+) -> torch.Tensor:
+    rows = [
+        keyed_generator(seed, purpose, index).standard_normal(shape, dtype=np.float32)
+        for index in indices
+    ]
+    return torch.from_numpy(np.stack(rows))
+
+
+def denoising_loss(base: Base, denoiser: nn.Module, inputs: Inputs) -> Float[torch.Tensor, ""]:
+    """Return the mean squared error between the target and its prediction (Eq. 10), in fp32.
+
+    Args:
+        base: the model whose noise levels and kind of prediction count.
+        denoiser: a `training.model.denoiser.Denoiser`, or one that a data-parallel module holds.
+        inputs: what it sees, on its device.
+    """
+    noisy = base.scheduler.add_noise(inputs.latents, inputs.noise, inputs.timesteps)
+    predicted = denoiser(noisy, inputs.timesteps, inputs.text, inputs.hint)
+    return F.mse_loss(predicted.float(), target(base, inputs).float())
+
+
+def target(base: Base, inputs: Inputs) -> Float[torch.Tensor, "b c h w"]:
+    """Return what the base predicts: the noise, or the velocity of SD 2.1 (768 px).
+
+    Raises:
+        BaseModelError: the scheduler's prediction_type is neither.
+    """
+    kind = base.scheduler.config.prediction_type
+    if kind == "epsilon":
+        return inputs.noise
+    if kind == "v_prediction":
+        velocity = base.scheduler.get_velocity(inputs.latents, inputs.noise, inputs.timesteps)
+        return cast(torch.Tensor, velocity)
+    raise BaseModelError(
+        f"the base's scheduler has prediction_type {kind!r}; expected epsilon or v_prediction"
+    )

@@ -1,0 +1,1 @@
+"""The run itself: steps, checkpoints, its folder."""

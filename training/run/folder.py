@@ -1,0 +1,131 @@
+"""The run folder's own file, train.json: what is trained there, so that only the same resumes.
+
+RUN/train.json                                         this module
+RUN/checkpoints/                                       training/run/checkpoint.py
+RUN/logs/                                              TensorBoard
+RUN/config.json, diffusion_pytorch_model.safetensors   the finished network, in diffusers' layout
+RUN/unet/                                              the UNet, where it learned, likewise
+"""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from catalog.storage import local_path, write_atomic
+from training.errors import ResumeMismatch, TrainingError
+from training.settings.config import TrainConfig
+
+SETTINGS = "train.json"
+
+_SAME_TO_RESUME = (
+    "condition",
+    "method",
+    "learning_rate",
+    "warmup",
+    "optimizer",
+    "ema",
+    "weight_decay",
+    "prompt_dropout",
+    "seed",
+    "mixed_precision",
+    "hint_encoder",
+    "start_from",
+    "phases",
+)
+_VERSIONS = ("torch", "diffusers", "transformers", "accelerate", "numpy")
+
+Identity = dict[str, Any]
+"""What makes a training the one it is; the run may grow longer, move, or change its workers."""
+
+
+def identify(
+    config: TrainConfig, *, dataset: str, view: str, base: str, processes: int
+) -> Identity:
+    """Return the identity of the training that `config` asks for.
+
+    Args:
+        config: the settings.
+        dataset: fingerprint of the dataset.
+        view: fingerprint of the view's rows.
+        base: fingerprint of the base's weights.
+        processes: how many train together.
+    """
+    return {
+        "dataset": dataset,
+        "view": view,
+        "base": base,
+        "samples_per_step": config.batch_size * config.gradient_accumulation * processes,
+        **config.model_dump(mode="json", include=set(_SAME_TO_RESUME)),
+    }
+
+
+def run_path(out: str) -> Path:
+    """Return the local folder that `out` names.
+
+    Raises:
+        TrainingError: `out` is remote, or a folder with something else in it.
+    """
+    folder = local_path(out)
+    if folder is None:
+        raise TrainingError(f"out must be on a local disk, got {out!r}: copy the finished folder")
+    if folder.exists() and not (folder.is_dir() and _is_ours(folder)):
+        raise TrainingError(
+            f"out {out!r} holds something else than a run (no {SETTINGS}): name a new folder"
+        )
+    return folder
+
+
+def _is_ours(folder: Path) -> bool:
+    return (folder / SETTINGS).is_file() or not any(folder.iterdir())
+
+
+def check_identity(run: Path, wanted: Identity) -> None:
+    """Compare the training that `run` holds with the one wanted; a new folder holds none.
+
+    Raises:
+        ResumeMismatch: they differ; the message names each field with both values.
+    """
+    settings = read_settings(run)
+    if settings is None:
+        return
+    held = settings["identity"]
+    differing = [name for name in wanted if held.get(name) != wanted[name]]
+    if differing:
+        lines = "\n".join(
+            f"  {name}: {held.get(name)!r} there, {wanted[name]!r} asked for" for name in differing
+        )
+        raise ResumeMismatch(
+            f"{run} holds another training:\n{lines}\n"
+            "Resume it with its own settings (only steps, workers, logging and paths may change), "
+            "or name a new folder"
+        )
+
+
+def read_settings(run: Path) -> dict[str, Any] | None:
+    """Return the content of the run's train.json; None where there is none yet."""
+    path = run / SETTINGS
+    if not path.is_file():
+        return None
+    content: dict[str, Any] = json.loads(path.read_bytes())
+    return content
+
+
+def write_settings(
+    run: Path, config: TrainConfig, identity: Identity, *, published_step: int | None
+) -> None:
+    """Write the run's train.json, atomically.
+
+    Args:
+        run: the run folder.
+        config: the settings of this command.
+        identity: what `check_identity` compares.
+        published_step: step of the network that stands in the run folder itself, if one does.
+    """
+    content = {
+        "config": config.model_dump(mode="json"),
+        "identity": identity,
+        "published_step": published_step,
+        "versions": {name: version(name) for name in _VERSIONS},
+    }
+    write_atomic(str(run / SETTINGS), json.dumps(content, indent=2).encode())

@@ -1,0 +1,230 @@
+"""The training loop (paper 3.3): what a phase connects learns, the rest is locked."""
+
+import logging
+import math
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from catalog.dataset.dataset import Dataset
+from training.data.loader import Batch, IndexBatches, SampleView, load_batches
+from training.errors import DivergedError
+from training.model.objective import Inputs, denoising_loss, draw
+from training.run.session import Session, Trained, finish, load_trained, open_session, save
+from training.run.stopping import StopRequest
+from training.settings.config import TrainConfig
+from training.settings.phases import last_step
+from training.watch.reports import Report, StepReport, console_report, tensorboard_report
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """What a command did.
+
+    Attributes:
+        folder: the run folder; `ControlNetModel.from_pretrained` loads it.
+        steps: optimizer steps that the run has now.
+        resumed_from: step of the checkpoint it went on from; None for a new run.
+        steps_done: optimizer steps that this command did; 0 where all were done already.
+        loss: mean over the last step's samples; None where no step was done.
+        images_per_second: samples trained on a second of wall time, all processes together;
+            None where no step was done.
+    """
+
+    folder: Path
+    steps: int
+    resumed_from: int | None
+    steps_done: int
+    loss: float | None
+    images_per_second: float | None
+
+
+def train(config: TrainConfig, report: Report | None = None) -> RunSummary:
+    """Train a ControlNet, or go on with the run that `config.out` holds.
+
+    Under `accelerate launch`, every process calls this with the same settings.
+
+    Args:
+        config: the settings.
+        report: called after each optimizer step on the main process, in place of the console.
+
+    Raises:
+        CatalogError: the dataset or the subset is not there, or a sample is damaged.
+        BaseModelError: the base model is not there.
+        DataError: the dataset has no such condition, or sizes that cannot be trained on.
+        ResumeMismatch: `config.out` holds another training.
+        CheckpointError: the checkpoint to resume from is damaged.
+        DivergedError: the loss is no longer a number.
+    """
+    dataset = Dataset.open(config.dataset)
+    return train_on(config, dataset.view(config.subset), dataset.fingerprint, report)
+
+
+def train_on(
+    config: TrainConfig, view: SampleView, dataset: str, report: Report | None = None
+) -> RunSummary:
+    """Train as `train` does, on a view that is already open.
+
+    Args:
+        config: the settings; its `dataset` and `subset` are only recorded.
+        view: the rows to train on.
+        dataset: fingerprint of the dataset that they belong to.
+        report: as for `train`.
+    """
+    session = open_session(config, view, dataset)
+    start = session.start.step
+    if start >= config.steps:
+        _log.info("%s: all done, it has %d of %d steps", session.run, start, config.steps)
+        done = []
+    else:
+        done = run_phases(session, report)
+    finish(session)
+    seconds = sum(step.seconds for step in done)
+    return RunSummary(
+        folder=session.run,
+        steps=start + len(done),
+        resumed_from=start if session.resumed else None,
+        steps_done=len(done),
+        loss=done[-1].loss if done else None,
+        images_per_second=sum(step.samples for step in done) / seconds if done else None,
+    )
+
+
+def run_phases(session: Session, report: Report | None) -> list[StepReport]:
+    """Take the steps that are left, phase by phase; each begins at the checkpoint before it.
+
+    After a signal, the step in hand is finished and saved before the signal has its way.
+    """
+    done: list[StepReport] = []
+    with ExitStack() as stack:
+        reports = _reports(session, report, stack)
+        stop = stack.enter_context(StopRequest())
+        while session.start.step < session.config.steps and stop.number is None:
+            done += run_phase(session, load_trained(session), reports, stop)
+            session = session.at_newest()
+        stop.obey()
+    return done
+
+
+def run_phase(
+    session: Session, trained: Trained, reports: Sequence[Report], stop: StopRequest
+) -> list[StepReport]:
+    """Take the steps that the phase in hand has left; checkpoint on the way and at the end."""
+    config, held = session.config, session.start.position
+    last = last_step(session.phase, held.phase_begun, config.steps)
+    batches = _batches(session, last)
+    done = []
+    for step in range(held.step + 1, last + 1):
+        done.append(_timed_step(session, trained, batches, step, stop))
+        for tell in reports:
+            tell(done[-1])
+        position = session.position(step, converged=False)
+        over = position.phase > held.phase or step == last or stop.number is not None
+        if over or step % config.checkpoint_every == 0:
+            save(session, trained, position)
+        if over:
+            break
+    return done
+
+
+def _batches(session: Session, last: int) -> Iterator[Batch]:
+    indices = IndexBatches(
+        start=session.start.position.sample,
+        stop=session.sample(last),
+        batch_size=session.config.batch_size,
+        rank=session.accelerator.process_index,
+        processes=session.accelerator.num_processes,
+    )
+    return load_batches(session.examples, indices, workers=session.config.num_workers)
+
+
+def _reports(session: Session, report: Report | None, stack: ExitStack) -> list[Report]:
+    config, first = session.config, session.start.step + 1
+    if not session.accelerator.is_main_process:
+        return []
+    logs = tensorboard_report(session.run / "logs", first=first, log_every=config.log_every)
+    reports = [stack.enter_context(logs)]
+    if report is None:
+        console = console_report(first=first, steps=config.steps, log_every=config.log_every)
+        report = stack.enter_context(console)
+    return [*reports, report]
+
+
+def _timed_step(
+    session: Session, trained: Trained, batches: Iterator[Batch], step: int, stop: StopRequest
+) -> StepReport:
+    begun = time.perf_counter()
+    rate = _set_rate(session, trained, step)
+    loss = _step(session, trained, batches, stop)
+    if not math.isfinite(loss):
+        raise DivergedError(
+            f"the loss is {loss} at step {step}: lower the learning rate "
+            f"({rate}) or use mixed_precision no, in a new run folder"
+        )
+    return StepReport(
+        step=step,
+        loss=loss,
+        learning_rate=rate,
+        samples=session.samples_per_step,
+        seconds=time.perf_counter() - begun,
+    )
+
+
+def _set_rate(session: Session, trained: Trained, step: int) -> float:
+    """Set the learning rate of `step`, a function of the step alone, and return it."""
+    config = session.config
+    rate = session.phase.rate(config.learning_rate) * min(1.0, step / max(1, config.warmup))
+    for group in trained.optimizer.param_groups:
+        group["lr"] = rate
+    return rate
+
+
+def _step(session: Session, trained: Trained, batches: Iterator[Batch], stop: StopRequest) -> float:
+    """Take one optimizer step; return the mean loss over its samples, on all processes.
+
+    A signal that one process got is passed on to all, so that they stop after the same step.
+    """
+    accelerator, losses = session.accelerator, []
+    for batch in islice(batches, session.config.gradient_accumulation):
+        with accelerator.accumulate(trained.denoiser):
+            loss = batch_loss(session, trained, batch)
+            accelerator.backward(loss)
+            trained.optimizer.step()
+            trained.optimizer.zero_grad()
+        losses.append(loss.detach().float())
+    if trained.average is not None:
+        trained.average.update(accelerator.unwrap_model(trained.denoiser))
+    told = torch.stack([torch.stack(losses).mean(), losses[0].new_tensor(stop.number or 0)])
+    loss, number = accelerator.reduce(told, reduction="mean").tolist()
+    if number and stop.number is None:
+        stop.number = signal.SIGTERM
+    return float(loss)
+
+
+def batch_loss(session: Session, trained: Trained, batch: Batch) -> torch.Tensor:
+    """Return the loss of `batch`, with the noise and the timesteps that belong to its samples."""
+    base, device = session.base, session.accelerator.device
+    height, width = (side // base.scale for side in batch.pixel_values.shape[-2:])
+    draws = draw(
+        batch.indices,
+        (base.vae.config.latent_channels, height, width),
+        seed=session.config.seed,
+        timesteps=base.scheduler.config.num_train_timesteps,
+    )
+    with session.accelerator.autocast():
+        inputs = Inputs(
+            latents=base.encode_images(batch.pixel_values, draws.posterior),
+            noise=draws.noise.to(device),
+            timesteps=draws.timesteps.to(device),
+            text=base.encode_text(batch.captions),
+            hint=batch.hint.to(device),
+        )
+        return denoising_loss(base, trained.denoiser, inputs)

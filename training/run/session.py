@@ -1,0 +1,285 @@
+"""One process's part in a run: opened from the newest checkpoint, saved to the next."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from training.data.loader import Examples, SampleView
+from training.errors import TrainingError
+from training.model.choose import load_denoiser, new_denoiser
+from training.model.controlnet import Base, fingerprint, load_base
+from training.model.denoiser import Denoiser
+from training.model.weight_average import Average
+from training.run import checkpoint as checkpoints
+from training.run.checkpoint import Checkpoint, Position, State, list_checkpoints
+from training.run.folder import (
+    Identity,
+    check_identity,
+    identify,
+    read_settings,
+    run_path,
+    write_settings,
+)
+from training.settings.config import TrainConfig
+from training.settings.phases import Phase, is_over
+
+_LOCKED_TYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A run that is about to go on.
+
+    Attributes:
+        config: the settings.
+        accelerator: devices and processes.
+        base: the locked model.
+        examples: global sample index -> decoded sample.
+        run: the run folder.
+        identity: what the run may not change.
+        resumed: False where the run is new.
+        start: the checkpoint it goes on from; of step 0 for a new run.
+    """
+
+    config: TrainConfig
+    accelerator: Accelerator
+    base: Base
+    examples: Examples
+    run: Path
+    identity: Identity
+    resumed: bool
+    start: Checkpoint
+
+    @property
+    def samples_per_step(self) -> int:
+        """Samples that one optimizer step reads, in all processes."""
+        micro = self.config.batch_size * self.accelerator.num_processes
+        return int(micro * self.config.gradient_accumulation)
+
+    @property
+    def phase(self) -> Phase:
+        """The phase that the next step belongs to."""
+        return self.config.phases[self.start.position.phase]
+
+    def sample(self, step: int) -> int:
+        """The next global sample index after `step` optimizer steps."""
+        return self.start.position.sample + (step - self.start.step) * self.samples_per_step
+
+    def position(self, step: int, *, converged: bool) -> Position:
+        """Where the training stands after `step`; the next phase begins where this one is over."""
+        held = self.start.position
+        over = is_over(self.phase, step, converged=converged)
+        return Position(
+            step=step,
+            sample=self.sample(step),
+            phase=held.phase + over,
+            phase_begun=step if over else held.phase_begun,
+        )
+
+    def at_newest(self) -> "Session":
+        """The same, going on from the newest checkpoint."""
+        return replace(self, start=list_checkpoints(self.run)[-1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What learns, as accelerate wraps it.
+
+    Attributes:
+        denoiser: the network, what learns of it in fp32.
+        optimizer: AdamW.
+        average: of the weights that learn; None where none is asked for.
+    """
+
+    denoiser: Any
+    optimizer: Any
+    average: Average | None
+
+
+def open_session(config: TrainConfig, view: SampleView, dataset: str) -> Session:
+    """Load the base, compare the run folder with the settings, and give a new run its step 0.
+
+    Args:
+        config: the settings.
+        view: the rows to train on.
+        dataset: fingerprint of the dataset that they belong to.
+    """
+    run = run_path(config.out)
+    accelerator = _accelerator(config)
+    base = load_base(
+        config.base,
+        revision=config.revision,
+        local_files_only=config.local_files_only,
+        dtype=_LOCKED_TYPES[config.mixed_precision],
+    )
+    examples = Examples(
+        view,
+        config.condition,
+        seed=config.seed,
+        prompt_dropout=config.prompt_dropout,
+        multiple=base.scale,
+    )
+    identity = identify(
+        config,
+        dataset=dataset,
+        view=view.fingerprint,
+        base=fingerprint(base.networks),
+        processes=accelerator.num_processes,
+    )
+    check_identity(run, identity)
+    resumed = bool(list_checkpoints(run))
+    accelerator.wait_for_everyone()  # all have looked, before one writes
+    if accelerator.is_main_process:
+        _record(config, run, identity)
+        if not resumed:
+            _save_untrained(config, run, base)
+    accelerator.wait_for_everyone()
+    return Session(
+        config=config,
+        accelerator=accelerator,
+        base=base,
+        examples=examples,
+        run=run,
+        identity=identity,
+        resumed=resumed,
+        start=list_checkpoints(run)[-1],
+    )
+
+
+def _accelerator(config: TrainConfig) -> Accelerator:
+    if config.mixed_precision == "fp16" and not torch.cuda.is_available():
+        raise TrainingError("mixed_precision fp16 needs a CUDA device; use bf16 or no on a CPU")
+    return Accelerator(
+        mixed_precision=config.mixed_precision,
+        gradient_accumulation_steps=config.gradient_accumulation,
+    )
+
+
+def _record(config: TrainConfig, run: Path, identity: Identity) -> None:
+    published = (read_settings(run) or {}).get("published_step")
+    write_settings(run, config, identity, published_step=published)
+
+
+def _save_untrained(config: TrainConfig, run: Path, base: Base) -> None:
+    denoiser = new_denoiser(config, base)
+    state = State(optimizer=_optimizer(config, denoiser.groups()).state_dict(), scaler=None)
+    folder = checkpoints.begin(run, 0)
+    checkpoints.write_state(folder, denoiser, state)
+    checkpoints.commit(folder, Position())
+
+
+def _optimizer(config: TrainConfig, groups: list[list[nn.Parameter]]) -> torch.optim.Optimizer:
+    parameters = [{"params": group} for group in groups]
+    if config.optimizer == "adamw_8bit":
+        eight_bit: torch.optim.Optimizer = _adamw_8bit()(
+            parameters, lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        return eight_bit
+    return torch.optim.AdamW(
+        parameters,
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        fused=config.optimizer == "adamw_fused",
+    )
+
+
+def _adamw_8bit() -> Any:
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError as error:
+        raise TrainingError(
+            "optimizer adamw_8bit needs bitsandbytes: pip install bitsandbytes, or use adamw"
+        ) from error
+    return AdamW8bit
+
+
+def load_trained(session: Session) -> Trained:
+    """Load the start checkpoint onto the device, with the locked networks beside it.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged.
+    """
+    config, accelerator, start = session.config, session.accelerator, session.start
+    checkpoints.verify(start)
+    denoiser = load_denoiser(
+        start.folder, session.base, trains=session.phase.trains, scope=session.phase.scope
+    )
+    if config.gradient_checkpointing:
+        denoiser.enable_gradient_checkpointing()
+    session.base.to(accelerator.device)
+    denoiser.to(accelerator.device)
+    state = checkpoints.load_state(start)
+    optimizer = _resumed_optimizer(config, denoiser, state)
+    prepared, wrapped = accelerator.prepare(denoiser, optimizer)
+    if accelerator.scaler is not None and state.scaler is not None:
+        accelerator.scaler.load_state_dict(state.scaler)
+    checkpoints.restore_random_state(start, accelerator.process_index)
+    return Trained(denoiser=prepared, optimizer=wrapped, average=_average(session, denoiser))
+
+
+def _resumed_optimizer(
+    config: TrainConfig, denoiser: Denoiser, state: State
+) -> torch.optim.Optimizer:
+    """Return the optimizer with the state of the weights that learned; new ones have none yet."""
+    groups = denoiser.groups()
+    known = len(state.optimizer["param_groups"])
+    optimizer = _optimizer(config, groups[:known])
+    optimizer.load_state_dict(state.optimizer)
+    for group in groups[known:]:
+        optimizer.add_param_group({"params": group})
+    return optimizer
+
+
+def _average(session: Session, denoiser: Denoiser) -> Average | None:
+    if session.config.ema is None:
+        return None
+    average = Average(session.config.ema)
+    held = session.start.folder / checkpoints.AVERAGE
+    if held.is_dir():
+        average.restore(load_denoiser(held, session.base, trains=session.phase.trains))
+    return average
+
+
+def save(session: Session, trained: Trained, position: Position) -> None:
+    """Commit a checkpoint at `position`; all processes call this."""
+    accelerator, run = session.accelerator, session.run
+    if accelerator.is_main_process:
+        checkpoints.begin(run, position.step)
+    accelerator.wait_for_everyone()
+    folder = checkpoints.temporary(run, position.step)
+    checkpoints.write_random_state(folder, accelerator.process_index)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        _save_state(session, trained, folder)
+        checkpoints.commit(folder, position)
+        if session.config.keep_last is not None:
+            checkpoints.prune(run, keep_last=session.config.keep_last, best=None)
+    accelerator.wait_for_everyone()
+
+
+def _save_state(session: Session, trained: Trained, folder: Path) -> None:
+    scaler = session.accelerator.scaler
+    denoiser = session.accelerator.unwrap_model(trained.denoiser)
+    state = State(
+        optimizer=trained.optimizer.state_dict(),
+        scaler=None if scaler is None else scaler.state_dict(),
+    )
+    checkpoints.write_state(folder, denoiser, state)
+    if trained.average is not None:
+        with trained.average.in_place(denoiser):
+            denoiser.save(folder / checkpoints.AVERAGE)
+
+
+def finish(session: Session) -> None:
+    """Publish the newest checkpoint's network in the run folder, unless it stands there already."""
+    newest = list_checkpoints(session.run)[-1]
+    settings = read_settings(session.run) or {}
+    if session.accelerator.is_main_process and settings.get("published_step") != newest.step:
+        checkpoints.publish(newest, session.run)
+        write_settings(session.run, session.config, session.identity, published_step=newest.step)
+    session.accelerator.wait_for_everyone()
+    session.accelerator.free_memory()

@@ -1,0 +1,1 @@
+"""Pictures from trained networks (paper 4.1)."""
