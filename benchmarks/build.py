@@ -34,12 +34,13 @@ if sys.path[0] == str(Path(__file__).parent):
     sys.path.pop(0)  # there benchmarks would hide the packages of their names
 
 from catalog.dataset.dataset import Dataset
-from pipeline.build.build import Executor, Inputs, build
+from pipeline.attempts.outcome import UnitReport
+from pipeline.build.build import Executor, build
 from pipeline.build.local import run_local
 from pipeline.commands.demo import collect
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import load_recipe
-from pipeline.unit.outcome import UnitReport
+from pipeline.scan.source import Inputs
 
 SIDE = 512
 PLAIN = "plain loop (cv2 + TarWriter)"

@@ -20,10 +20,11 @@ if sys.path[0] == str(Path(__file__).parent):
 import numpy as np
 from PIL import Image
 
-from pipeline.build.build import Inputs, build
+from pipeline.attempts.outcome import UnitFailure, UnitReport
+from pipeline.build.build import build
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import load_recipe
-from pipeline.unit.outcome import UnitFailure, UnitReport
+from pipeline.scan.source import Inputs
 
 MIB = 1 << 20
 TINY = ["image.resolution=64", "samples_per_unit=1", "rules.min_sharpness=0"]

@@ -30,12 +30,13 @@ from catalog import tables
 from catalog.dataset.commits import Commit, StoredFile
 from catalog.dataset.dataset import Dataset
 from catalog.sample import OK, sample_key
-from pipeline.build.build import Inputs, build
+from pipeline.build.build import build
 from pipeline.build.local import run_local
-from pipeline.plan.plan import claim, freeze
+from pipeline.plan.freeze import claim, freeze
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe, load_recipe
 from pipeline.scan.scan import mark_duplicates, to_ranked_table
+from pipeline.scan.source import Inputs
 
 SUBSETS = (1_000, 10_000, 50_000, 500_000)
 SOURCE = "source.parquet"

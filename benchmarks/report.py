@@ -31,11 +31,12 @@ from catalog.dataset import dataset as layout
 from catalog.dataset.dataset import Dataset
 from catalog.sample import OK, sha256_hex
 from catalog.source.ranking import rank
-from pipeline.build.build import Inputs, build
+from pipeline.build.build import build
 from pipeline.build.local import run_local
 from pipeline.commands.demo import collect
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import load_recipe
+from pipeline.scan.source import Inputs
 from tests.browser import Browser, find_chromium
 
 RECIPE = """

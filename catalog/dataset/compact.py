@@ -25,9 +25,9 @@ from catalog.dataset import commits, tombstones
 from catalog.dataset.commits import Attempt, Commit
 from catalog.dataset.dataset import MANIFEST, PLAN, SOURCE, SUBSETS, Dataset
 from catalog.dataset.shards import ShardWriter
+from catalog.dataset.subset_tars import delete_stale
 from catalog.dataset.verify import check_commit
 from catalog.errors import CorruptSampleError, DatasetError
-from catalog.publish.subset_tars import delete_stale
 from catalog.sample import OK, REMOVED, sha256_hex
 
 _TEXTS = ("caption", "label", "label_sha256", "popularity", "scores", "detail")

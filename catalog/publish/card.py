@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 from catalog import storage, tables
 from catalog.dataset import commits, tombstones
 from catalog.dataset.dataset import MANIFEST, Dataset, View
+from catalog.dataset.subset_tars import write_tars
 from catalog.errors import DatasetError
 from catalog.publish.card_text import Config, write_text
 from catalog.publish.croissant import CROISSANT, describe
-from catalog.publish.subset_tars import write_tars
 
 README = "README.md"
 

@@ -42,6 +42,15 @@ def rank(
     return rows.take(order)
 
 
+def in_order_of_place(rows: pa.Table) -> pa.Table:
+    """Return rows in the stable order of a source: by URI, then by place in the container."""
+    place = pc.fill_null(pc.coalesce(rows["offset"], rows["row"]), 0)
+    keys = pa.table({"uri": rows["uri"], "place": place})
+    return rows.take(
+        pc.sort_indices(keys, sort_keys=[("uri", "ascending"), ("place", "ascending")])
+    )
+
+
 def rank_order(
     rows: pa.Table,
     *,

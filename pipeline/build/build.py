@@ -2,30 +2,27 @@
 
 import shutil
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Protocol, TypeAlias
-
-import pyarrow as pa
 
 from catalog import storage, tables
 from catalog.dataset import dataset as layout
 from catalog.dataset.dataset import Dataset, Status
 from catalog.errors import DatasetError
-from catalog.source.labels import Labels
+from pipeline.attempts import marks
+from pipeline.attempts.outcome import UnitFailure, UnitReport
 from pipeline.build.run_log import RunLog
 from pipeline.errors import BuildError, UsageError
-from pipeline.plan import plan
+from pipeline.plan.freeze import claim, freeze
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe
-from pipeline.scan import from_dataset
 from pipeline.scan.chunks import Executor as ScanExecutor
 from pipeline.scan.chunks import forget, scan_here
-from pipeline.scan.scan import SCAN, Progress, describe_inputs, scan
-from pipeline.unit import attempts
+from pipeline.scan.scan import SCAN, Progress
+from pipeline.scan.source import Inputs, check_same_inputs, load_source
 from pipeline.unit.earlier_maps import EarlierMaps
-from pipeline.unit.outcome import UnitFailure, UnitReport
 
 Executor: TypeAlias = Callable[
     [str, Recipe, Execution, Sequence[int], str], Generator[UnitReport | UnitFailure]
@@ -35,27 +32,6 @@ Executor: TypeAlias = Callable[
 RESUME = "Committed units stay; the same command resumes."
 
 _FAILURES_OF_FEW = 3  # failed units that a build of few units survives, to try them again
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inputs:
-    """Where a build's images come from: sources to scan, a table of `scan`, another dataset.
-
-    Attributes:
-        images: URIs of folders, tars, parquet files and images.
-        source: URI of a source.parquet.
-        dataset: URI of a finished dataset.
-        include: glob patterns; see `pipeline.scan.scan.scan`.
-        exclude: glob patterns.
-        labels: URI of a folder of ground truth whose tree mirrors the images'.
-    """
-
-    images: Sequence[str] = ()
-    source: str | None = None
-    dataset: str | None = None
-    include: Iterable[str] = ()
-    exclude: Iterable[str] = ()
-    labels: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,8 +133,8 @@ def prepare(
     if not planned:
         planned = not _scan_and_freeze(recipe, dataset, inputs, observer, scanner)
     if planned:
-        plan.claim(dataset, recipe)
-        _same_inputs(dataset, inputs)
+        claim(dataset, recipe)
+        check_same_inputs(dataset, inputs)
     return Dataset.open(dataset)
 
 
@@ -171,53 +147,24 @@ def _scan_and_freeze(
     """
     pieces = storage.join(dataset, SCAN)
     if storage.exists(storage.join(dataset, layout.RECIPE)):
-        plan.claim(dataset, recipe)  # refuses now, not hours later
+        claim(dataset, recipe)  # refuses now, not hours later
     try:
-        source, metadata = load_source(recipe, inputs, observer, folder=pieces, scanner=scanner)
+        source, metadata = load_source(
+            recipe, inputs, progress=observer.scanning(), folder=pieces, scanner=scanner
+        )
     except DatasetError:  # it tidied up what we wanted to read
         if not storage.exists(storage.join(dataset, layout.PLAN)):
             raise
         forget(pieces)
         return False
     try:
-        plan.claim(dataset, recipe)
-        plan.freeze(dataset, recipe, source, metadata)
+        claim(dataset, recipe)
+        freeze(dataset, recipe, source, metadata)
     except (UsageError, DatasetError):  # another try would be with other images
         forget(pieces)
         raise
     forget(pieces)
     return True
-
-
-def load_source(
-    recipe: Recipe,
-    inputs: Inputs,
-    observer: Observer,
-    *,
-    folder: str | None = None,
-    scanner: ScanExecutor = scan_here,
-) -> tuple[pa.Table, dict[str, object]]:
-    """Scan the sources, or read the table that an earlier scan wrote."""
-    if inputs.dataset is not None:
-        return from_dataset.committed_source(inputs.dataset, recipe)
-    if inputs.source is not None:
-        table = tables.read_table(inputs.source)
-        if table.schema.names != tables.SOURCE.names:
-            raise UsageError(
-                f"{inputs.source} is no source table; make one with: scan --images URI"
-            )
-        metadata = tables.read_metadata(inputs.source)
-        return table.cast(tables.SOURCE), metadata  # a map's inner names differ once it is read
-    return scan(
-        inputs.images,
-        include=inputs.include,
-        exclude=inputs.exclude,
-        labels=Labels(suffix=recipe.labels.suffix, root=inputs.labels) if recipe.labels else None,
-        perceptual=recipe.rules.near_duplicates is not None,
-        folder=folder,
-        executor=scanner,
-        progress=observer.scanning(),
-    )
 
 
 def _run_units(
@@ -239,7 +186,7 @@ def _run_units(
                     log.write("done")
                     return committed
         finally:
-            attempts.forget_run(opened.uri, run)  # its workers are stopped now
+            marks.forget_run(opened.uri, run)  # its workers are stopped now
         raise _stopped(failures)
 
 
@@ -277,31 +224,12 @@ def _stopped(failures: Sequence[UnitFailure]) -> BuildError:
     return BuildError(f"unit {first.index}: {first.error}: {first.detail}{more}. {RESUME}")
 
 
-def _same_inputs(dataset: str, inputs: Inputs) -> None:
-    """Refuse other images than those the plan was frozen from: they would silently be left out."""
-    if not inputs.images and inputs.dataset is None:
-        return
-    frozen = tables.read_metadata(storage.join(dataset, layout.SOURCE))
-    labels = Labels(suffix="", root=inputs.labels)
-    asked: Mapping[str, object] = (
-        describe_inputs(inputs.images, inputs.include, inputs.exclude, labels)
-        if inputs.dataset is None
-        else from_dataset.describe(inputs.dataset)
-    )
-    for name, value in asked.items():
-        if frozen.get(name) != value:
-            raise UsageError(
-                f"{dataset} was planned with {name} {frozen.get(name)}, not {value}; "
-                "its plan is frozen: choose another --out, or give the same inputs to resume"
-            )
-
-
 def _sweep(dataset: Dataset) -> None:
     """Remove what killed attempts left: every unit is committed, no attempt is of use now."""
     root = storage.local_path(dataset.uri)
     if root is not None:
         shutil.rmtree(root / "tmp", ignore_errors=True)
-    for name in storage.list_names(dataset.path(attempts.ATTEMPTS)):
-        storage.remove(dataset.path(attempts.ATTEMPTS, name))
+    for name in storage.list_names(dataset.path(marks.ATTEMPTS)):
+        storage.remove(dataset.path(marks.ATTEMPTS, name))
     if root is not None:
-        shutil.rmtree(root / attempts.ATTEMPTS, ignore_errors=True)
+        shutil.rmtree(root / marks.ATTEMPTS, ignore_errors=True)

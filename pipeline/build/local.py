@@ -4,9 +4,9 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 
+from pipeline.attempts.outcome import UnitFailure, UnitReport
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe
-from pipeline.unit.outcome import UnitFailure, UnitReport
 from pipeline.unit.worker import UnitWorker
 
 

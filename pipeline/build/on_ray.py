@@ -4,8 +4,6 @@ import json
 import logging
 import math
 import os
-import signal
-import threading
 from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -14,11 +12,12 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import RayError
 
+from pipeline.attempts.outcome import UnitFailure, UnitReport
 from pipeline.build import prometheus
+from pipeline.cluster.connect import connected
 from pipeline.errors import BuildError
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe
-from pipeline.unit.outcome import UnitFailure, UnitReport
 from pipeline.unit.worker import UnitWorker
 
 log = logging.getLogger(__name__)
@@ -81,9 +80,6 @@ def run_on_ray(
     Raises:
         BuildError: Ray itself failed, or no unit ended for too long.
     """
-    started = not ray.is_initialized()
-    if started:
-        start_ray()
     uri = os.path.abspath(dataset) if "://" not in dataset else dataset
     threads = execution.threads or math.ceil(execution.cpus_per_actor)
     arguments = {
@@ -94,35 +90,14 @@ def run_on_ray(
     }
     captioned = recipe.captions.network is not None
     try:
-        for start in range(0, len(pending), execution.wave):
-            wave = pending[start : start + execution.wave]
-            for row in _dataset(arguments, execution, wave, captioned).iter_rows():
-                result = json.loads(row["result"])
-                yield UnitFailure(**result) if "error" in result else UnitReport(**result)
+        with connected():
+            for start in range(0, len(pending), execution.wave):
+                wave = pending[start : start + execution.wave]
+                for row in _dataset(arguments, execution, wave, captioned).iter_rows():
+                    result = json.loads(row["result"])
+                    yield UnitFailure(**result) if "error" in result else UnitReport(**result)
     except RayError as error:
         raise BuildError(f"Ray stopped: {error}") from error
-    finally:
-        if started:
-            ray.shutdown()
-
-
-def start_ray() -> None:
-    """Connect to the cluster of RAY_ADDRESS, or start a private Ray on this machine."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of this build
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level=logging.WARNING, log_to_driver=False)
-    else:
-        # A private instance on this machine: what Ray says of tokens and restarts is for clusters.
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-        ray.init(
-            address="local",  # without it, Ray joins any cluster that it finds a trace of
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            include_dashboard=False,
-        )
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray put a handler of its own there
 
 
 def _dataset(

@@ -27,7 +27,7 @@ _SHARES = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0]
 
 
 class Counted(Protocol):
-    """What is counted here of a unit; `pipeline.unit.outcome.UnitReport` is one."""
+    """What is counted here of a unit; `pipeline.attempts.outcome.UnitReport` is one."""
 
     @property
     def counts(self) -> Mapping[str, int]:

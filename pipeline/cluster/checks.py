@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from pipeline.cluster.machine import OPENCVS, Machine
-from pipeline.commands.console import human_bytes
+from pipeline.figures import human_bytes
 
 Level: TypeAlias = Literal["ok", "warning", "fault"]
 

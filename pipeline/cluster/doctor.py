@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from ray.exceptions import RayError
 
 from detectors.weights.checkpoints import CHECKPOINTS
-from pipeline.cluster import checks
+from pipeline.cluster import checks, connect
 from pipeline.cluster import nodes as ray_nodes
 from pipeline.cluster.checks import Check
 from pipeline.cluster.machine import Machine, look
@@ -47,7 +47,7 @@ def diagnose(question: Question) -> list[Check]:
     checkpoints = question.checkpoints()
     address = os.environ.get("RAY_ADDRESS")
     try:
-        with ray_nodes.connected():
+        with connect.connected():
             nodes = ray_nodes.nodes(checkpoints, question.out)
     except (RayError, ConnectionError, RuntimeError, ValueError) as error:
         fault = _no_ray(error, address)
@@ -62,10 +62,11 @@ def diagnose(question: Question) -> list[Check]:
 
 
 def _no_ray(error: Exception, address: str | None) -> Check:
+    found, asked = str(error).strip().splitlines()[0], address or "a local one"
     return Check(
         name="ray",
         level="fault",
-        found=f"{address or 'a local one'}: {str(error).strip().splitlines()[0]}",
+        found=found if asked in found else f"{asked}: {found}",
         remedy="RAY_ADDRESS must be the address of a running head, host:6379 or auto"
         if address
         else "build with --local, or free memory and /tmp/ray and try again",

@@ -1,10 +1,6 @@
 """The machines of a Ray cluster, each looked at by a task of its own."""
 
-import logging
-import os
-import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +10,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.cluster.machine import Machine, look
 
-_KNOCK = 5.0  # seconds until a head that does not answer is given up
 _PATIENCE = 120.0  # seconds until a node's answer is given up; the first task there imports torch
 
 
@@ -37,42 +32,6 @@ class RayNode:
     object_store: float
     machine: Machine | None
     silence: str = ""
-
-
-@contextmanager
-def connected() -> Iterator[None]:
-    """Join the cluster of RAY_ADDRESS, or start a local Ray for the length of the block.
-
-    Raises:
-        RayError, ConnectionError: there is none, or none starts.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of this
-    if address := os.environ.get("RAY_ADDRESS"):
-        _knock(address)
-        ray.init(logging_level=logging.WARNING, log_to_driver=False)
-    else:
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-        ray.init(
-            address="local",  # not the one that somebody else started on this machine
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            include_dashboard=False,
-        )
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _knock(address: str) -> None:
-    """Raise ConnectionError where nothing listens: Ray would try for minutes."""
-    host, _, port = address.rpartition("//")[2].rpartition(":")
-    if not port.isdigit():  # auto, local: Ray finds it or says so at once
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=_KNOCK).close()
-    except OSError as error:
-        raise ConnectionError(f"nothing answers there: {error}") from error
 
 
 def nodes(checkpoints: Sequence[str], out: str | None) -> list[RayNode]:

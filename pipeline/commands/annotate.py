@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from pipeline.commands.console import err, out
+from pipeline.terminal.console import err, out
 
 app = typer.Typer()
 

@@ -8,12 +8,12 @@ import typer
 from rich.markup import escape
 
 from catalog import storage, tables
-from pipeline.commands import console
-from pipeline.commands.build_view import BuildView, LogFormat
-from pipeline.commands.console import err, out
 from pipeline.commands.options import Device, execution_of, one_of
 from pipeline.errors import Exit, UsageError
 from pipeline.recipe.execution import Execution
+from pipeline.terminal import console
+from pipeline.terminal.build_view import BuildView, LogFormat
+from pipeline.terminal.console import err, out
 
 app = typer.Typer()
 
@@ -121,10 +121,11 @@ def plan(
     ] = None,
 ) -> None:
     """Freeze which images make which units; with --dry-run only show it, and what it would cost."""
-    from pipeline.build.build import Inputs, load_source, prepare
+    from pipeline.build.build import prepare
     from pipeline.plan.cost import estimate, read_rates
-    from pipeline.plan.plan import judge, summarize
+    from pipeline.plan.judge import judge, summarize
     from pipeline.recipe.recipe import load_recipe
+    from pipeline.scan.source import Inputs, load_source
 
     made = load_recipe(recipe, overrides or ())
     found = [*(images or ()), *(more or ())]
@@ -143,7 +144,7 @@ def plan(
     execution_of({"device": device})
     with BuildView() as view:
         if dry_run or out_ is None:
-            table, _ = load_source(made, inputs, view)
+            table, _ = load_source(made, inputs, progress=view.scanning())
             summary = summarize(judge(table, made), made)
             console.show_plan(summary)
             cost = estimate(summary.images, made, device, price_per_hour, read_rates())
@@ -217,9 +218,9 @@ def build(
     or another number of network threads, may move a network's last bits, and each commit says so.
     What the flags leave open is as the recipe's execution section says.
     """
-    from pipeline.build.build import Inputs
     from pipeline.build.build import build as run
     from pipeline.recipe.recipe import load_recipe
+    from pipeline.scan.source import Inputs
 
     given = {name: value for name, value in locals().items() if name in Execution.model_fields}
     made = load_recipe(recipe, overrides or ())

@@ -11,18 +11,20 @@ from rich.markup import escape
 from captioning.errors import CaptionError
 from catalog.errors import CatalogError
 from detectors.errors import DetectorError
-from pipeline.commands import annotate as image_commands
-from pipeline.commands import build as build_commands
-from pipeline.commands import dataset as dataset_commands
-from pipeline.commands import evaluate as evaluate_command
-from pipeline.commands import generate as generate_command
-from pipeline.commands import ledger as ledger_commands
-from pipeline.commands import operate as operator_commands
-from pipeline.commands import publish as publish_commands
-from pipeline.commands import train as model_commands
-from pipeline.commands import weights as weights_commands
-from pipeline.commands.console import err
+from pipeline.commands import (
+    annotate,
+    build,
+    dataset,
+    evaluate,
+    generate,
+    ledger,
+    operate,
+    publish,
+    train,
+    weights,
+)
 from pipeline.errors import BuildError, Exit, Interrupted, UsageError
+from pipeline.terminal.console import err
 from training.errors import TrainingError
 
 app = typer.Typer(
@@ -37,16 +39,19 @@ app = typer.Typer(
     "Exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 3 done with too many failed images, "
     "130 and 143 stopped by SIGINT and SIGTERM.",
 )
-app.add_typer(build_commands.app)
-app.add_typer(dataset_commands.app)
-app.add_typer(ledger_commands.app)
-app.add_typer(publish_commands.app)
-app.add_typer(image_commands.app)
-app.add_typer(model_commands.app)
-app.add_typer(evaluate_command.app)
-app.add_typer(generate_command.app)
-app.add_typer(operator_commands.app)
-app.add_typer(weights_commands.app)
+for group in (
+    build,
+    dataset,
+    ledger,
+    publish,
+    annotate,
+    train,
+    evaluate,
+    generate,
+    operate,
+    weights,
+):
+    app.add_typer(group.app)
 
 
 def main() -> None:

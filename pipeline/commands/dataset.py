@@ -10,8 +10,6 @@ from captioning.clean import clean
 from catalog.dataset.commits import SHARDS
 from catalog.dataset.dataset import Dataset
 from catalog.source.ranking import Policy, format_size, parse_size
-from pipeline.commands import console
-from pipeline.commands.console import err, out
 from pipeline.commands.options import (
     DatasetUri,
     Device,
@@ -21,6 +19,8 @@ from pipeline.commands.options import (
     one_of,
 )
 from pipeline.errors import Exit
+from pipeline.terminal import console
+from pipeline.terminal.console import err, out
 
 app = typer.Typer()
 
@@ -112,7 +112,7 @@ def materialize(
     samples_per_tar: Annotated[int, typer.Option(min=1)] = 1000,
 ) -> None:
     """Copy a view into plain WebDataset tars."""
-    from catalog.publish.materialize import materialize as run
+    from catalog.dataset.materialize import materialize as run
 
     view = Dataset.open(dataset).view(subset)
     for written in run(view, out_, samples_per_tar=samples_per_tar):

@@ -12,16 +12,18 @@ from catalog.publish.grid import draw_grid
 from detectors import weights
 from detectors.base import Spec
 from detectors.graph import Graph
-from pipeline.build.build import Executor, Inputs, build
+from pipeline.build.build import Executor, build
 from pipeline.build.local import run_local
-from pipeline.commands.build_view import BuildView
-from pipeline.commands.console import out
 from pipeline.generate.config import GenerateConfig
 from pipeline.generate.paint import make_pictures
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import load_recipe
 from pipeline.report.page import write_page
+from pipeline.scan.source import Inputs
 from pipeline.sheet.sheet import annotate_images, specs_of, write_sheet
+from pipeline.terminal.bars import sampling_bar
+from pipeline.terminal.build_view import BuildView
+from pipeline.terminal.console import out
 from training.model.random_base import write_random_base
 from training.run.loop import train
 from training.settings.config import TrainConfig
@@ -149,7 +151,7 @@ def _sample(base: Path, run: Path, condition: bytes, pictures: Path) -> Path:
     config = GenerateConfig(
         base=str(base), controlnet=[str(run)], image=[hint], out=pictures, seed=[0, 1]
     )
-    return make_pictures(config).grid
+    return make_pictures(config, sampling_bar).grid
 
 
 def _sheet(dataset: Path, path: Path) -> Path:

@@ -7,9 +7,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.commands.console import err, out
 from pipeline.commands.options import Device, one_of
-from pipeline.commands.train import quiet_libraries
+from pipeline.terminal.console import err, out
+from pipeline.terminal.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from training.measure.evaluation import Evaluation

@@ -7,10 +7,11 @@ import typer
 from pydantic import ValidationError
 from rich.markup import escape
 
-from pipeline.commands.console import out
 from pipeline.commands.options import Device, SubsetName
-from pipeline.commands.train import quiet_libraries
 from pipeline.errors import UsageError, in_flags
+from pipeline.terminal.bars import sampling_bar
+from pipeline.terminal.console import out
+from pipeline.terminal.quiet import quiet_libraries
 
 app = typer.Typer()
 
@@ -104,6 +105,6 @@ def generate(
     quiet_libraries()
     from pipeline.generate.paint import make_pictures
 
-    made = make_pictures(config)
+    made = make_pictures(config, sampling_bar)
     calls = f"{made.controlnet_calls} ControlNet calls in {config.steps} steps"
     out.print(f"written: {escape(str(made.grid))}, {calls}")

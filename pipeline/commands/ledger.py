@@ -11,9 +11,9 @@ from rich.markup import escape
 from catalog import storage
 from catalog.dataset.dataset import REJECTS, Dataset
 from catalog.errors import DatasetError
-from pipeline.commands.console import out
 from pipeline.commands.options import DatasetUri
 from pipeline.errors import UsageError
+from pipeline.terminal.console import out
 
 app = typer.Typer()
 

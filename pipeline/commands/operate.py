@@ -6,9 +6,10 @@ import typer
 from rich.markup import escape
 
 from catalog.dataset.dataset import Dataset
-from pipeline.commands.console import human_bytes, out
 from pipeline.commands.options import DatasetUri
 from pipeline.errors import Exit, UsageError
+from pipeline.figures import human_bytes
+from pipeline.terminal.console import out
 
 app = typer.Typer()
 

@@ -11,9 +11,10 @@ from catalog import storage
 from catalog.dataset import tombstones
 from catalog.dataset.dataset import Dataset
 from catalog.errors import CatalogError
-from pipeline.commands.console import human_bytes, out
 from pipeline.commands.options import DatasetUri
 from pipeline.errors import UsageError
+from pipeline.figures import human_bytes
+from pipeline.terminal.console import out
 
 app = typer.Typer()
 

@@ -1,6 +1,5 @@
 """Commands that train, and the demonstration."""
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -9,12 +8,12 @@ from pydantic import ValidationError
 from rich.markup import escape
 
 from catalog.dataset.dataset import Dataset
-from pipeline.commands.console import err, out
+from pipeline.commands.options import SubsetName
 from pipeline.errors import UsageError, in_flags
+from pipeline.terminal.console import err, out
+from pipeline.terminal.quiet import quiet_libraries
 
 app = typer.Typer()
-
-SubsetName = Annotated[str | None, typer.Option(help="A subset, for example 1k; default all.")]
 
 
 @app.command()
@@ -96,15 +95,3 @@ def demo(
     from pipeline.commands.demo import run_demo
 
     run_demo(out_, steps=steps, local=local)
-
-
-def quiet_libraries() -> None:
-    """Turn off the bars and advice of the model libraries, and let our own lines through."""
-    import diffusers.utils.logging as diffusers_logging
-    import transformers.utils.logging as transformers_logging
-
-    for library in (diffusers_logging, transformers_logging):
-        library.disable_progress_bar()
-        library.set_verbosity_error()
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("training").setLevel(logging.INFO)

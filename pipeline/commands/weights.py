@@ -12,8 +12,9 @@ from captioning.blip import BlipSpec
 from detectors import weights
 from detectors.errors import WeightsError
 from detectors.weights.checkpoints import CHECKPOINTS, Checkpoint, Hub, Package, find
-from pipeline.commands.console import err, human_bytes, out
 from pipeline.errors import Exit, UsageError
+from pipeline.figures import human_bytes
+from pipeline.terminal.console import err, out
 
 app = typer.Typer(
     name="weights",

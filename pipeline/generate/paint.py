@@ -1,17 +1,16 @@
 """Pictures from trained ControlNets: the work of `generate`."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from diffusers import UNet2DConditionModel
 from pydantic import ValidationError
-from rich.progress import Progress
 
 from captioning.blip import BlipSpec
 from catalog.images import Image
-from pipeline.commands.console import err
 from pipeline.errors import UsageError
 from pipeline.generate.config import GenerateConfig, check_request
 from pipeline.generate.files import Made, Pass, joined, pass_of, write_row, write_summary
@@ -29,7 +28,11 @@ from training.sample.sampler import Sampled, Sampling, sample
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-def make_pictures(config: GenerateConfig) -> Made:
+Progress: TypeAlias = Callable[[int], AbstractContextManager[Callable[[], None]]]
+"""Opens what shows this many steps; yields what is called at each of them."""
+
+
+def make_pictures(config: GenerateConfig, progress: Progress) -> Made:
     """Sample a picture for each condition and seed, and write them; see `pipeline.generate.files`.
 
     Raises:
@@ -45,7 +48,7 @@ def make_pictures(config: GenerateConfig) -> Made:
     painter.check(rows)
     config.out.mkdir(parents=True, exist_ok=True)
     made = []
-    with _bar(len(rows) * painter.steps) as on_step:
+    with progress(len(rows) * painter.steps) as on_step:
         for row in rows:
             made.append(painter.paint(row, on_step))
             write_row(config, row, made[-1])
@@ -235,11 +238,3 @@ def _prompt(config: GenerateConfig, row: Row) -> str:
     if config.prompt_mode == "user" and config.prompt is None:
         return choose_prompt("user", row.caption)
     return choose_prompt(config.prompt_mode, config.prompt)
-
-
-@contextmanager
-def _bar(steps: int) -> Iterator[Callable[[], None]]:
-    """Show a bar on a terminal while sampling; yields what is called at each step."""
-    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
-        task = progress.add_task("sampling", total=steps)
-        yield lambda: progress.advance(task)

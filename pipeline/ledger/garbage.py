@@ -18,7 +18,7 @@ from catalog.dataset import commits
 from catalog.dataset.commits import SHARDS
 from catalog.dataset.dataset import Dataset
 from catalog.storage import Entry
-from pipeline.unit.attempts import ATTEMPTS
+from pipeline.attempts.marks import ATTEMPTS
 
 Kind: TypeAlias = Literal["attempt", "temporary", "orphan", "mark"]
 

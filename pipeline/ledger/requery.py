@@ -17,7 +17,7 @@ from catalog.sample import OK
 from catalog.source.quality import Measures
 from detectors.keypoints import PoseSpec
 from pipeline.errors import UsageError
-from pipeline.plan.plan import judge
+from pipeline.plan.judge import judge
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.yaml_file import load_model
 from pipeline.unit.image_rules import judge_parameters, judge_pixels

@@ -75,15 +75,6 @@ def split_near_duplicates(ranked: pa.Table, distance: int) -> tuple[pa.Table, pa
     return ranked.filter(pa.array(stays)), lost
 
 
-def in_order_of_place(rows: pa.Table) -> pa.Table:
-    """Return rows in the stable order of a source: by URI, then by place in the container."""
-    place = pc.fill_null(pc.coalesce(rows["offset"], rows["row"]), 0)
-    keys = pa.table({"uri": rows["uri"], "place": place})
-    return rows.take(
-        pc.sort_indices(keys, sort_keys=[("uri", "ascending"), ("place", "ascending")])
-    )
-
-
 def _set(table: pa.Table, name: str, values: object) -> pa.Table:
     field = table.schema.field(name)
     return table.set_column(table.schema.get_field_index(name), field, values)

@@ -68,6 +68,6 @@ def _read(name: str) -> str:
 
 
 def _bytes(count: int) -> str:
-    from pipeline.commands.console import human_bytes
+    from pipeline.figures import human_bytes
 
     return human_bytes(count)

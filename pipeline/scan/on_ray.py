@@ -6,7 +6,7 @@ from itertools import islice
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from pipeline.build.on_ray import start_ray
+from pipeline.cluster.connect import connected
 from pipeline.errors import BuildError
 from pipeline.scan.chunks import Chunk, scan_chunk, scan_here
 
@@ -24,22 +24,21 @@ def scan_on_ray(chunks: Sequence[Chunk], perceptual: bool) -> Iterator[int]:
     if len(chunks) <= _FEW:
         yield from scan_here(chunks, perceptual)
         return
-    started = not ray.is_initialized()
-    if started:
-        start_ray()
-    task = ray.remote(num_cpus=1, max_retries=3)(scan_chunk)
-    left = iter(chunks)
     try:
-        most = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
-        running = [task.remote(chunk, perceptual) for chunk in islice(left, most)]
-        while running:
-            done, running = ray.wait(running, num_returns=1)
-            running += [task.remote(chunk, perceptual) for chunk in islice(left, len(done))]
-            yield from ray.get(done)
+        with connected():
+            yield from _scan(chunks, perceptual)
     except RayTaskError as error:
         raise error.cause from error
     except RayError as error:
         raise BuildError(f"Ray stopped in the scan: {error}. The same command resumes.") from error
-    finally:
-        if started:
-            ray.shutdown()
+
+
+def _scan(chunks: Sequence[Chunk], perceptual: bool) -> Iterator[int]:
+    task = ray.remote(num_cpus=1, max_retries=3)(scan_chunk)
+    left = iter(chunks)
+    most = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
+    running = [task.remote(chunk, perceptual) for chunk in islice(left, most)]
+    while running:
+        done, running = ray.wait(running, num_returns=1)
+        running += [task.remote(chunk, perceptual) for chunk in islice(left, len(done))]
+        yield from ray.get(done)

@@ -12,10 +12,9 @@ from catalog import storage
 from catalog.sample import OK
 from catalog.source.labels import Labels
 from catalog.source.listing import Listing, list_parts
-from catalog.source.ranking import rank
+from catalog.source.ranking import in_order_of_place, rank
 from catalog.tables import SOURCE
 from pipeline.errors import UsageError
-from pipeline.plan.source_rules import in_order_of_place
 from pipeline.scan.chunks import Chunk, Chunks, Executor, scan_here
 
 Progress = Callable[[int, int], None]

@@ -23,7 +23,8 @@ from detectors.graph import Findings, Graph
 from pipeline.recipe.recipe import Recipe
 from pipeline.unit.caption_cache import Text
 from pipeline.unit.captions import UnitTexts, captioned
-from pipeline.unit.clock import Device, StageClock
+from pipeline.unit.clock import StageClock
+from pipeline.unit.device import Device
 from pipeline.unit.image_work import Work
 from pipeline.unit.load import Loader
 from pipeline.unit.maps import Drawer
@@ -39,7 +40,7 @@ _WAITING = 4
 
 
 class ProcessDied(CatalogError):
-    """An image ends the process that works on it; see `pipeline.unit.quarantine`."""
+    """An image ends the process that works on it; see `pipeline.attempts.quarantine`."""
 
 
 class Annotator:

@@ -24,16 +24,16 @@ from catalog import storage, tables
 from catalog.dataset.commits import HELD, Attempt, commit_unit, read_commit
 from catalog.dataset.dataset import PLAN
 from catalog.dataset.shards import ShardWriter
+from pipeline.attempts import marks, quarantine
+from pipeline.attempts.environment import environment, fix_threads, signature
+from pipeline.attempts.outcome import UnitFailure, UnitReport
 from pipeline.errors import BuildError
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe
-from pipeline.unit import attempts, quarantine
 from pipeline.unit.caption_cache import CaptionCache, Text, cache_folder
 from pipeline.unit.captions import UnitTexts, captioner_fingerprint
 from pipeline.unit.clock import StageClock
-from pipeline.unit.environment import environment, signature
 from pipeline.unit.image_work import ledger_row
-from pipeline.unit.outcome import UnitFailure, UnitReport
 from pipeline.unit.stages import Annotator
 
 
@@ -67,6 +67,7 @@ class UnitWorker:
         self._recipe = recipe
         self._execution = execution
         self._run = run
+        fix_threads(recipe, execution)
         self._environment = environment(recipe, execution)
         self._annotator = Annotator(
             recipe,
@@ -107,7 +108,7 @@ class UnitWorker:
         unit, rows = self._unit_ids[index], self._rows(index)
         texts = self._annotator.texts(self._known_texts(index))
         poison = quarantine.quarantined(self._dataset, [row["sha256"] for row in rows])
-        with attempts.marked(self._dataset, unit, self._run):
+        with marks.marked(self._dataset, unit, self._run):
             self._annotator.generate_texts(rows, texts, poison=poison)
         self._keep_texts(unit, texts)
 
@@ -117,7 +118,7 @@ class UnitWorker:
         texts = self._annotator.texts(self._known_texts(index))
         folder = _attempt_folder(self._dataset, unit)
         try:
-            with attempts.marked(self._dataset, unit, self._run):
+            with marks.marked(self._dataset, unit, self._run):
                 folder.mkdir(parents=True)
                 attempt = self.attempt(index, folder, poison=poison, clock=clock, texts=texts)
                 self._keep_texts(unit, texts)
@@ -164,9 +165,9 @@ class UnitWorker:
             BuildError: the attempts die although no single image is to blame.
         """
         rows = self._rows(index)
-        died = attempts.count(self._dataset, unit)
+        died = marks.count(self._dataset, unit)
         if died >= self._execution.deaths_allowed:
-            attempts.forget(self._dataset, unit)
+            marks.forget(self._dataset, unit)
             raise BuildError(
                 f"its process died {died} times, though each of its images can be worked on "
                 "alone: it may need more memory than a worker has; try fewer threads or actors"

@@ -17,10 +17,11 @@ from typing import Any
 
 from catalog.dataset.dataset import Dataset
 from catalog.dataset.verify import differences, verify
-from pipeline.build.build import Inputs, build
+from pipeline.build.build import build
 from pipeline.build.local import run_local
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe, load_recipe
+from pipeline.scan.source import Inputs
 
 # Marks of dead attempts are not looked into: no image is to blame, and each death is the test's.
 EXECUTION = Execution(threads=2, deaths_suspicious=10_000, deaths_allowed=10_000)

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.build.build import BuildResult, Executor, Inputs, build
+from pipeline.attempts.outcome import UnitFailure, UnitReport
+from pipeline.build.build import BuildResult, Executor, build
 from pipeline.build.local import run_local
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe, load_recipe
-from pipeline.unit.outcome import UnitFailure, UnitReport
+from pipeline.scan.source import Inputs
 from tests.rules import ANY_LOOK
 
 PICTURES = 10

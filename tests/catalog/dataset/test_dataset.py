@@ -12,9 +12,9 @@ import pytest
 from catalog import storage
 from catalog.dataset import tombstones
 from catalog.dataset.dataset import Dataset, View
+from catalog.dataset.materialize import materialize
 from catalog.dataset.verify import verify
 from catalog.errors import CatalogError, CorruptSampleError, DatasetError
-from catalog.publish.materialize import materialize
 from catalog.sample import Sample
 from catalog.source.ranking import subset_ranks
 

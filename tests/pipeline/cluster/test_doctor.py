@@ -6,7 +6,7 @@ from contextlib import nullcontext
 import pytest
 
 from detectors.weights.checkpoints import CHECKPOINTS
-from pipeline.cluster import doctor
+from pipeline.cluster import connect, doctor
 from pipeline.cluster import nodes as ray_nodes
 from pipeline.cluster.doctor import Question, diagnose
 from pipeline.cluster.machine import Machine
@@ -49,7 +49,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> list[RayNode]:
         return nodes
 
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
-    monkeypatch.setattr(ray_nodes, "connected", nullcontext)
+    monkeypatch.setattr(connect, "connected", nullcontext)
     monkeypatch.setattr(ray_nodes, "nodes", answer)
     return nodes
 
@@ -101,7 +101,7 @@ def test_without_a_ray_this_machine_is_judged(monkeypatch: pytest.MonkeyPatch) -
         raise ConnectionError("nothing answers there")
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(ray_nodes, "connected", no_ray)
+    monkeypatch.setattr(connect, "connected", no_ray)
     monkeypatch.setattr(doctor, "look", lambda checkpoints, out: machine())
     first, *others = diagnose(Question(recipes=["canny"], out="d"))
     assert (first.name, first.level) == ("ray", "fault")

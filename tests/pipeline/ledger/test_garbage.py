@@ -13,13 +13,13 @@ from catalog import storage
 from catalog.dataset.dataset import Dataset
 from catalog.dataset.verify import differences, verify
 from catalog.errors import DatasetError
+from pipeline.attempts.outcome import UnitReport
 from pipeline.build.build import BuildResult
 from pipeline.commands import cli
 from pipeline.errors import Exit
 from pipeline.ledger import garbage
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe
-from pipeline.unit.outcome import UnitReport
 from pipeline.unit.worker import UnitWorker
 
 HOUR = 3600.0

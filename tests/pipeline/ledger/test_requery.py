@@ -22,13 +22,14 @@ from detectors.base import Batch
 from detectors.keypoints import OPENPOSE18, Person
 from detectors.nsfw import NsfwNetwork
 from detectors.openpose import LightNetwork
-from pipeline.build.build import BuildResult, Inputs, build
+from pipeline.build.build import BuildResult, build
 from pipeline.build.local import run_local
 from pipeline.errors import RecipeError, UsageError
 from pipeline.ledger.remake import rebuild_sampled
 from pipeline.ledger.requery import UNKNOWN, changed_recipe, requery
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe, load_recipe
+from pipeline.scan.source import Inputs
 
 IMAGES = 18
 RECIPE = """

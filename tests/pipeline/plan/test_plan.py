@@ -18,7 +18,8 @@ from catalog.errors import DatasetError
 from catalog.sample import sha256_hex
 from catalog.source.ranking import rank, subset_ranks, unit_id
 from pipeline.errors import UsageError
-from pipeline.plan.plan import claim, cut_units, freeze, judge, summarize
+from pipeline.plan.freeze import claim, freeze
+from pipeline.plan.judge import cut_units, judge, summarize
 from pipeline.recipe.recipe import Recipe, load_recipe
 
 

@@ -8,13 +8,14 @@ import pytest
 from catalog import storage, tables
 from catalog.dataset.dataset import REJECTS, SOURCE, Dataset
 from catalog.errors import FilterError
-from pipeline.build.build import Inputs, Observer, build
+from pipeline.build.build import Observer, build
 from pipeline.build.local import run_local
 from pipeline.errors import RecipeError, UsageError
-from pipeline.plan.plan import judge
+from pipeline.plan.judge import judge
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import load_recipe
 from pipeline.scan.scan import scan
+from pipeline.scan.source import Inputs
 from tests.photographs import photographs
 from tests.planted import HOSTILE_CAPTIONS, Kind, Planted, write_planted
 

@@ -13,12 +13,13 @@ from captioning.errors import WeightsError
 from catalog.dataset.dataset import Dataset
 from catalog.dataset.verify import differences, verify
 from catalog.errors import DatasetError
-from pipeline.build.build import BuildResult, Executor, Inputs, build
+from pipeline.build.build import BuildResult, Executor, build
 from pipeline.build.local import run_local
 from pipeline.errors import BuildError, UsageError
 from pipeline.ledger.remake import rebuild_sampled
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe, load_recipe
+from pipeline.scan.source import Inputs
 from pipeline.unit.captions import captioner_fingerprint
 from tests.rules import ANY_LOOK
 

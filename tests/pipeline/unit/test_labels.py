@@ -10,11 +10,12 @@ from PIL import Image
 from catalog import tables
 from catalog.dataset.dataset import REJECTS, Dataset
 from catalog.images import decode_image
-from pipeline.build.build import Inputs, build
+from pipeline.build.build import build
 from pipeline.build.local import run_local
 from pipeline.errors import RecipeError
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import load_recipe
+from pipeline.scan.source import Inputs
 
 _SMALL = ["image.resolution=64", "samples_per_unit=2"]
 

@@ -8,12 +8,13 @@ import pytest
 from catalog import storage
 from catalog.dataset.dataset import Dataset
 from catalog.errors import DatasetError
-from pipeline.build.build import Inputs, prepare
+from pipeline.build.build import prepare
 from pipeline.errors import UsageError
-from pipeline.plan import plan
+from pipeline.plan.freeze import claim
 from pipeline.recipe.recipe import Recipe
 from pipeline.scan import chunks as scan_chunks
 from pipeline.scan.chunks import Chunk, scan_here
+from pipeline.scan.source import Inputs
 from tests.pipeline.conftest import Silent
 
 Scanner = Callable[[Sequence[Chunk], bool], Iterator[int]]
@@ -75,7 +76,7 @@ def test_another_recipe_is_refused_before_the_scan(
     pictures: Path, tmp_path: Path, recipe: Recipe
 ) -> None:
     scanner = Counting()
-    plan.claim(str(tmp_path / "d"), recipe.model_copy(update={"seed": 9}))
+    claim(str(tmp_path / "d"), recipe.model_copy(update={"seed": 9}))
     with pytest.raises(DatasetError, match="belongs to recipe"):
         freeze(recipe, str(tmp_path / "d"), pictures, scanner)
     assert scanner.parts == []

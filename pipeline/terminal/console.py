@@ -5,7 +5,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from catalog.dataset.dataset import Status
-from pipeline.plan.plan import PlanSummary
+from pipeline.figures import human_bytes
+from pipeline.plan.judge import PlanSummary
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -36,14 +37,6 @@ def show_plan(summary: PlanSummary) -> None:
     table.add_row("to read", human_bytes(summary.bytes_to_read))
     table.add_row("to write", f"about {human_bytes(summary.bytes_to_write)}")
     out.print(table)
-
-
-def human_bytes(count: int) -> str:
-    """Write a number of bytes with a binary unit."""
-    size, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
-    while size >= 1024 and len(units) > 1:
-        size, units = size / 1024, units[1:]
-    return f"{size:.0f} {units[0]}" if units[0] == "B" else f"{size:.1f} {units[0]}"
 
 
 def _table(title: str) -> Table:

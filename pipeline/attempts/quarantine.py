@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -23,7 +23,10 @@ from pipeline.recipe.recipe import Recipe
 
 QUARANTINE = "quarantine"
 
-_BEGUN = "begun\n"
+BEGUN = "begun\n"
+"""What the child says before each image."""
+
+_CHILD = "pipeline.unit.examine_child"
 _LAST_LINES = 2000  # characters of a child's complaint that are shown
 
 
@@ -70,14 +73,14 @@ def _run_child(
     """Return how many images the child began, its exit code, and the end of its complaint."""
     task = {"recipe": recipe.to_dict(), "execution": execution.model_dump(), "rows": rows}
     child = subprocess.run(
-        [sys.executable, "-m", __name__],
+        [sys.executable, "-m", _CHILD],
         input=json.dumps(task),
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         check=False,
     )
-    return child.stdout.count(_BEGUN), child.returncode, child.stderr[-_LAST_LINES:].strip()
+    return child.stdout.count(BEGUN), child.returncode, child.stderr[-_LAST_LINES:].strip()
 
 
 def _set_aside(dataset: str, sha256: str, code: int) -> None:
@@ -90,23 +93,3 @@ def _set_aside(dataset: str, sha256: str, code: int) -> None:
 def _read(dataset: str, sha256: str) -> str:
     record = storage.read_bytes(storage.join(dataset, QUARANTINE, f"{sha256}.json"))
     return str(json.loads(record)["detail"])
-
-
-def _work_through(task: dict[str, Any]) -> Iterator[None]:
-    """Annotate image after image alone; nothing is kept."""
-    from pipeline.unit.environment import environment
-    from pipeline.unit.stages import Annotator
-
-    recipe = Recipe.model_validate(task["recipe"])
-    execution = Execution.model_validate(task["execution"])
-    environment(recipe, execution)
-    annotator = Annotator(recipe, threads=1, device=execution.device)
-    for row in task["rows"]:
-        yield
-        for _ in annotator.annotate([row]):
-            pass
-
-
-if __name__ == "__main__":
-    for _ in _work_through(json.load(sys.stdin)):
-        print(_BEGUN, end="", flush=True)

@@ -1,6 +1,5 @@
-"""The frozen plan: which images, in which order, cut into which units."""
+"""A scanned table judged by a recipe, ranked, and cut into units: tables in, tables out."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,13 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog import storage, tables
-from catalog.dataset import dataset as layout
-from catalog.errors import DatasetError
+from catalog import tables
 from catalog.images import target_size
 from catalog.sample import OK
-from catalog.source.ranking import rank, unit_id
-from pipeline.errors import UsageError
+from catalog.source.ranking import in_order_of_place, rank, unit_id
 from pipeline.plan import source_rules
 from pipeline.recipe.recipe import Recipe
 
@@ -79,7 +75,7 @@ def judge(source: pa.Table, recipe: Recipe) -> pa.Table:
     if rules.near_duplicates is not None:
         kept, near = source_rules.split_near_duplicates(kept, rules.near_duplicates)
         lost = pa.concat_tables([lost, near])
-    lost = source_rules.in_order_of_place(lost)
+    lost = in_order_of_place(lost)
     places = pa.array(np.arange(kept.num_rows))
     kept = _set(kept, "rank", places)
     if recipe.max_images is not None:
@@ -135,62 +131,6 @@ def summarize(source: pa.Table, recipe: Recipe) -> PlanSummary:
     )
 
 
-def claim(dataset: str, recipe: Recipe) -> None:
-    """Make `dataset` a dataset of this recipe; harmless where it is one already.
-
-    Raises:
-        DatasetError: it belongs to another recipe.
-    """
-    uri = storage.join(dataset, layout.RECIPE)
-    try:
-        storage.create_once(uri, recipe.to_json())
-    except FileExistsError:
-        theirs = json.loads(storage.read_bytes(uri))
-        if theirs["fingerprint"] != recipe.fingerprint:
-            changed = ", ".join(_differences(theirs["recipe"], recipe.to_dict())) or "code format"
-            raise DatasetError(
-                f"{dataset} belongs to recipe {theirs['fingerprint'][:12]}, this one is "
-                f"{recipe.fingerprint[:12]}; they differ in: {changed}. Choose another --out."
-            ) from None
-
-
-def freeze(dataset: str, recipe: Recipe, source: pa.Table, metadata: dict[str, Any]) -> None:
-    """Write source and plan into a claimed dataset, once; a racing build of equal input is no harm.
-
-    Raises:
-        UsageError: no usable image is left to plan.
-        DatasetError: another build froze other images there meanwhile.
-    """
-    judged = judge(source, recipe)
-    plan, unit_ids = cut_units(judged, recipe)
-    if not unit_ids:
-        found = tables.count_values(judged["status"])
-        raise UsageError(f"none of {judged.num_rows} images is usable: {found}")
-    _create_same(dataset, layout.SOURCE, tables.to_parquet(judged, metadata))
-    data = tables.to_parquet(plan, {"unit_ids": unit_ids}, row_group_size=recipe.samples_per_unit)
-    _create_same(dataset, layout.PLAN, data)
-
-
-def _create_same(dataset: str, name: str, data: bytes) -> None:
-    uri = storage.join(dataset, name)
-    try:
-        storage.create_once(uri, data)
-    except FileExistsError:
-        if storage.read_bytes(uri) != data:
-            raise DatasetError(
-                f"{dataset} was planned from other images: its {name} differs from this scan. "
-                "A dataset's plan is frozen; choose another --out for other images."
-            ) from None
-
-
 def _set(table: pa.Table, name: str, values: Any) -> pa.Table:
     at = table.schema.get_field_index(name)
     return table.set_column(at, table.schema.field(name), values)
-
-
-def _differences(theirs: Any, ours: Any, path: str = "") -> list[str]:
-    if isinstance(theirs, dict) and isinstance(ours, dict):
-        names = sorted(theirs.keys() | ours.keys())
-        pairs = ((f"{path}.{n}".strip("."), theirs.get(n), ours.get(n)) for n in names)
-        return [line for name, a, b in pairs for line in _differences(a, b, name)]
-    return [] if theirs == ours else [f"{path} ({theirs!r} there, {ours!r} here)"]

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from catalog import storage
 from catalog.dataset import commits
 from catalog.dataset.dataset import SUBSETS, Dataset, View
-from catalog.publish.materialize import materialize
+from catalog.dataset.materialize import materialize
 
 
 def split(everything: View, subset: View) -> tuple[list[str], View]:

@@ -14,9 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from catalog.sample import OK
-from pipeline.commands.console import err
+from pipeline.attempts.outcome import UnitFailure, UnitReport
 from pipeline.scan.scan import Progress as ScanProgress
-from pipeline.unit.outcome import UnitFailure, UnitReport
+from pipeline.terminal.console import err
 
 LogFormat: TypeAlias = Literal["text", "json"]
 

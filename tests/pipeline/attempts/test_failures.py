@@ -150,7 +150,7 @@ def test_what_no_worker_survives_is_given_up_after_a_bounded_number_of_deaths(
     for number in range(6):
         (marks / f"{unit}.elsewhere.{number}.json").write_text("{}")
     seen: list[str] = []
-    monkeypatch.setattr("pipeline.unit.quarantine.examine", lambda *_: seen.append("examined"))
+    monkeypatch.setattr("pipeline.attempts.quarantine.examine", lambda *_: seen.append("examined"))
     result = make(pictures, tmp_path / "d")
     assert result.status.samples == 10  # given up once, its marks forgotten, and tried again
     assert seen == []

@@ -14,10 +14,7 @@ from pipeline.recipe.recipe import Recipe
 
 
 def environment(recipe: Recipe, execution: Execution) -> dict[str, str]:
-    """Return what besides the recipe can move a bit of the output.
-
-    Fixes the number of threads inside torch, which sums in another order with another number.
-    """
+    """Return what besides the recipe can move a bit of the output."""
     signature = {
         "device": execution.device,
         "libjpeg_turbo": str(features.version_feature("libjpeg_turbo")),
@@ -26,16 +23,27 @@ def environment(recipe: Recipe, execution: Execution) -> dict[str, str]:
         "pillow": PIL.__version__,
         "pyarrow": pa.__version__,
     }
-    if recipe.networks or recipe.captions.network is not None:
+    if _runs_torch(recipe):
         import torch
 
-        torch.set_num_threads(execution.network_threads)
         signature["network_threads"] = str(execution.network_threads)
         signature["precision"] = recipe.precision
         signature["torch"] = torch.__version__
         if execution.device == "cuda":
             signature["device"] = torch.cuda.get_device_name()
     return signature
+
+
+def fix_threads(recipe: Recipe, execution: Execution) -> None:
+    """Set the threads inside torch: with another number it sums in another order."""
+    if _runs_torch(recipe):
+        import torch
+
+        torch.set_num_threads(execution.network_threads)
+
+
+def _runs_torch(recipe: Recipe) -> bool:
+    return bool(recipe.networks) or recipe.captions.network is not None
 
 
 def signature(environment: Mapping[str, str]) -> str:

@@ -7,9 +7,9 @@ import re
 import pytest
 from rich.console import Console
 
-from pipeline.commands import build_view
-from pipeline.commands.build_view import BuildView, LogFormat, Tally
-from pipeline.unit.outcome import UnitFailure, UnitReport
+from pipeline.attempts.outcome import UnitFailure, UnitReport
+from pipeline.terminal import build_view
+from pipeline.terminal.build_view import BuildView, LogFormat, Tally
 
 
 def report(worker: str = "a:1", busy: float | None = 0.9, **counts: int) -> UnitReport:

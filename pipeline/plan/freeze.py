@@ -1,0 +1,69 @@
+"""The frozen plan: which images, in which order, cut into which units; written once."""
+
+import json
+from typing import Any
+
+import pyarrow as pa
+
+from catalog import storage, tables
+from catalog.dataset import dataset as layout
+from catalog.errors import DatasetError
+from pipeline.errors import UsageError
+from pipeline.plan.judge import cut_units, judge
+from pipeline.recipe.recipe import Recipe
+
+
+def claim(dataset: str, recipe: Recipe) -> None:
+    """Make `dataset` a dataset of this recipe; harmless where it is one already.
+
+    Raises:
+        DatasetError: it belongs to another recipe.
+    """
+    uri = storage.join(dataset, layout.RECIPE)
+    try:
+        storage.create_once(uri, recipe.to_json())
+    except FileExistsError:
+        theirs = json.loads(storage.read_bytes(uri))
+        if theirs["fingerprint"] != recipe.fingerprint:
+            changed = ", ".join(_differences(theirs["recipe"], recipe.to_dict())) or "code format"
+            raise DatasetError(
+                f"{dataset} belongs to recipe {theirs['fingerprint'][:12]}, this one is "
+                f"{recipe.fingerprint[:12]}; they differ in: {changed}. Choose another --out."
+            ) from None
+
+
+def freeze(dataset: str, recipe: Recipe, source: pa.Table, metadata: dict[str, Any]) -> None:
+    """Write source and plan into a claimed dataset, once; a racing build of equal input is no harm.
+
+    Raises:
+        UsageError: no usable image is left to plan.
+        DatasetError: another build froze other images there meanwhile.
+    """
+    judged = judge(source, recipe)
+    plan, unit_ids = cut_units(judged, recipe)
+    if not unit_ids:
+        found = tables.count_values(judged["status"])
+        raise UsageError(f"none of {judged.num_rows} images is usable: {found}")
+    _create_same(dataset, layout.SOURCE, tables.to_parquet(judged, metadata))
+    data = tables.to_parquet(plan, {"unit_ids": unit_ids}, row_group_size=recipe.samples_per_unit)
+    _create_same(dataset, layout.PLAN, data)
+
+
+def _create_same(dataset: str, name: str, data: bytes) -> None:
+    uri = storage.join(dataset, name)
+    try:
+        storage.create_once(uri, data)
+    except FileExistsError:
+        if storage.read_bytes(uri) != data:
+            raise DatasetError(
+                f"{dataset} was planned from other images: its {name} differs from this scan. "
+                "A dataset's plan is frozen; choose another --out for other images."
+            ) from None
+
+
+def _differences(theirs: Any, ours: Any, path: str = "") -> list[str]:
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        names = sorted(theirs.keys() | ours.keys())
+        pairs = ((f"{path}.{n}".strip("."), theirs.get(n), ours.get(n)) for n in names)
+        return [line for name, a, b in pairs for line in _differences(a, b, name)]
+    return [] if theirs == ours else [f"{path} ({theirs!r} there, {ours!r} here)"]

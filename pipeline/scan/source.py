@@ -1,0 +1,86 @@
+"""What a build starts from: sources to scan, the table of a scan, or another dataset."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from catalog import storage, tables
+from catalog.dataset import dataset as layout
+from catalog.source.labels import Labels
+from pipeline.errors import UsageError
+from pipeline.recipe.recipe import Recipe
+from pipeline.scan import from_dataset
+from pipeline.scan.chunks import Executor, scan_here
+from pipeline.scan.scan import Progress, describe_inputs, scan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """Where a build's images come from: sources to scan, a table of `scan`, another dataset.
+
+    Attributes:
+        images: URIs of folders, tars, parquet files and images.
+        source: URI of a source.parquet.
+        dataset: URI of a finished dataset.
+        include: glob patterns; see `pipeline.scan.scan.scan`.
+        exclude: glob patterns.
+        labels: URI of a folder of ground truth whose tree mirrors the images'.
+    """
+
+    images: Sequence[str] = ()
+    source: str | None = None
+    dataset: str | None = None
+    include: Iterable[str] = ()
+    exclude: Iterable[str] = ()
+    labels: str | None = None
+
+
+def load_source(
+    recipe: Recipe,
+    inputs: Inputs,
+    *,
+    progress: Progress,
+    folder: str | None = None,
+    scanner: Executor = scan_here,
+) -> tuple[pa.Table, dict[str, object]]:
+    """Scan the sources, or read the table that an earlier scan wrote."""
+    if inputs.dataset is not None:
+        return from_dataset.committed_source(inputs.dataset, recipe)
+    if inputs.source is not None:
+        table = tables.read_table(inputs.source)
+        if table.schema.names != tables.SOURCE.names:
+            raise UsageError(
+                f"{inputs.source} is no source table; make one with: scan --images URI"
+            )
+        metadata = tables.read_metadata(inputs.source)
+        return table.cast(tables.SOURCE), metadata  # a map's inner names differ once it is read
+    return scan(
+        inputs.images,
+        include=inputs.include,
+        exclude=inputs.exclude,
+        labels=Labels(suffix=recipe.labels.suffix, root=inputs.labels) if recipe.labels else None,
+        perceptual=recipe.rules.near_duplicates is not None,
+        folder=folder,
+        executor=scanner,
+        progress=progress,
+    )
+
+
+def check_same_inputs(dataset: str, inputs: Inputs) -> None:
+    """Refuse other images than those the plan was frozen from: they would silently be left out."""
+    if not inputs.images and inputs.dataset is None:
+        return
+    frozen = tables.read_metadata(storage.join(dataset, layout.SOURCE))
+    labels = Labels(suffix="", root=inputs.labels)
+    asked: Mapping[str, object] = (
+        describe_inputs(inputs.images, inputs.include, inputs.exclude, labels)
+        if inputs.dataset is None
+        else from_dataset.describe(inputs.dataset)
+    )
+    for name, value in asked.items():
+        if frozen.get(name) != value:
+            raise UsageError(
+                f"{dataset} was planned with {name} {frozen.get(name)}, not {value}; "
+                "its plan is frozen: choose another --out, or give the same inputs to resume"
+            )
