@@ -98,16 +98,6 @@ class NetworkSpec(BaseModel):
         raise NotImplementedError
 
 
-class Detector(Protocol):
-    """A spec with its network loaded."""
-
-    def __call__(
-        self, images: Sequence[Image], generators: Sequence[np.random.Generator]
-    ) -> list[Result]:
-        """Annotate images; one generator an image is its only source of randomness."""
-        ...
-
-
 class Spec(BaseModel):
     """Parameters of a condition: frozen, picklable, part of a recipe's fingerprint."""
 
@@ -116,7 +106,7 @@ class Spec(BaseModel):
     label: ClassVar[Label | None] = None
     """What must lie beside the image; `annotate` is given it in place of a network's finding."""
 
-    judged_by: ClassVar[frozenset[str]] = frozenset()
+    thresholds: ClassVar[frozenset[str]] = frozenset()
     """Fields that change no map, only whether it is refused."""
 
     condition: ConditionName
@@ -136,24 +126,18 @@ class Spec(BaseModel):
         """
         raise NotImplementedError
 
-    def judge(self, parameters: Mapping[str, Any]) -> Refusal | None:
+    def refuse(self, parameters: Mapping[str, Any]) -> Refusal | None:
         """Refuse an image by what `annotate` found in it; None: the map is good.
 
         Asked of parameters alone, those of an earlier annotation too, so that a changed threshold
-        costs no network. A spec with such thresholds names them in `judged_by`.
+        costs no network. A spec with such thresholds names them in `thresholds`.
         """
         return None
 
-    def load(self, device: str = "cpu", precision: Precision = "fp32") -> Detector:
-        """Load this spec alone; `detectors.graph` loads several that share networks."""
-        from detectors.graph import Graph
 
-        return Graph([self], device=device, precision=precision).detector(self)
-
-
-def judged(spec: Spec, made: Annotation) -> Result:
+def keep_or_refuse(spec: Spec, made: Annotation) -> Result:
     """Return an annotation, or its refusal by the spec's own thresholds, with the map kept."""
-    refusal = spec.judge(made.parameters)
+    refusal = spec.refuse(made.parameters)
     if refusal is None:
         return made
     return replace(refusal, parameters=made.parameters, map=made.map)

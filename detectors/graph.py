@@ -6,12 +6,11 @@ network: specs whose `network` is equal share it.
 
 import logging
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from detectors.base import (
-    Detector,
     Image,
     Network,
     NetworkSpec,
@@ -24,6 +23,16 @@ log = logging.getLogger(__name__)
 
 Findings: TypeAlias = dict[NetworkSpec, Any]
 """An image's findings by network; an Exception stands for a network that failed on the image."""
+
+
+class Detector(Protocol):
+    """A spec with its network loaded."""
+
+    def __call__(
+        self, images: Sequence[Image], generators: Sequence[np.random.Generator]
+    ) -> list[Result]:
+        """Annotate images; one generator an image is its only source of randomness."""
+        ...
 
 
 class Graph:
@@ -70,7 +79,7 @@ class Graph:
         """
         findings: list[Findings] = [{} for _ in images]
         self.images_run += len(images) if self._networks else 0
-        for indices in _by_size(images):
+        for indices in by_size(images):
             for spec, network in self._networks.items():
                 for index, found in zip(
                     indices, self._run(network, [images[i] for i in indices]), strict=True
@@ -100,7 +109,7 @@ class Graph:
             try:
                 found.extend(network(np.stack(batch)))
             except Exception as error:  # a row says failed:<class>; the others go on
-                if _out_of_memory(error) and len(batch) > 1:
+                if out_of_memory(error) and len(batch) > 1:
                     self.micro_batch = len(batch) // 2
                     log.warning("out of device memory: micro-batch now %d", self.micro_batch)
                 elif len(batch) == 1:
@@ -108,6 +117,15 @@ class Graph:
                 else:
                     found.extend(one for image in batch for one in self._run(network, [image]))
         return found
+
+
+def load(spec: Spec, device: str = "cpu", precision: Precision = "fp32") -> Detector:
+    """Load one spec alone, as a function of images.
+
+    Raises:
+        WeightsError: its checkpoint is not here and cannot be had.
+    """
+    return Graph([spec], device=device, precision=precision).detector(spec)
 
 
 def annotate(
@@ -127,14 +145,16 @@ def annotate(
     return result
 
 
-def _by_size(images: Sequence[Image]) -> list[list[int]]:
+def by_size(images: Sequence[Image]) -> list[list[int]]:
+    """Return the indices of the images of each size."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for index, image in enumerate(images):
         groups.setdefault(image.shape, []).append(index)
     return list(groups.values())
 
 
-def _out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: Exception) -> bool:
+    """Say whether a device's memory did not suffice."""
     import torch
 
     return isinstance(error, torch.OutOfMemoryError)

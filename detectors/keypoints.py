@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 from pydantic import Field
 
-from detectors.base import Annotation, Image, Refusal, Result, Spec, judged
+from detectors.base import Annotation, Image, Refusal, Result, Spec, keep_or_refuse
 from detectors.skeleton import Rendering, draw_people
 
 OPENPOSE18 = (
@@ -73,7 +73,7 @@ class Person:
 class PoseSpec(Spec):
     """Skeletons of the people in an image, where enough of them is seen."""
 
-    judged_by: ClassVar[frozenset[str]] = frozenset(("fraction", "people"))
+    thresholds: ClassVar[frozenset[str]] = frozenset(("fraction", "people"))
 
     fraction: float = Field(
         0.30, ge=0, le=1, description="of the body's keypoints that a person must show"
@@ -96,12 +96,12 @@ class PoseSpec(Spec):
         drawn = draw_people(
             [to_openpose18(person.keypoints) for person in people], image.shape[:2], self.rendering
         )
-        return judged(self, Annotation(map=drawn, parameters=kept))
+        return keep_or_refuse(self, Annotation(map=drawn, parameters=kept))
 
-    def judge(self, parameters: Mapping[str, Any]) -> Refusal | None:
+    def refuse(self, parameters: Mapping[str, Any]) -> Refusal | None:
         """Refuse by rule ``keypoints`` where too little is seen of the people."""
         people = [Person.from_json(person) for person in parameters["people"]]
-        decides = judged_person(people, self.people)
+        decides = deciding_person(people, self.people)
         if decides is not None and decides.found >= needed(self.fraction, len(decides.keypoints)):
             return None
         value = 0.0 if decides is None else round(decides.fraction, 4)
@@ -118,7 +118,7 @@ def needed(fraction: float, joints: int) -> int:
     return math.ceil(round(fraction * joints, 6))
 
 
-def judged_person(people: Sequence[Person], whose: People) -> Person | None:
+def deciding_person(people: Sequence[Person], whose: People) -> Person | None:
     """Return the person whose joints decide, or None where there is nobody."""
     if not people:
         return None

@@ -8,13 +8,13 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from pydantic import Field
 
-from detectors.base import Annotation, Refusal, Result, Spec, judged
+from detectors.base import Annotation, Refusal, Result, Spec, keep_or_refuse
 
 
 class LinesSpec(Spec):
     """White lines of 1 px on black."""
 
-    judged_by: ClassVar[frozenset[str]] = frozenset(("min_lines",))
+    thresholds: ClassVar[frozenset[str]] = frozenset(("min_lines",))
 
     min_lines: int = Field(
         0, ge=0, description="refuse an image with fewer; ControlNet 1.1 asked for more than 16"
@@ -31,9 +31,9 @@ class LinesSpec(Spec):
         canvas: UInt8[np.ndarray, "h w"] = np.zeros(shape, np.uint8)
         for x1, y1, x2, y2 in lines.astype(np.int64).tolist():
             cv2.line(canvas, (x1, y1), (x2, y2), 255, 1)
-        return judged(self, Annotation(map=canvas, parameters={"lines": found}))
+        return keep_or_refuse(self, Annotation(map=canvas, parameters={"lines": found}))
 
-    def judge(self, parameters: Mapping[str, Any]) -> Refusal | None:
+    def refuse(self, parameters: Mapping[str, Any]) -> Refusal | None:
         """Refuse fewer lines than `min_lines`, rule ``lines``."""
         count = len(parameters["lines"])
         if count >= self.min_lines:

@@ -7,6 +7,7 @@ versions of torch only, so it needs an environment of its own, with Ray a ``runt
 from typing import Literal
 
 from detectors.base import ConditionName, Network, NetworkSpec, Precision
+from detectors.errors import DetectorError
 from detectors.keypoints import PoseSpec
 
 PifPafCheckpoint = Literal["shufflenetv2k16", "shufflenetv2k30"]
@@ -31,9 +32,17 @@ class PifPafNetwork(NetworkSpec):
         Raises:
             DetectorError: the package openpifpaf is not installed.
         """
+        try:
+            import openpifpaf
+        except ImportError as error:
+            raise DetectorError(
+                "openpifpaf needs the package of that name, which builds against older versions "
+                f"of torch only: pip install openpifpaf=={VERSION} in an environment of its own "
+                "(with Ray, a runtime_env), or take detector movenet or openpose_light"
+            ) from error
         from detectors.networks.openpifpaf import OpenPifPaf
 
-        return OpenPifPaf(self.checkpoint, device)
+        return OpenPifPaf(openpifpaf.Predictor, self.checkpoint, device)
 
 
 class OpenPifPafSpec(PoseSpec):

@@ -61,7 +61,7 @@ def palette(name: PaletteName) -> Palette:
 
 def _ade20k() -> Palette:
     """ADE20K's 150 classes, in the colours that ControlNet's segmentation model was trained on."""
-    from detectors.networks.upstream import quietly
+    from detectors.runtimes.on_torch import quietly
 
     with quietly():
         from controlnet_aux.util import ade_palette

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from catalog import storage
 from catalog.errors import ImageError, SourceError
-from catalog.source.rows import SourceRow, judged, lost, measure, with_fields, with_sidecars
+from catalog.source.rows import SourceRow, lost, measure, rejected_row, with_fields, with_sidecars
 
 IMAGE_SUFFIXES = frozenset(
     ("jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "avif", "jp2")
@@ -115,7 +115,8 @@ def _parquet_row(
             row = SourceRow(uri=uri, row=at, length=len(image))
             row = measure(row, io.BytesIO(image), perceptual=perceptual)
         else:
-            row = judged(SourceRow(uri=uri, row=at), ImageError("empty_file", "no image", value=0))
+            row, empty = SourceRow(uri=uri, row=at), ImageError("empty_file", "no image", value=0)
+            row = rejected_row(row, empty)
     except Exception as error:  # a path column can hold anything
         row = lost(SourceRow(uri=uri, row=at), error)
     return with_fields(row, values)

@@ -60,7 +60,7 @@ def measure(row: SourceRow, file: IO[bytes], *, perceptual: bool = False) -> Sou
     try:
         header: Header = read_header(file)
     except ImageError as error:
-        return judged(row, error)
+        return rejected_row(row, error)
     row = replace(row, width=header.width, height=header.height, format=header.format)
     return _with_perceptual_hash(row, file) if perceptual else row
 
@@ -76,17 +76,17 @@ def _with_perceptual_hash(row: SourceRow, file: IO[bytes]) -> SourceRow:
     return replace(row, phash=perceptual_hash(pixels))
 
 
-def judged(row: SourceRow, error: ImageError) -> SourceRow:
+def rejected_row(row: SourceRow, error: ImageError) -> SourceRow:
     """Return the row of an image that a rule rejects."""
-    judgement = rejected(error.rule, value=error.value, detail=str(error))
-    return replace(row, status=judgement.status, value=judgement.value, detail=judgement.detail)
+    rejection = rejected(error.rule, value=error.value, detail=str(error))
+    return replace(row, status=rejection.status, value=rejection.value, detail=rejection.detail)
 
 
 def lost(row: SourceRow, error: Exception) -> SourceRow:
     """Return the row of a file that could not be read."""
-    judgement = failed(error)
+    rejection = failed(error)
     return replace(
-        row, status=judgement.status, detail=judgement.detail and printable(judgement.detail)
+        row, status=rejection.status, detail=rejection.detail and printable(rejection.detail)
     )
 
 

@@ -9,8 +9,14 @@ from jaxtyping import Float32, UInt8
 from torch import nn
 
 from detectors.base import Batch, Precision
-from detectors.networks.runtime import DTYPES, to_device_nchw
-from detectors.networks.upstream import finite, quietly, ready, without_wrapper
+from detectors.runtimes.on_torch import (
+    DTYPES,
+    finite,
+    quietly,
+    ready,
+    to_device_nchw,
+    without_wrapper,
+)
 from detectors.weights import load_state_dict
 
 _STEP = 256  # eight halvings: a smaller grid would leave the innermost layer nothing

@@ -6,7 +6,7 @@ from jaxtyping import UInt8
 
 from detectors.base import Batch, Image
 from detectors.errors import WeightsError
-from detectors.networks.litert import interpreter
+from detectors.runtimes.litert import interpreter
 from detectors.weights import resolve
 
 SIDE = 512  # pixels of the square that it takes

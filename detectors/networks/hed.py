@@ -9,8 +9,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from detectors.base import Batch, Precision
-from detectors.networks.runtime import DTYPES, to_device_nchw
-from detectors.networks.upstream import finite, quietly, ready
+from detectors.runtimes.on_torch import DTYPES, finite, quietly, ready, to_device_nchw
 from detectors.weights import load_state_dict
 
 

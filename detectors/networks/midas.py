@@ -7,8 +7,15 @@ import torch
 from jaxtyping import Float32
 
 from detectors.base import Batch, Precision
-from detectors.networks.runtime import DTYPES, to_device_nchw
-from detectors.networks.upstream import finite, keep_fp32, quietly, ready, require_multiple
+from detectors.runtimes.on_torch import (
+    DTYPES,
+    finite,
+    keep_fp32,
+    quietly,
+    ready,
+    require_multiple,
+    to_device_nchw,
+)
 from detectors.weights import load_state_dict
 
 _STEP = 32  # the coarsest of the layers that are added to each other has 1/32 of the size

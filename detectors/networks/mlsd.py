@@ -8,14 +8,15 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from detectors.base import Batch, Precision
-from detectors.networks.runtime import DTYPES, to_device_nchw
-from detectors.networks.upstream import (
+from detectors.runtimes.on_torch import (
+    DTYPES,
     finite,
     fold_norms,
     keep_fp32,
     quietly,
     ready,
     require_multiple,
+    to_device_nchw,
 )
 from detectors.weights import load_state_dict
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from detectors.base import Batch, Image
-from detectors.networks.litert import interpreter
+from detectors.runtimes.litert import interpreter
 from detectors.weights import resolve
 
 _LONG_SIDE = 256  # pixels at which the model is run

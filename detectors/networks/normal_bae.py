@@ -8,8 +8,15 @@ from jaxtyping import Float32
 from torch import nn
 
 from detectors.base import Batch, Precision
-from detectors.networks.runtime import DTYPES, to_device_nchw
-from detectors.networks.upstream import finite, quietly, ready, require_multiple, without_wrapper
+from detectors.runtimes.on_torch import (
+    DTYPES,
+    finite,
+    quietly,
+    ready,
+    require_multiple,
+    to_device_nchw,
+    without_wrapper,
+)
 from detectors.weights import load_state_dict
 
 _STEP = 8  # predictions start at 1/8 of the size, and are doubled three times

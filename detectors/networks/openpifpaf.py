@@ -6,25 +6,16 @@ import numpy as np
 import torch
 
 from detectors.base import Batch, Image
-from detectors.errors import DetectorError
 from detectors.keypoints import Person
-from detectors.openpifpaf import VERSION
 
 
 class OpenPifPaf:
     """Composite fields (Kreiss et al., 2021); the package fetches its checkpoints itself."""
 
-    def __init__(self, checkpoint: str, device: str) -> None:
-        try:
-            import openpifpaf
-        except ImportError as error:
-            raise DetectorError(
-                "openpifpaf needs the package of that name, which builds against older versions "
-                f"of torch only: pip install openpifpaf=={VERSION} in an environment of its own "
-                "(with Ray, a runtime_env), or take detector movenet or openpose_light"
-            ) from error
-        openpifpaf.Predictor.device = torch.device(device)
-        self._predictor: Any = openpifpaf.Predictor(checkpoint=checkpoint)
+    def __init__(self, predictor: Any, checkpoint: str, device: str) -> None:
+        """Load a checkpoint by the package's class `Predictor`."""
+        predictor.device = torch.device(device)
+        self._predictor = predictor(checkpoint=checkpoint)
 
     def __call__(self, images: Batch) -> list[list[Person]]:
         """Return the people of each image."""

@@ -9,8 +9,7 @@ from detectors.base import Batch, Precision
 from detectors.keypoints import Person
 from detectors.networks.body_decoding import decode, resize_matrix
 from detectors.networks.mobilenet_thin import MobileNetThin
-from detectors.networks.runtime import DTYPES, to_device_nchw
-from detectors.networks.upstream import finite, quietly, ready
+from detectors.runtimes.on_torch import DTYPES, finite, quietly, ready, to_device_nchw
 from detectors.weights import load_state_dict
 
 _HEIGHT = 368  # pixels at which the nets were trained

@@ -13,9 +13,8 @@ from torchvision.transforms.v2 import functional as transforms
 
 from detectors.base import Batch, Precision
 from detectors.errors import WeightsError
-from detectors.networks.runtime import DTYPES, to_device_nchw
-from detectors.networks.upstream import finite, quietly, ready
 from detectors.palettes import ADE20K_CLASSES
+from detectors.runtimes.on_torch import DTYPES, finite, quietly, ready, to_device_nchw
 from detectors.weights import resolve
 
 

@@ -1,29 +1,24 @@
 """The base's networks: Stable Diffusion's kinds, small; 64 px pictures, 4 pixels a latent cell."""
 
 import json
-import tempfile
 from collections.abc import Iterable
-from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import Split
 from tokenizers.trainers import BpeTrainer
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
-from training.model.random_base import byte_symbols
+from training.model.tiny_parts import clip_text_encoder, clip_tokenizer
 
 TOKENS = 24
 WIDTH = 128
-_BEGIN, _END = "<|startoftext|>", "<|endoftext|>"
 
 
 def new_tokenizer(texts: Iterable[str]) -> CLIPTokenizer:
     """Return CLIP's tokenizer with one token for each word of `texts`, and bytes for the rest."""
-    symbols = byte_symbols()
-    alphabet = [*symbols, *(f"{symbol}</w>" for symbol in symbols)]
     words = sorted({word for text in texts for word in text.replace(",", " , ").split()})
     learner = Tokenizer(BPE(end_of_word_suffix="</w>"))
     learner.pre_tokenizer = Split(" ", behavior="removed")
@@ -31,30 +26,12 @@ def new_tokenizer(texts: Iterable[str]) -> CLIPTokenizer:
         words, BpeTrainer(vocab_size=10_000, end_of_word_suffix="</w>", show_progress=False)
     )
     merges = json.loads(learner.to_str())["model"]["merges"]
-    vocabulary = [*alphabet, *("".join(pair) for pair in merges), _BEGIN, _END]
-    with tempfile.TemporaryDirectory() as folder:
-        numbers = {word: number for number, word in enumerate(dict.fromkeys(vocabulary))}
-        lines = ["#version: 0.2", *(" ".join(pair) for pair in merges), ""]
-        Path(folder, "vocab.json").write_text(json.dumps(numbers), encoding="utf-8")
-        Path(folder, "merges.txt").write_text("\n".join(lines), encoding="utf-8")
-        return CLIPTokenizer.from_pretrained(folder, model_max_length=TOKENS)
+    return clip_tokenizer((tuple(pair) for pair in merges), tokens=TOKENS)
 
 
 def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     """Return a CLIP text model of two layers."""
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=WIDTH,
-            intermediate_size=2 * WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=TOKENS,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
+    return clip_text_encoder(tokenizer, width=WIDTH, heads=4, feed_forward=2 * WIDTH)
 
 
 def new_autoencoder() -> AutoencoderKL:
@@ -89,17 +66,4 @@ def new_unet() -> UNet2DConditionModel:
         norm_num_groups=8,
         attention_head_dim=4,
         cross_attention_dim=WIDTH,
-    )
-
-
-def new_scheduler() -> DDPMScheduler:
-    """Return Stable Diffusion 1.5's noise levels."""
-    return DDPMScheduler(
-        num_train_timesteps=1000,
-        beta_schedule="scaled_linear",
-        beta_start=0.00085,
-        beta_end=0.012,
-        steps_offset=1,
-        clip_sample=False,
-        prediction_type="epsilon",
     )

@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from diffusers.training_utils import EMAModel, compute_snr
 from draw import COLOURS, CORNERS, draw_picture
-from networks import new_autoencoder, new_scheduler, new_text_encoder, new_tokenizer, new_unet
+from networks import new_autoencoder, new_text_encoder, new_tokenizer, new_unet
 
+from training.model.tiny_parts import noise_levels
 from training.sample.prompts import DEFAULT_PROMPT
 
 _WORDS = [*COLOURS, *CORNERS, "a an and", DEFAULT_PROMPT]
@@ -119,7 +120,7 @@ def encode(
 def train_unet(autoencoder: AutoencoderKL, arguments: argparse.Namespace) -> None:
     """Train text encoder and UNet on the noise of the latents; save their averaged weights."""
     device, steps, size = arguments.device, arguments.steps, 32
-    tokenizer, scheduler = new_tokenizer(_WORDS), new_scheduler()
+    tokenizer, scheduler = new_tokenizer(_WORDS), noise_levels()
     text_encoder, unet = new_text_encoder(tokenizer).to(device), new_unet().to(device)
     parts = torch.nn.ModuleList([text_encoder, unet])
     averaged = EMAModel(parts.parameters(), decay=_AVERAGED)
@@ -166,7 +167,7 @@ def save(out: Path, autoencoder, tokenizer, text_encoder, unet) -> None:
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         unet=unet,
-        scheduler=new_scheduler(),
+        scheduler=noise_levels(),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

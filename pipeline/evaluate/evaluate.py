@@ -8,6 +8,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from catalog.dataset.dataset import Dataset
+from catalog.images import Image
 from detectors.base import Spec
 from pipeline.errors import UsageError
 from pipeline.recipe.recipe import AnySpec
@@ -17,11 +18,11 @@ from training.measure.adherence import AdherenceProbe, probe_samples
 from training.measure.evaluation import Evaluation, evaluate
 from training.measure.picture_quality import CLIP, load_clip, load_inception
 from training.measure.redetect import Redetector
+from training.model.base import load_base
 from training.model.choose import load_denoiser
-from training.model.controlnet import load_base
 from training.run.checkpoint import list_checkpoints
 from training.run.folder import SETTINGS, read_settings
-from training.sample.for_probes import Image, controlled, uncontrolled
+from training.sample.for_probes import controlled, uncontrolled
 from training.settings.phases import Trains
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from catalog.images import Image, encode_png
-from catalog.publish.grid import draw_grid
+from catalog.publish.grid import draw_grid, enlarged
 from catalog.storage import write_atomic
 from pipeline.generate.config import GenerateConfig
 from pipeline.generate.inputs import Row
@@ -26,7 +26,6 @@ from training.sample.sampler import Sampled
 GRID = "grid.png"
 RECORD = "generated.json"
 
-_LEGIBLE = 160  # pixels; smaller pictures are enlarged on the grid, by whole numbers
 _VERSIONS = ("torch", "diffusers", "transformers")
 
 
@@ -114,7 +113,7 @@ def write_grid(
     cells, notes = [], []
     for shown, passes in zip(given, made, strict=True):
         pictures = [image for one in passes for image in one.images]
-        cells.append([_enlarged(image) for image in (*shown.values(), *pictures)])
+        cells.append(enlarged([*shown.values(), *pictures]))
         prompts = [prompt or "no prompt" for one in passes for prompt in one.prompts]
         notes.append([""] * len(shown) + prompts)
     modes = [f"{one.mode}, " for one in made[0]] if len(made[0]) > 1 else [""]
@@ -161,8 +160,3 @@ def _file(row: Row, seed: int, one: Pass, passes: Sequence[Pass]) -> str:
 
 def _map_file(row: Row, condition: str) -> str:
     return f"{row.name}.{condition}.png"
-
-
-def _enlarged(image: Image) -> Image:
-    factor = max(1, -(-_LEGIBLE // max(image.shape[:2])))
-    return image.repeat(factor, axis=0).repeat(factor, axis=1)

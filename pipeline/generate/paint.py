@@ -16,8 +16,8 @@ from pipeline.generate.config import GenerateConfig, check_request
 from pipeline.generate.files import Made, Pass, joined, pass_of, write_row, write_summary
 from pipeline.generate.inputs import Row, read_picture, read_rows
 from training.errors import SamplingError
+from training.model.base import Base, load_base
 from training.model.choose import load_denoiser
-from training.model.controlnet import Base, load_base
 from training.model.denoiser import Controlled, Denoiser
 from training.sample.automatic import Captioner, sample_automatic
 from training.sample.controls import WHOLE, Conditioned, Control, check_window, picture_size

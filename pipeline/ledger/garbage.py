@@ -57,12 +57,12 @@ def find(dataset: Dataset, *, older_than: float) -> list[Garbage]:
     entries = storage.walk(dataset.uri)  # before the commits: what they name later is not in it
     done = commits.read_commits(dataset.uri)
     kept = {file.name for commit in done for file in commit.files}
-    judge = _Judge(dataset.unit_ids, kept, {commit.unit_id for commit in done})
+    leftovers = _Leftovers(dataset.unit_ids, kept, {commit.unit_id for commit in done})
     return [
         Garbage(name=entry.name, kind=kind, bytes=entry.bytes, age=now - entry.modified, unit_id=id)
         for entry in entries
         if now - entry.modified >= older_than
-        for kind, id in judge(entry)
+        for kind, id in leftovers(entry)
     ]
 
 
@@ -76,7 +76,7 @@ def remove(dataset: Dataset, found: Sequence[Garbage], *, older_than: float) -> 
         yield garbage
 
 
-class _Judge:
+class _Leftovers:
     """Says what a file of a dataset's folder is, if it is garbage."""
 
     def __init__(self, unit_ids: Sequence[str], kept: set[str], done: set[str]) -> None:

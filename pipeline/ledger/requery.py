@@ -20,7 +20,7 @@ from pipeline.errors import UsageError
 from pipeline.plan.judge import judge
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.yaml_file import load_model
-from pipeline.unit.image_rules import judge_parameters, judge_pixels
+from pipeline.unit.image_rules import broken_rule, refuse_parameters
 
 UNKNOWN = "to be annotated"
 """Status of an image of which the ledger does not say enough: a build has to look at it."""
@@ -85,7 +85,7 @@ def requery(dataset: Dataset, recipe: Recipe) -> Answer:
         stays = pc.is_in(rows["sha256"], wanted)
         removed += pc.sum(pc.equal(rows.filter(pc.invert(stays))["status"], OK)).as_py() or 0
         for row in rows.filter(stays).to_pylist():
-            status = judge_row(row, recipe)
+            status = status_of(row, recipe)
             after[status] += 1
             added += status == OK != row["status"]
             removed += row["status"] == OK != status
@@ -97,12 +97,12 @@ def requery(dataset: Dataset, recipe: Recipe) -> Answer:
     return Answer(before=before, after=dict(after), added=added, removed=removed)
 
 
-def judge_row(row: Mapping[str, Any], recipe: Recipe) -> str:
+def status_of(row: Mapping[str, Any], recipe: Recipe) -> str:
     """Return the status that a row of the ledger would have by `recipe`; `UNKNOWN` included."""
     was = str(row["status"])
     if row["chroma"] is None or was.startswith("failed:"):
         return was  # it could not be decoded, or not be worked on
-    broken = judge_pixels(row, recipe.rules)
+    broken = broken_rule(row, recipe.rules)
     if broken is not None:
         return broken.status
     if row["parameters"] is None or (recipe.rules.max_nsfw < 1 and row["nsfw"] is None):
@@ -117,7 +117,7 @@ def _judge_maps(found: Mapping[str, Any], was: str, recipe: Recipe) -> str:
     for spec in recipe.detectors:
         if "coverage" not in found[spec.condition]:  # no map can be made of this image
             return UNKNOWN if was in _BY_THRESHOLD else was
-        refusal = judge_parameters(spec, found[spec.condition], recipe.rules)
+        refusal = refuse_parameters(spec, found[spec.condition], recipe.rules)
         if refusal is not None:
             return f"rejected:{refusal.rule}"
     return OK if was in _BY_THRESHOLD else was

@@ -212,7 +212,7 @@ class Recipe(_Strict):
         record = {name: fields[name] for name in kept}
         specs = zip(self.detectors, fields["detectors"], strict=True)
         record["detectors"] = [
-            {name: value for name, value in values.items() if name not in spec.judged_by}
+            {name: value for name, value in values.items() if name not in spec.thresholds}
             for spec, values in specs
         ]
         networks = [spec.network for spec in self.detectors if spec.network is not None]

@@ -6,6 +6,7 @@ from typing import Any
 
 from captioning.base import Caption, Image, Network, Spec
 from catalog.sample import canonical_json, failed, rejected, sha256_hex
+from detectors.graph import out_of_memory
 from pipeline.errors import BuildError
 from pipeline.recipe.recipe import Recipe
 from pipeline.unit.caption_cache import Text
@@ -66,7 +67,7 @@ class UnitTexts:
         try:
             texts = self._load()(list(prepared.values()))
         except Exception as error:  # one image must not cost the others their captions
-            if _out_of_memory(error):
+            if out_of_memory(error):
                 raise BuildError(
                     f"the device has too little memory for {self.batch_size} images at once: "
                     "lower captions.batch_size in the recipe, in a new dataset"
@@ -121,9 +122,3 @@ def captioner_fingerprint(recipe: Recipe) -> str | None:
     pixels = recipe.image.model_dump(include={"resolution", "crop", "reduced_decode"})
     record = {"network": network.network_identity, "pixels": pixels, "preparation": PREPARATION}
     return sha256_hex(canonical_json(record))[:32]
-
-
-def _out_of_memory(error: Exception) -> bool:
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError)

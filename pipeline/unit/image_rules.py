@@ -15,7 +15,7 @@ from detectors.base import Refusal, Result, Spec
 from pipeline.recipe.recipe import Rules
 
 
-def judge_pixels(measures: Mapping[str, float], rules: Rules) -> Rejection | None:
+def broken_rule(measures: Mapping[str, float], rules: Rules) -> Rejection | None:
     """Judge an image by its `catalog.source.quality.Measures`; its first broken rule is told."""
     limits = (
         ("flat", measures["contrast"], rules.min_contrast, -1),
@@ -29,7 +29,7 @@ def judge_pixels(measures: Mapping[str, float], rules: Rules) -> Rejection | Non
     return None
 
 
-def judge_coverage(coverage: float, rules: Rules) -> Refusal | None:
+def refuse_coverage(coverage: float, rules: Rules) -> Refusal | None:
     """Judge the share of a map that is not black, 0..1."""
     if coverage < rules.min_coverage:
         return Refusal(rule="coverage", value=coverage, threshold=rules.min_coverage)
@@ -51,7 +51,7 @@ def covered(result: Result, rules: Rules) -> Result:
     """Refuse a map that covers too little or too much, and keep it; what is refused stays so."""
     if isinstance(result, Refusal):
         return result
-    refusal = judge_coverage(result.parameters["coverage"], rules)
+    refusal = refuse_coverage(result.parameters["coverage"], rules)
     if refusal is None:
         return result
     return replace(refusal, parameters=result.parameters, map=result.map)
@@ -69,6 +69,6 @@ def first_rejection(
     return None
 
 
-def judge_parameters(spec: Spec, parameters: Mapping[str, Any], rules: Rules) -> Refusal | None:
+def refuse_parameters(spec: Spec, parameters: Mapping[str, Any], rules: Rules) -> Refusal | None:
     """Judge a map by what was kept of it: by its spec's thresholds, then by coverage."""
-    return spec.judge(parameters) or judge_coverage(parameters["coverage"], rules)
+    return spec.refuse(parameters) or refuse_coverage(parameters["coverage"], rules)

@@ -14,7 +14,7 @@ from catalog.source.parts import read_image
 from catalog.source.quality import check_jpeg, measure
 from pipeline.recipe.recipe import Recipe
 from pipeline.unit.earlier_maps import EarlierMaps
-from pipeline.unit.image_rules import judge_pixels
+from pipeline.unit.image_rules import broken_rule
 from pipeline.unit.image_work import Work
 
 
@@ -41,7 +41,7 @@ class Loader:
                 check_jpeg(data)
             decoded = decode(data, at_least=options.resolution if options.reduced_decode else None)
             measures = asdict(measure(decoded.pixels))
-            broken = judge_pixels(measures, self._recipe.rules)
+            broken = broken_rule(measures, self._recipe.rules)
             if broken is not None:
                 return Work(row=row, measures=measures, rejection=broken)
             pixels = fit(decoded.pixels, resolution=options.resolution, crop=options.crop)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from catalog.dataset.shards import pack_maps
 from catalog.images import Image, encode_png
 from catalog.sample import Rejection, failed, sample_key
-from detectors.base import Annotation, Result, Spec, generator_for, judged
+from detectors.base import Annotation, Result, Spec, generator_for, keep_or_refuse
 from detectors.graph import Findings, annotate
 from detectors.nsfw import NsfwNetwork
 from pipeline.recipe.recipe import Recipe
@@ -13,7 +13,7 @@ from pipeline.unit.image_rules import covered, first_rejection, with_coverage
 from pipeline.unit.image_work import Work
 
 
-class Drawer:
+class MapMaker:
     """Makes all maps of an image; safe in any thread."""
 
     def __init__(self, recipe: Recipe, *, keeps: bool) -> None:
@@ -42,7 +42,7 @@ class Drawer:
 
     def _result(self, spec: Spec, work: Work, pixels: Image, findings: Findings) -> Result:
         if work.earlier:
-            return covered(judged(spec, work.earlier[spec.condition]), self._recipe.rules)
+            return covered(keep_or_refuse(spec, work.earlier[spec.condition]), self._recipe.rules)
         draws = generator_for(work.row["sha256"], spec.condition, self._recipe.seed)
         result = with_coverage(annotate(spec, pixels, findings, draws, work.label))
         return covered(result, self._recipe.rules)

@@ -27,7 +27,7 @@ from pipeline.unit.clock import StageClock
 from pipeline.unit.device import Device
 from pipeline.unit.image_work import Work
 from pipeline.unit.load import Loader
-from pipeline.unit.maps import Drawer
+from pipeline.unit.maps import MapMaker
 from pipeline.unit.pack import Packer
 from pipeline.unit.streams import chunks, map_ahead
 
@@ -78,7 +78,7 @@ class Annotator:
             micro_batch=recipe.batch_size,
         )
         self._loader = Loader(recipe, reuse)
-        self._drawer = Drawer(recipe, keeps=bool(self._graph.networks))
+        self._map_maker = MapMaker(recipe, keeps=bool(self._graph.networks))
         self._packer = Packer(recipe)
         self._device_name = device
         self._loading = threading.Lock()
@@ -187,7 +187,7 @@ class Annotator:
         if work.pixels is None:
             return work
         with clock.time("detect"):
-            work = self._drawer(work, findings)
+            work = self._map_maker(work, findings)
         return self._prepared(work, texts, clock)
 
     def _caption(

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from detectors.base import Annotation, NetworkSpec, Refusal, Spec, generator_for
 from detectors.canny import CannySpec
+from detectors.graph import load
 from detectors.ranges import FloatRange, IntRange, draw_float, draw_int
 
 KEY = st.tuples(
@@ -111,7 +112,7 @@ def test_results_cannot_be_changed(record: Annotation | Refusal) -> None:
 
 
 def test_a_detector_answers_each_image_and_asks_a_generator_for_each() -> None:
-    detector = CannySpec().load()
+    detector = load(CannySpec())
     image, draws = np.zeros((4, 4, 3), np.uint8), [generator_for("a", "canny", 0)]
     assert detector([], []) == []
     with pytest.raises(ValueError, match="zip"):

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from detectors.base import Annotation, Image, generator_for
 from detectors.canny import CannySpec
+from detectors.graph import load
 
 
 def noise(height: int, width: int, seed: int = 0) -> Image:
@@ -47,7 +48,7 @@ def test_a_number_fixes_a_threshold() -> None:
 
 
 def test_draws_do_not_depend_on_order_or_company() -> None:
-    detector = CannySpec().load("cpu")
+    detector = load(CannySpec(), "cpu")
     images = [noise(32, 32, number) for number in range(5)]
 
     def run(order: list[int]) -> dict[int, tuple[object, bytes]]:

@@ -24,7 +24,7 @@ def net(controlnet_aux_quiet: None) -> Iterator[torch.nn.Module]:
     """Random weights: a stand-in that sees shapes, but no depth, in a picture."""
     from controlnet_aux.midas.midas.dpt_depth import DPTDepthModel
 
-    from detectors.networks.upstream import quietly
+    from detectors.runtimes.on_torch import quietly
 
     torch.manual_seed(0)
     with quietly():

@@ -17,7 +17,7 @@ from detectors.base import (
     Result,
     Spec,
 )
-from detectors.graph import Graph, annotate
+from detectors.graph import Graph, annotate, load
 
 
 class MeanNetwork(NetworkSpec):
@@ -139,7 +139,7 @@ def test_an_image_too_large_for_the_memory_is_that_images_failure() -> None:
 
 
 def test_a_spec_loads_by_itself() -> None:
-    detect = MeanSpec().load("cpu")
+    detect = load(MeanSpec(), "cpu")
     dark, bright = detect([flat(7), flat(255)], draws(2))
     assert isinstance(dark, Annotation)
     assert (dark.map == 7).all()

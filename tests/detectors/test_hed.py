@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from detectors.base import Annotation, Image
-from detectors.graph import Graph
+from detectors.graph import Graph, load
 from detectors.hed import HedSpec, quantised, to_grey
 from detectors.networks import hed as network
 from tests.weights import need
@@ -30,7 +30,7 @@ def random_weights(monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
 
 
 def maps(spec: HedSpec, images: list[Image]) -> list[np.ndarray]:
-    made = spec.load("cpu")(images, [np.random.default_rng(0)] * len(images))
+    made = load(spec, "cpu")(images, [np.random.default_rng(0)] * len(images))
     assert all(isinstance(result, Annotation) for result in made)
     return [result.map for result in made]
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from detectors.base import Annotation, Image, Precision, Refusal
 from detectors.errors import DetectorError
-from detectors.graph import Graph
+from detectors.graph import Graph, load
 from detectors.mlsd import MlsdNetwork, MlsdSpec
 from detectors.networks import mlsd as network
 from tests.detectors.running import batched, liven, mixed
@@ -50,7 +50,7 @@ def reference(
 
 
 def found(spec: MlsdSpec, image: Image) -> tuple[np.ndarray, np.ndarray]:
-    (result,) = spec.load("cpu")([image], [np.random.default_rng(0)])
+    (result,) = load(spec, "cpu")([image], [np.random.default_rng(0)])
     assert isinstance(result, Annotation)
     return np.array(result.parameters["lines"]).reshape(-1, 5), result.map
 

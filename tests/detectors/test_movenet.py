@@ -9,7 +9,7 @@ import pytest
 
 from detectors.base import Annotation, Image
 from detectors.errors import DetectorError
-from detectors.graph import Graph
+from detectors.graph import Graph, load
 from detectors.keypoints import COCO17
 from detectors.movenet import MoveNetSpec
 from detectors.openpifpaf import OpenPifPafSpec
@@ -78,14 +78,14 @@ def test_without_the_package_the_error_names_the_extra(monkeypatch: pytest.Monke
     )
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     with pytest.raises(DetectorError, match=r"controlnet-factory\[tflite\]"):
-        MoveNetSpec().load()
+        load(MoveNetSpec())
 
 
 def test_openpifpaf_is_asked_for_by_name_and_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """A double of the package's predictor: the real one does not install beside this torch."""
     monkeypatch.setitem(sys.modules, "openpifpaf", None)
     with pytest.raises(DetectorError, match=r"openpifpaf==0\.13\.11"):
-        OpenPifPafSpec().load()
+        load(OpenPifPafSpec())
 
     class Predictor:
         device: Any = None
@@ -102,7 +102,7 @@ def test_openpifpaf_is_asked_for_by_name_and_drawn(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "openpifpaf", SimpleNamespace(Predictor=Predictor))
     spec = OpenPifPafSpec()
     image = np.zeros((64, 96, 3), np.uint8)
-    (made,) = spec.load()([image], [np.random.default_rng(0)])
+    (made,) = load(spec)([image], [np.random.default_rng(0)])
     assert isinstance(made, Annotation)
     assert made.map.any()
     assert made.parameters["fractions"] == [round(6 / len(COCO17), 4)]

@@ -12,10 +12,10 @@ from pydantic import BaseModel, ValidationError
 
 from detectors.base import Annotation, Image, Precision, Refusal
 from detectors.errors import DetectorError, WeightsError
-from detectors.graph import Graph
+from detectors.graph import Graph, load
 from detectors.networks import deeplab, upernet
-from detectors.networks.upstream import quietly
 from detectors.palettes import palette, voc_colour
+from detectors.runtimes.on_torch import quietly
 from detectors.segmentation import SegDeepLabSpec, SegLabelsSpec, SegUperNetSpec, UperNetwork
 from tests.detectors.running import batched, liven, maps, mixed
 from tests.weights import need_file
@@ -223,7 +223,7 @@ def test_upernet_of_another_dataset_is_refused(
 ) -> None:
     monkeypatch.setattr(upernet, "resolve", lambda name: _saved(tmp_path, labels=19))
     with pytest.raises(WeightsError, match="19 classes, expected ADE20K's 150"):
-        SegUperNetSpec().load()
+        load(SegUperNetSpec())
 
 
 def test_deeplab_finds_what_is_there() -> None:
@@ -253,7 +253,7 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     monkeypatch.setattr(deeplab, "resolve", lambda name: tmp_path)
     with pytest.raises(DetectorError, match=r"controlnet-factory\[tflite\]"):
-        SegDeepLabSpec().load()
+        load(SegDeepLabSpec())
 
 
 @pytest.mark.parametrize(

@@ -397,7 +397,7 @@ print(weights.resolve("some_net"))
 @pytest.fixture
 def folder_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
     """Put a tiny UperNet with random weights into the table, as transformers wrote them once."""
-    from detectors.networks.upstream import quietly
+    from detectors.runtimes.on_torch import quietly
 
     with quietly():
         from transformers import ConvNextConfig, UperNetConfig, UperNetForSemanticSegmentation
@@ -435,7 +435,7 @@ def folder_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkp
 def test_a_transformers_folder(
     cache: Path, folder_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from detectors.networks.upstream import quietly
+    from detectors.runtimes.on_torch import quietly
 
     source = tmp_path / "made" / "tiny_upernet"
     for path in source.iterdir():

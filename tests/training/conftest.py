@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 
 from catalog.sample import Sample
-from training.model.controlnet import Base, load_base
+from training.model.base import Base, load_base
 from training.model.random_base import write_random_base
 from training.settings.config import TrainConfig
 

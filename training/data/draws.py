@@ -6,8 +6,11 @@ workers or processes, the batch it falls in, or the point a run was resumed from
 """
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
+import torch
+from jaxtyping import Float
 
 
 def keyed_generator(seed: int, purpose: str, index: int) -> np.random.Generator:
@@ -21,3 +24,14 @@ def keyed_generator(seed: int, purpose: str, index: int) -> np.random.Generator:
     name = f"{purpose}/{seed}/{index}".encode()
     key = int.from_bytes(hashlib.blake2b(name, digest_size=16).digest(), "little")
     return np.random.Generator(np.random.Philox(key=key))
+
+
+def keyed_normal(
+    seed: int, purpose: str, indices: Sequence[int], shape: tuple[int, ...]
+) -> Float[torch.Tensor, "b ..."]:
+    """Return standard normal numbers, of `shape` for each index; see `keyed_generator`."""
+    rows = [
+        keyed_generator(seed, purpose, index).standard_normal(shape, dtype=np.float32)
+        for index in indices
+    ]
+    return torch.from_numpy(np.stack(rows))

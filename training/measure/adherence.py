@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, pstdev
 
-from catalog.images import decode_image
+from catalog.images import Image, decode_image
 from catalog.sample import Sample
+from detectors.graph import by_size
 from training.data.loader import SampleView
 from training.errors import DataError
 from training.measure.redetect import Found, Metric, Redetector
-from training.model.controlnet import Base
-from training.sample.for_probes import Image, Sampler, reconstruct
+from training.model.base import Base
+from training.sample.for_probes import Sampler, reconstruct
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,14 +220,6 @@ def _probe_sample(sample: Sample, condition: str, redetector: Redetector) -> Pro
         caption=sample.caption,
         wanted=wanted,
     )
-
-
-def by_size(images: Sequence[Image]) -> list[list[int]]:
-    """Return the indices of the images of each size."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for at, image in enumerate(images):
-        groups.setdefault(image.shape, []).append(at)
-    return list(groups.values())
 
 
 def _batches(images: Sequence[Image], size: int) -> list[list[int]]:

@@ -7,14 +7,14 @@ pictures.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 
-from training.data.draws import keyed_generator
+from detectors.graph import by_size
+from training.data.draws import keyed_normal
 from training.data.loader import to_unit
 from training.errors import DataError
-from training.measure.adherence import ProbeSample, by_size
-from training.model.controlnet import Base
+from training.measure.adherence import ProbeSample
+from training.model.base import Base
 from training.model.objective import Inputs
 
 GAP_TIMESTEPS = (0.3, 0.6, 0.9)
@@ -38,18 +38,12 @@ def gap_inputs(base: Base, samples: Sequence[ProbeSample], *, seed: int) -> Inpu
     rows = [(at, round(part * levels)) for part in GAP_TIMESTEPS for at in range(len(samples))]
     height, width = (side // base.scale for side in samples[0].image.shape[:2])
     shape = (base.vae.config.latent_channels, height, width)
-    noise = np.stack(
-        [
-            keyed_generator(seed, "gap", row).standard_normal(shape, dtype=np.float32)
-            for row in range(len(rows))
-        ]
-    )
     order = [at for at, _ in rows]
     pixels = to_unit([sample.image for sample in samples]) * 2 - 1
     latents = base.encode_images(pixels, torch.zeros(len(samples), *shape))
     return Inputs(
         latents=latents[order],
-        noise=torch.from_numpy(noise).to(device),
+        noise=keyed_normal(seed, "gap", range(len(rows)), shape).to(device),
         timesteps=torch.tensor([timestep for _, timestep in rows], device=device),
         text=base.encode_text([sample.caption for sample in samples])[order],
         hint=to_unit([sample.hint for sample in samples])[order].to(device),

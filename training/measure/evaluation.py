@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from catalog.images import encode_png
+from catalog.images import Image, encode_png
 from catalog.publish.grid import draw_grid, enlarged
 from catalog.storage import write_atomic
 from training.errors import DataError
@@ -22,8 +22,8 @@ from training.measure.picture_quality import (
     few_samples,
     frechet_distance,
 )
-from training.model.controlnet import Base
-from training.sample.for_probes import Image, Sampler, reconstruct
+from training.model.base import Base
+from training.sample.for_probes import Sampler, reconstruct
 
 GENERATED = "generated"
 SHUFFLED = "another sample's condition"

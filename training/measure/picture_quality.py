@@ -7,13 +7,13 @@ says so and how to get it; nothing is fetched.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, UInt8
+from jaxtyping import Float, Float64
 
-Image: TypeAlias = UInt8[np.ndarray, "h w 3"]
+from catalog.images import Image
 
 CLIP = "openai/clip-vit-large-patch14"
 INCEPTION_FILE = "inception_v3_google-0cc3c7bd.pth"

@@ -6,8 +6,9 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from training.errors import ControlNetError
+from training.model.base import Base
 from training.model.concat_baseline import Concat, concat_unet, reads_condition
-from training.model.controlnet import Base, load_controlnet, new_controlnet, starting_controlnet
+from training.model.controlnet import load_controlnet, new_controlnet, starting_controlnet
 from training.model.denoiser import UNET, Controlled, Denoiser
 from training.settings.config import TrainConfig
 from training.settings.phases import Scope, Trains

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import nn
 
-from training.data.draws import keyed_generator
+from training.data.draws import keyed_generator, keyed_normal
 from training.errors import BaseModelError
-from training.model.controlnet import Base
+from training.model.base import Base
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,20 +62,10 @@ def draw(
     """
     chosen = [keyed_generator(seed, "timestep", index).integers(timesteps) for index in indices]
     return Draws(
-        posterior=_normal(indices, shape, seed, "posterior"),
-        noise=_normal(indices, shape, seed, "noise"),
+        posterior=keyed_normal(seed, "posterior", indices, shape),
+        noise=keyed_normal(seed, "noise", indices, shape),
         timesteps=torch.from_numpy(np.asarray(chosen, dtype=np.int64)),
     )
-
-
-def _normal(
-    indices: Sequence[int], shape: tuple[int, int, int], seed: int, purpose: str
-) -> torch.Tensor:
-    rows = [
-        keyed_generator(seed, purpose, index).standard_normal(shape, dtype=np.float32)
-        for index in indices
-    ]
-    return torch.from_numpy(np.stack(rows))
 
 
 def denoising_loss(base: Base, denoiser: nn.Module, inputs: Inputs) -> Float[torch.Tensor, ""]:

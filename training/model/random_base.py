@@ -5,16 +5,13 @@ resolutions, latents of 8 pixels a cell), so that every line of training and sam
 in seconds. Its images are noise.
 """
 
-import json
-import tempfile
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 
-_BEGIN, _END = "<|startoftext|>", "<|endoftext|>"
-_TOKENS = 77
+from training.model.tiny_parts import clip_text_encoder, clip_tokenizer, noise_levels
+
 _WIDTH = 16
 
 _README = """# RANDOM WEIGHTS - not a trained model
@@ -33,57 +30,21 @@ def write_random_base(folder: str, seed: int = 0) -> None:
     """
     with torch.random.fork_rng(devices=[]):  # networks initialise from the global generator
         torch.manual_seed(seed)
-        tokenizer = _tokenizer()
+        tokenizer = clip_tokenizer()
         pipeline = StableDiffusionPipeline(
             vae=_vae(),
-            text_encoder=_text_encoder(tokenizer),
+            text_encoder=clip_text_encoder(
+                tokenizer, width=_WIDTH, heads=2, feed_forward=4 * _WIDTH
+            ),
             tokenizer=tokenizer,
             unet=_unet(),
-            scheduler=_scheduler(),
+            scheduler=noise_levels(),
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,
         )
     pipeline.save_pretrained(folder, safe_serialization=True)
     (Path(folder) / "README.md").write_text(_README.format(seed=seed))
-
-
-def byte_symbols() -> list[str]:
-    """Return the 256 characters that byte-level BPE writes the bytes 0..255 with.
-
-    Printable Latin-1 bytes stand for themselves; the others take the characters from U+0100 on, in
-    order (GPT-2's table, which CLIP uses).
-    """
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = iter(range(0x100, 0x200))
-    return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
-
-
-def _tokenizer() -> CLIPTokenizer:
-    """Return CLIP's tokenizer over single bytes: each byte within a word, each at a word's end."""
-    symbols = byte_symbols()
-    words = [*symbols, *(f"{symbol}</w>" for symbol in symbols), _BEGIN, _END]
-    with tempfile.TemporaryDirectory() as folder:
-        vocabulary = {word: number for number, word in enumerate(words)}
-        Path(folder, "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
-        Path(folder, "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
-        return CLIPTokenizer.from_pretrained(folder, model_max_length=_TOKENS)
-
-
-def _text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=_WIDTH,
-            intermediate_size=4 * _WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=_TOKENS,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
 
 
 def _vae() -> AutoencoderKL:
@@ -110,16 +71,4 @@ def _unet() -> UNet2DConditionModel:
         norm_num_groups=4,
         attention_head_dim=2,
         cross_attention_dim=_WIDTH,
-    )
-
-
-def _scheduler() -> DDPMScheduler:
-    return DDPMScheduler(
-        num_train_timesteps=1000,
-        beta_schedule="scaled_linear",
-        beta_start=0.00085,
-        beta_end=0.012,
-        steps_offset=1,
-        clip_sample=False,
-        prediction_type="epsilon",
     )

@@ -10,8 +10,8 @@ from torch import nn
 
 from training.data.loader import Examples, SampleView
 from training.errors import TrainingError
+from training.model.base import Base, fingerprint, load_base
 from training.model.choose import load_denoiser, new_denoiser
-from training.model.controlnet import Base, fingerprint, load_base
 from training.model.denoiser import Denoiser
 from training.model.weight_average import Average
 from training.run import checkpoint as checkpoints

@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-import numpy as np
 from diffusers import ControlNetModel
-from jaxtyping import UInt8
 
+from catalog.images import Image
 from training.errors import SamplingError
 from training.model.denoiser import Denoiser
 
-Image: TypeAlias = UInt8[np.ndarray, "h w 3"]
 Window: TypeAlias = tuple[float, float]
 
 WHOLE: Window = (0.0, 1.0)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from training.data.loader import to_unit
 from training.errors import SamplingError
-from training.model.controlnet import Base
+from training.model.base import Base
 
 _WHITE = 128  # from here on a pixel of a mask is white
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from training.data.loader import to_unit
 from training.errors import SamplingError
-from training.model.controlnet import Base
+from training.model.base import Base
 from training.sample.controls import (
     Conditioned,
     Control,
@@ -40,7 +40,8 @@ class Sampling:
 
     Attributes:
         steps: of DDIM.
-        guidance_scale: strength of classifier-free guidance; 1 turns it off.
+        guidance_scale: strength of classifier-free guidance: 0 is without the prompt, 1 with it
+            alone (and in half the time), above 1 beyond it.
         weighting: of the ControlNets' outputs.
     """
 
@@ -126,7 +127,7 @@ def sample(
     scheduler, device = ddim(base.scheduler), base.unet.device
     scheduler.set_timesteps(sampling.steps, device=device)
     text = base.encode_text(_each(prompts, len(seeds), "prompts"))
-    halves = 2 if sampling.guidance_scale > 1 else 1
+    halves = 1 if sampling.guidance_scale == 1 else 2
     if halves == 2:
         text = torch.cat([base.encode_text([negative_prompt] * len(seeds)), text])
     predict = _predictor(controls, unet or base.unet, len(seeds), halves, sampling)

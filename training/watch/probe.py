@@ -10,12 +10,13 @@ from pathlib import Path
 import torch
 
 from detectors.base import Spec
+from detectors.graph import by_size
 from training.data.loader import SampleView
-from training.measure.adherence import AdherenceProbe, References, by_size, probe_samples
+from training.measure.adherence import AdherenceProbe, References, probe_samples
 from training.measure.condition_gap import condition_gap, gap_inputs
 from training.measure.convergence import Convergence
 from training.measure.redetect import Redetector
-from training.model.controlnet import Base
+from training.model.base import Base
 from training.model.objective import Inputs
 from training.sample.for_probes import Sampler, uncontrolled
 from training.sample.sampler import GUIDANCE_SCALE, STEPS

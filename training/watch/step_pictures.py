@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from catalog.images import decode_image, encode_png
+from catalog.images import Image, decode_image, encode_png
 from catalog.publish.grid import draw_grid, enlarged
 from catalog.storage import write_atomic
 from training.measure.adherence import ProbeSample, References
 from training.measure.convergence import Convergence
-from training.sample.for_probes import Image
 from training.watch.run_plots import PLOTS
 from training.watch.signals import SIGNALS, ProbeRecord
 

@@ -125,7 +125,7 @@ def test_whole_jpegs_pass(tmp_path: Path) -> None:
 def test_the_photographs_are_clean_but_for_those_without_colour() -> None:
     """The defaults reject no clean photograph; two of those here have no colour at all."""
     from pipeline.recipe.recipe import Rules
-    from pipeline.unit.image_rules import judge_pixels
+    from pipeline.unit.image_rules import broken_rule
 
     without_colour = {"COCO_train2014_000000571503.jpg", "000000040083.jpg"}
     rejected = {}
@@ -136,7 +136,7 @@ def test_the_photographs_are_clean_but_for_those_without_colour() -> None:
         if path.name in without_colour:
             assert found.chroma == 0
             continue
-        verdict = judge_pixels(asdict(found), Rules())
+        verdict = broken_rule(asdict(found), Rules())
         if verdict is not None:
             rejected[path.name] = verdict
     assert rejected == {}

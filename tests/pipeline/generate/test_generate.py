@@ -16,7 +16,8 @@ from catalog.dataset.dataset import Dataset
 from pipeline.commands import cli
 from pipeline.errors import Exit
 from pipeline.generate import paint as pictures_module
-from training.model.controlnet import load_base, new_controlnet
+from training.model.base import load_base
+from training.model.controlnet import new_controlnet
 from training.model.denoiser import Denoiser
 from training.model.random_base import write_random_base
 from training.sample.prompts import DEFAULT_PROMPT

@@ -5,9 +5,10 @@ import torch
 from pydantic import ValidationError
 
 from training.errors import ControlNetError
+from training.model.base import fingerprint, load_base
 from training.model.choose import load_denoiser, new_denoiser
 from training.model.concat_baseline import Concat
-from training.model.controlnet import fingerprint, load_base, load_controlnet
+from training.model.controlnet import load_controlnet
 from training.model.denoiser import Controlled
 from training.model.hint_encoder import PaperControlNet
 from training.run.checkpoint import list_checkpoints

@@ -2,8 +2,8 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
+from training.model.base import fingerprint
 from training.model.concat_baseline import Concat, as_latent_channels, concat_unet
-from training.model.controlnet import fingerprint
 
 
 @pytest.fixture

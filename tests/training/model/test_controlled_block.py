@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from training.model.base import fingerprint
 from training.model.controlled_block import ControlledBlock, Features, zero_layer
-from training.model.controlnet import fingerprint
 
 MAPS, TOKENS, VECTORS = (2, 8, 6, 6), (2, 5, 8), (2, 8)
 

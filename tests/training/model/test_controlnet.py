@@ -5,12 +5,8 @@ import torch
 from diffusers import ControlNetModel, StableDiffusionPipeline
 
 from training.errors import BaseModelError, ControlNetError
-from training.model.controlnet import (
-    fingerprint,
-    load_base,
-    new_controlnet,
-    starting_controlnet,
-)
+from training.model.base import fingerprint, load_base
+from training.model.controlnet import new_controlnet, starting_controlnet
 from training.model.denoiser import Controlled
 from training.model.objective import Inputs, denoising_loss, draw
 from training.model.random_base import write_random_base

@@ -3,8 +3,9 @@ import copy
 import pytest
 import torch
 
+from training.model.base import fingerprint
 from training.model.choose import load_denoiser
-from training.model.controlnet import fingerprint, new_controlnet
+from training.model.controlnet import new_controlnet
 from training.model.denoiser import Controlled
 
 
@@ -102,7 +103,7 @@ def test_what_is_saved_is_what_learns(base, tmp_path):
 
 
 def test_unlocking_a_half_precision_base_reads_fp32_masters(base, base_folder, tmp_path):
-    from training.model.controlnet import load_base
+    from training.model.base import load_base
 
     half = load_base(base_folder, dtype=torch.bfloat16)
     Controlled(half.unet, new_controlnet(base, seed=0)).save(tmp_path)

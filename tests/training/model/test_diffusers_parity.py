@@ -20,7 +20,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from catalog.images import decode_image
 from training.data.loader import row_of
-from training.model.controlnet import load_base, new_controlnet
+from training.model.base import load_base
+from training.model.controlnet import new_controlnet
 from training.model.objective import Draws, draw
 from training.run.checkpoint import list_checkpoints, load_state
 from training.run.loop import train_on

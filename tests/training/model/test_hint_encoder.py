@@ -4,12 +4,8 @@ from diffusers import AutoencoderKL, ControlNetModel
 from torch import nn
 
 from training.errors import BaseModelError, ControlNetError
-from training.model.controlnet import (
-    fingerprint,
-    load_controlnet,
-    new_controlnet,
-    starting_controlnet,
-)
+from training.model.base import fingerprint
+from training.model.controlnet import load_controlnet, new_controlnet, starting_controlnet
 from training.model.denoiser import Controlled
 from training.model.hint_encoder import PaperControlNet, PaperHintEncoder, hint_channels
 

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from training.errors import CheckpointError, DivergedError, ResumeMismatch, TrainingError
-from training.model.controlnet import fingerprint, load_base, new_controlnet
+from training.model.base import fingerprint, load_base
+from training.model.controlnet import new_controlnet
 from training.run.checkpoint import WEIGHTS, list_checkpoints, load_state
 from training.run.loop import run_phase, train_on
 from training.run.session import load_trained, open_session

@@ -1,0 +1,1 @@
+"""What runs the networks, and what networks of one kind share: torch, LiteRT."""
