@@ -28,7 +28,7 @@ from training.watch.signals import (
     read_references,
     write_references,
 )
-from training.watch.step_pictures import draw_progress, forget_pictures, keep_pictures
+from training.watch.step_pictures import draw_step_pictures, forget_pictures, keep_pictures
 
 
 class RunProbe:
@@ -93,7 +93,7 @@ class RunProbe:
         keep_pictures(self._run, step, self._probe.samples, score.images)
         self._probes.append(record)
         write_run_plots(self._run)
-        draw_progress(
+        draw_step_pictures(
             self._run, self._probe.samples, self._probes.read(), self.references, self.convergence
         )
         return record

@@ -51,7 +51,7 @@ def forget_pictures(run: Path, after: int) -> None:
             shutil.rmtree(folder)
 
 
-def draw_progress(
+def draw_step_pictures(
     run: Path,
     samples: Sequence[ProbeSample],
     records: Sequence[ProbeRecord],
