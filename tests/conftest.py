@@ -1,5 +1,6 @@
 """Hypothesis without a clock, and an S3 server on loopback."""
 
+import gc
 import os
 import uuid
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from hypothesis import settings
 
 from tests.random_blip import save_random_blip
 
+# The cores are for the tests beside each other: threads inside one would wait for another's.
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, and for commands
 # On a busy machine slow is no failure; what CI runs twice must say the same twice.
 settings.register_profile("factory", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("factory")
@@ -46,3 +49,26 @@ def s3() -> Iterator[str]:
 def random_blip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a small, randomly initialised BLIP in the hub's layout."""
     return save_random_blip(tmp_path_factory.mktemp("blip") / "random-blip")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none; torch is asked only where such a test is."""
+    of_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if not of_gpu:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in of_gpu:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device here"))
+
+
+def pytest_collection_finish() -> None:
+    """Spare every later garbage collection the modules that are imported by now."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Let them be collected when the process ends."""
+    gc.unfreeze()

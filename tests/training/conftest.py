@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +71,16 @@ def base(base_folder: str) -> Base:
     return load_base(base_folder)
 
 
-@pytest.fixture
-def make_config(base_folder: str, tmp_path: Path) -> Callable[..., TrainConfig]:
-    def make(**changes: Any) -> TrainConfig:
+@pytest.fixture(scope="session")
+def config_of(base_folder: str) -> Callable[..., TrainConfig]:
+    """Return what makes the settings of a short run into a folder."""
+
+    def make(folder: Path, **changes: Any) -> TrainConfig:
         settings = {
             "dataset": "unused",
             "condition": "canny",
             "base": base_folder,
-            "out": str(tmp_path / "run"),
+            "out": str(folder),
             "steps": 4,
             "batch_size": 2,
             "learning_rate": 1e-3,
@@ -87,6 +90,13 @@ def make_config(base_folder: str, tmp_path: Path) -> Callable[..., TrainConfig]:
         return TrainConfig(**{**settings, **changes})
 
     return make
+
+
+@pytest.fixture
+def make_config(
+    config_of: Callable[..., TrainConfig], tmp_path: Path
+) -> Callable[..., TrainConfig]:
+    return partial(config_of, tmp_path / "run")
 
 
 @pytest.fixture(autouse=True)

@@ -14,13 +14,13 @@ from diffusers import DDIMScheduler, DDPMScheduler, UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor
 
+from catalog.images import Image
 from training.data.loader import to_unit
 from training.errors import SamplingError
 from training.model.base import Base
 from training.sample.controls import (
     Conditioned,
     Control,
-    Image,
     Weighting,
     check_window,
     picture_size,

@@ -81,25 +81,36 @@ PHASES = (
 )
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("die_at", range(1, 6))
-def test_phases_are_resumed_bit_for_bit(make_config, view_type, tmp_path, die_at, workers):
-    settings = {"steps": 6, "phases": PHASES, "checkpoint_every": 3, "ema": 0.5}
-    unbroken = Steps()
-    train_on(
-        make_config(out=str(tmp_path / "straight"), **settings), view_type(), DATASET, unbroken
-    )
+PHASED = {"steps": 6, "phases": PHASES, "checkpoint_every": 3, "ema": 0.5}
 
-    broken = make_config(out=str(tmp_path / "b"), num_workers=workers, **settings)
+
+@pytest.fixture(scope="module")
+def straight(config_of, view_type, tmp_path_factory):
+    """A run through all phases that nothing ended: its folder and losses."""
+    out = tmp_path_factory.mktemp("phases") / "straight"
+    steps = Steps()
+    train_on(config_of(out, **PHASED), view_type(), DATASET, steps)
+    return out, steps.losses
+
+
+# Each step of the run, with the rows read here and by two other processes.
+@pytest.mark.parametrize(
+    ("die_at", "workers"), [(1, 0), (2, 2), (3, 0), (3, 2), (4, 0), (4, 2), (5, 0)]
+)
+def test_phases_are_resumed_bit_for_bit(
+    straight, make_config, view_type, tmp_path, die_at, workers
+):
+    folder, losses = straight
+    broken = make_config(out=str(tmp_path / "b"), num_workers=workers, **PHASED)
     with pytest.raises(Killed):
         train_on(broken, view_type(), DATASET, Steps(die_at=die_at))
     resumed = Steps()
     train_on(broken, view_type(), DATASET, resumed)
 
-    assert resumed.losses.items() <= unbroken.losses.items()
-    assert_same_state(tmp_path / "straight", tmp_path / "b")
+    assert resumed.losses.items() <= losses.items()
+    assert_same_state(folder, tmp_path / "b")
     for file in (WEIGHTS, f"unet/{WEIGHTS}"):
-        one, other = (tmp_path / run / file for run in ("straight", "b"))
+        one, other = (run / file for run in (folder, tmp_path / "b"))
         assert one.read_bytes() == other.read_bytes()
 
 
