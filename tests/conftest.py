@@ -11,6 +11,8 @@ from hypothesis import settings
 
 from tests.random_blip import save_random_blip
 
+_TESTS = Path(__file__).parent
+
 # The cores are for the tests beside each other: threads inside one would wait for another's.
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, and for commands
 # On a busy machine slow is no failure; what CI runs twice must say the same twice.
@@ -51,15 +53,30 @@ def random_blip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_random_blip(tmp_path_factory.mktemp("blip") / "random-blip")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none; torch is asked only where such a test is."""
-    of_gpu = [item for item in items if item.get_closest_marker("gpu")]
-    if not of_gpu:
+    """Group tests for the processes that run them, long groups first; skip what has no GPU."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:  # a file shares its fixtures
+            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(_TESTS).as_posix()))
+    items.sort(key=lambda item: _place(item.get_closest_marker("xdist_group").args[0]))
+    _skip_without_gpu([item for item in items if item.get_closest_marker("gpu")])
+
+
+def _place(group: str) -> int:
+    """Return where a group stands: what takes long begins first, and small ones fill the end."""
+    folders = ("ray", "training", "pipeline", "detectors", "captioning", "catalog")
+    folder = group.partition("/")[0]
+    return folders.index(folder) if folder in folders else len(folders)
+
+
+def _skip_without_gpu(items: list[pytest.Item]) -> None:
+    if not items:
         return
     import torch
 
     if not torch.cuda.is_available():
-        for item in of_gpu:
+        for item in items:
             item.add_marker(pytest.mark.skip(reason="no CUDA device here"))
 
 

@@ -15,6 +15,7 @@ from detectors.graph import Graph
 from pipeline.build.build import Executor, build
 from pipeline.build.local import run_local
 from pipeline.generate.config import GenerateConfig
+from pipeline.generate.files import GRID
 from pipeline.generate.paint import make_pictures
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import load_recipe
@@ -62,7 +63,9 @@ def run_demo(folder: Path, *, steps: int, local: bool) -> None:
     result = train(_config(dataset, view.name, base, run, steps))
     if result.steps_done:
         out.print(f"   {result.steps} steps, {result.images_per_second:.1f} images/s")
-    grid = _sample(base, run, view.read(0).conditions["canny"], pictures)
+    grid = pictures / GRID
+    if result.steps_done or not grid.exists():
+        _sample(base, run, view.read(0).conditions["canny"], pictures)
     sheet = _sheet(dataset, folder / "dataset.png")
     report = folder / "report.html"
     report.write_text(write_page(Dataset.open(str(dataset)), samples=12))
@@ -97,6 +100,9 @@ def draw_conditions(photographs: Path, folder: Path) -> Path:
     missing = [name for name in _CONDITIONS if name not in {spec.condition for spec in specs}]
     left_out = f"; left out, not on this machine: {', '.join(missing)} (make weights)"
     out.print(f"4. conditions of the photographs{left_out if missing else ''}")
+    sheet = folder / "conditions.png"
+    if sheet.exists():
+        return sheet
     rows = annotate_images(
         [str(photographs)],
         specs,
@@ -105,7 +111,7 @@ def draw_conditions(photographs: Path, folder: Path) -> Path:
         seed=0,
         graph=Graph(specs),
     )
-    return write_sheet(folder / "conditions.png", list(rows), specs)
+    return write_sheet(sheet, list(rows), specs)
 
 
 def _is_here(spec: Spec) -> bool:
@@ -144,14 +150,14 @@ def _config(dataset: Path, subset: str, base: Path, run: Path, steps: int) -> Tr
     )
 
 
-def _sample(base: Path, run: Path, condition: bytes, pictures: Path) -> Path:
+def _sample(base: Path, run: Path, condition: bytes, pictures: Path) -> None:
     hint = pictures / "condition.png"
     hint.parent.mkdir(parents=True, exist_ok=True)
     hint.write_bytes(condition)
     config = GenerateConfig(
         base=str(base), controlnet=[str(run)], image=[hint], out=pictures, seed=[0, 1]
     )
-    return make_pictures(config, sampling_bar).grid
+    make_pictures(config, sampling_bar)
 
 
 def _sheet(dataset: Path, path: Path) -> Path:

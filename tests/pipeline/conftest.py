@@ -1,41 +1,22 @@
 """Pictures, recipes and an observer that the pipeline's tests share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.attempts.outcome import UnitFailure, UnitReport
 from pipeline.build.build import BuildResult, Executor, build
 from pipeline.build.local import run_local
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe, load_recipe
 from pipeline.scan.source import Inputs
+from tests.pipeline.ray_head import Head, ray_head
+from tests.pipeline.silent import Silent
 from tests.rules import ANY_LOOK
 
 PICTURES = 10
-
-
-class Silent:
-    """An observer that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.reports: list[UnitReport] = []
-        self.failures: list[UnitFailure] = []
-
-    def scanning(self) -> Callable[[int, int], None]:
-        return lambda done, total: None
-
-    def planned(self, units: int, pending: int, images: int) -> None:
-        self.pending = pending
-
-    def unit_done(self, report: UnitReport) -> None:
-        self.reports.append(report)
-
-    def unit_failed(self, failure: UnitFailure) -> None:
-        self.failures.append(failure)
 
 
 @pytest.fixture(scope="session")
@@ -90,3 +71,10 @@ def make(recipe: Recipe) -> Callable[..., BuildResult]:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def head() -> Iterator[Head]:
+    """A Ray head that all tests of the group ``ray`` share; one is enough for two cores."""
+    with ray_head(cpus=2) as running:
+        yield running

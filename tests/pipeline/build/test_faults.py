@@ -19,6 +19,8 @@ from tests.rules import ANY_LOOK_FLAGS
 TESTS = Path(__file__).parents[2]
 MARK = b"a planted fault"
 SMALL = ["--set", "image.resolution=64", "--set", "samples_per_unit=3", *ANY_LOOK_FLAGS]
+ON_RAY = pytest.mark.xdist_group("ray")
+
 Start = Callable[..., subprocess.Popen[str]]
 
 
@@ -78,6 +80,7 @@ def _wait_for_commits(out: Path, count: int) -> None:
     raise AssertionError(f"no {count} commits in {out}")
 
 
+@ON_RAY
 def test_actors_that_die_in_the_middle_of_units(
     start: Start, planted: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -88,6 +91,7 @@ def test_actors_that_die_in_the_middle_of_units(
     assert differences(str(out), str(undisturbed)) == []
 
 
+@ON_RAY
 def test_a_worker_that_is_killed_for_its_memory(
     start: Start, planted: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,7 +109,7 @@ def test_a_worker_that_is_killed_for_its_memory(
     assert differences(str(out), str(undisturbed)) == []
 
 
-@pytest.mark.parametrize("where", ["--local", None])
+@pytest.mark.parametrize("where", ["--local", pytest.param(None, marks=ON_RAY)])
 def test_a_picture_that_kills_every_process_is_set_aside(
     start: Start, pictures: Path, tmp_path: Path, where: str | None
 ) -> None:
@@ -131,7 +135,7 @@ def test_a_picture_that_kills_every_process_is_set_aside(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-@pytest.mark.parametrize("where", ["--local", None])
+@pytest.mark.parametrize("where", ["--local", pytest.param(None, marks=ON_RAY)])
 def test_a_stopped_build_says_so_and_resumes(
     start: Start,
     planted: Path,
@@ -151,12 +155,12 @@ def test_a_stopped_build_says_so_and_resumes(
     assert f"stopped by {number.name}" in said
     assert "Traceback" not in said
     assert not list((out / "attempts").glob("*"))
-    ended, said = _finished(start(*command))
+    ended, said = _finished(start(*command, *(["--local"] if number == signal.SIGINT else [])))
     assert ended == 0, said
     assert differences(str(out), str(undisturbed)) == []
 
 
-@pytest.mark.parametrize("where", ["--local", None])
+@pytest.mark.parametrize("where", ["--local", pytest.param(None, marks=ON_RAY)])
 def test_a_killed_driver_is_followed_by_the_same_command(
     start: Start, planted: Path, undisturbed: Path, tmp_path: Path, where: str | None
 ) -> None:

@@ -8,17 +8,23 @@ from pathlib import Path
 import pytest
 
 from catalog.dataset.verify import differences
+from tests.pipeline.ray_head import Head
 from tests.rules import ANY_LOOK_FLAGS
 from tests.weights import need_file
 
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::ResourceWarning"), pytest.mark.xdist_group("ray")]
 
+ROOT = Path(__file__).parents[3]
 _COMMON = ["--set", "image.resolution=64", "--set", "samples_per_unit=3", *ANY_LOOK_FLAGS]
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+def command(*arguments: str, head: Head | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command on a cluster, or where it starts a Ray of its own."""
     line = [sys.executable, "-m", "pipeline", *arguments]
-    return subprocess.run(line, capture_output=True, text=True, timeout=240, check=False)
+    environment = None if head is None else head.environment | {"RAY_ADDRESS": head.address}
+    return subprocess.run(
+        line, capture_output=True, text=True, timeout=240, check=False, env=environment, cwd=ROOT
+    )
 
 
 @pytest.fixture(scope="module")
@@ -52,35 +58,42 @@ def test_a_finished_build_starts_no_ray(on_ray: Path) -> None:
 
 
 def test_an_error_inside_an_actor_is_one_message(
-    pictures: Path, on_ray: Path, tmp_path: Path
+    head: Head, pictures: Path, on_ray: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "d"
     planned = command("plan", "canny", "--images", str(pictures), "--out", str(out), *_COMMON)
     assert planned.returncode == 0, planned.stderr
     (out / "shards").write_text("a file where a folder must be")
-    done = command("build", "canny", "--out", str(out), *_COMMON)
+    done = command("build", "canny", "--out", str(out), *_COMMON, head=head)
     assert done.returncode == 1
     assert "error: unit" in done.stderr
     assert "the same command resumes" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
 
 
+@pytest.fixture(scope="module")
+def edges(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A dataset of HED's maps, made in one process."""
+    need_file("hed_bsds500")
+    out = str(tmp_path_factory.mktemp("near") / "d")
+    local = command("build", "hed", "--local", "--images", str(pictures), "--out", out, *_COMMON)
+    assert local.returncode == 0, local.stderr
+    return out
+
+
 @pytest.mark.parametrize("actors", [1, 2])
 def test_a_network_gives_the_same_bytes_on_any_number_of_actors(
-    pictures: Path, tmp_path: Path, actors: int
+    head: Head, pictures: Path, edges: str, tmp_path: Path, actors: int
 ) -> None:
-    need_file("hed_bsds500")
+    far = str(tmp_path / "far")
     sources = ["--images", str(pictures), *_COMMON]
-    near, far = str(tmp_path / "near"), str(tmp_path / "far")
-    local = command("build", "hed", "--local", "--out", near, *sources)
-    assert local.returncode == 0, local.stderr
-    done = command("build", "hed", "--actors", str(actors), "--out", far, *sources)
+    done = command("build", "hed", "--actors", str(actors), "--out", far, *sources, head=head)
     assert done.returncode == 0, done.stderr
-    assert differences(near, far) == []
+    assert differences(edges, far) == []
 
 
 def test_captions_from_actors_of_their_own_are_the_same(
-    pictures: Path, random_blip: Path, tmp_path: Path
+    head: Head, pictures: Path, random_blip: Path, tmp_path: Path
 ) -> None:
     """Those actors caption each image once; those that annotate find every text there."""
     blip = ["--set", "captions.captioner=blip", "--set", f"captions.model={random_blip}"]
@@ -88,7 +101,7 @@ def test_captions_from_actors_of_their_own_are_the_same(
     near, far = tmp_path / "near" / "d", tmp_path / "far" / "d"
     local = command(*common, "--local", "--out", str(near))
     assert local.returncode == 0, local.stderr
-    split = command(*common, "--split-captions", "--out", str(far))
+    split = command(*common, "--split-captions", "--out", str(far), head=head)
     assert split.returncode == 0, split.stderr
     assert [name for name in differences(str(near), str(far)) if "commits/" not in name] == []
     (log,) = (far / "logs").iterdir()
@@ -97,10 +110,14 @@ def test_captions_from_actors_of_their_own_are_the_same(
     assert batches == [0, 0, 0, 0]
 
 
-def test_an_actor_larger_than_every_node_is_refused(pictures: Path, tmp_path: Path) -> None:
+def test_an_actor_larger_than_every_node_is_refused(
+    head: Head, pictures: Path, tmp_path: Path
+) -> None:
     out = str(tmp_path / "d")
     sizes = ["--cpus-per-actor", "4096"]
-    done = command("build", "canny", "--images", str(pictures), "--out", out, *_COMMON, *sizes)
+    done = command(
+        "build", "canny", "--images", str(pictures), "--out", out, *_COMMON, *sizes, head=head
+    )
     assert done.returncode == 1
     assert "no room for an actor of 4096 CPUs" in done.stderr
     assert "--actors" in done.stderr

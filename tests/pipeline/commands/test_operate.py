@@ -25,6 +25,7 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     return done
 
 
+@pytest.mark.xdist_group("ray")
 def test_doctor_finds_missing_weights_and_says_what_to_do(tmp_path: Path) -> None:
     arguments = ["--recipe", "hough", "--out", str(tmp_path / "d"), "--device", "cuda"]
     nothing = {name: str(tmp_path / "w") for name in ("CONTROLNET_FACTORY_CACHE",)}
@@ -44,7 +45,7 @@ def test_doctor_finds_missing_weights_and_says_what_to_do(tmp_path: Path) -> Non
 def test_doctor_without_its_cluster_goes_on_with_this_machine(tmp_path: Path) -> None:
     done = command("doctor", "--recipe", "canny", RAY_ADDRESS="127.0.0.1:1")
     assert done.returncode == Exit.FAILED
-    assert done.stdout.startswith("fault    ray: 127.0.0.1:1: ")
+    assert done.stdout.startswith("fault    ray: no Ray answers at 127.0.0.1:1: ")
     assert "weights: none needed" in done.stdout
 
 

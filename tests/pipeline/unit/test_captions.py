@@ -21,9 +21,8 @@ from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe, load_recipe
 from pipeline.scan.source import Inputs
 from pipeline.unit.captions import captioner_fingerprint
+from tests.pipeline.silent import Silent
 from tests.rules import ANY_LOOK
-
-from .conftest import Silent
 
 BATCH = 2
 

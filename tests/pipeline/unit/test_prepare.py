@@ -8,6 +8,7 @@ import pytest
 from catalog import storage
 from catalog.dataset.dataset import Dataset
 from catalog.errors import DatasetError
+from pipeline.build import build as build_module
 from pipeline.build.build import prepare
 from pipeline.errors import UsageError
 from pipeline.plan.freeze import claim
@@ -15,7 +16,7 @@ from pipeline.recipe.recipe import Recipe
 from pipeline.scan import chunks as scan_chunks
 from pipeline.scan.chunks import Chunk, scan_here
 from pipeline.scan.source import Inputs
-from tests.pipeline.conftest import Silent
+from tests.pipeline.silent import Silent
 
 Scanner = Callable[[Sequence[Chunk], bool], Iterator[int]]
 
@@ -49,7 +50,7 @@ def test_no_room_for_the_plan_costs_no_second_scan(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(plan, "freeze", full)
+        patch.setattr(build_module, "freeze", full)
         with pytest.raises(OSError, match="No space left"):
             freeze(recipe, out, pictures, scanner)
     assert (tmp_path / "d" / "scan").is_dir()
