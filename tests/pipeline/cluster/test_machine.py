@@ -40,7 +40,6 @@ def test_looking_at_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     out = tmp_path / "not" / "yet"
     found = machine.look(["mlsd_tiny"], str(out))
     assert found.storage_fault is None
-    assert found.unmet == {}
     assert found.installed["ray"]
     assert found.missing_weights in ((), ("mlsd_tiny",))
     assert str(tmp_path) in found.free_bytes

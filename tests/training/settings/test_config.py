@@ -32,10 +32,6 @@ def test_what_makes_no_sense_is_refused_by_name(change):
         TrainConfig(**{**NEEDED, **change})
 
 
-def test_every_field_is_described():
-    assert all(field.description for field in TrainConfig.model_fields.values())
-
-
 def test_the_settings_load_without_torch():
     code = (
         "import sys, training.settings.config, training.sample.prompts, training.errors; "

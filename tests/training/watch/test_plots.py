@@ -27,6 +27,13 @@ def ink(plot: np.ndarray, colour: tuple[int, int, int]) -> int:
     return int((np.abs(plot.astype(int) - colour).max(axis=2) < 20).sum())
 
 
+def level_rows(plot: np.ndarray) -> list[float]:
+    """The rows of dashed grey lines across the plot, from the top."""
+    long = np.flatnonzero((np.abs(plot.astype(int) - 0x55).max(axis=2) < 40).sum(axis=1) > 250)
+    lines = np.split(long, np.flatnonzero(np.diff(long) > 1) + 1)
+    return [float(line.mean()) for line in lines]
+
+
 def test_a_plot_has_its_size_and_its_line():
     plot = adherence(curve())
     assert plot.shape == (576, 960, 3)
@@ -37,15 +44,21 @@ def test_references_and_convergence_show():
     plain = adherence(curve())
     band = (0xDD, 0xE9, 0xF3)  # the line's colour, pale
     assert ink(adherence(curve(found=FOUND)), band) > ink(plain, band) + 10_000
-    lower = adherence(curve(), references=References(baseline=0.5, real=0.99, reconstruction=0.6))
-    assert (lower != plain).any()
+    top, reconstruction, bottom = level_rows(plain)  # 0.99, 0.93 and 0.16: the axis is linear
+    a_unit = (bottom - top) / (0.99 - 0.16)
+    assert reconstruction - top == pytest.approx(0.06 * a_unit, abs=1.5)
+    moved = References(baseline=0.5, real=0.99, reconstruction=0.6)
+    rows = level_rows(adherence(curve(), references=moved))
+    below = [row - rows[0] for row in rows]
+    assert below == pytest.approx([0, 0.39 * a_unit, 0.49 * a_unit], abs=1.5)
 
 
 def test_several_runs_have_their_colours_and_rings():
-    one, two = curve(label="1k"), curve(label="10k")
+    one, two, second = curve(label="1k"), curve(label="10k"), (0xD1, 0x60, 0x0F)
     plain = adherence(one, two)
-    assert ink(plain, (0xD1, 0x60, 0x0F)) > 1000
-    assert (adherence(one, curve(label="10k", found=FOUND)) != plain).any()
+    assert ink(plain, second) > 1000
+    ringed = adherence(one, curve(label="10k", found=FOUND))
+    assert 20 < ink(ringed, second) - ink(plain, second) < 400  # one circle of 12 points
 
 
 @pytest.mark.parametrize("count", [1, 2, 60, 61, 5000])
