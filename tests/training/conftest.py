@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 
 from catalog.sample import Sample
+from tests.training.stepping import forget_accelerate
 from training.model.base import Base, load_base
 from training.model.random_base import write_random_base
 from training.settings.config import TrainConfig
@@ -101,7 +101,5 @@ def make_config(
 
 @pytest.fixture(autouse=True)
 def fresh_accelerate() -> Iterator[None]:
-    """Accelerate keeps the precision of the first run in a process-wide singleton."""
     yield
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
+    forget_accelerate()

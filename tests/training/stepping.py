@@ -3,9 +3,17 @@
 from pathlib import Path
 
 import torch
+from accelerate.state import AcceleratorState, GradientState
 
 from training.run.checkpoint import WEIGHTS, list_checkpoints, load_state
 from training.watch.reports import StepReport
+
+
+def forget_accelerate() -> None:
+    """Accelerate keeps the precision of the first run in a process-wide singleton."""
+    AcceleratorState._reset_state(True)
+    GradientState._reset_state()
+
 
 DATASET = "da7a"
 

@@ -12,7 +12,7 @@ from tests.pipeline.ray_head import Head
 from tests.rules import ANY_LOOK_FLAGS
 from tests.weights import need_file
 
-pytestmark = [pytest.mark.filterwarnings("ignore::ResourceWarning"), pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 ROOT = Path(__file__).parents[3]
 _COMMON = ["--set", "image.resolution=64", "--set", "samples_per_unit=3", *ANY_LOOK_FLAGS]

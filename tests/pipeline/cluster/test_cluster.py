@@ -24,7 +24,7 @@ from pipeline.recipe.recipe import load_recipe
 from tests.pipeline.ray_head import Head
 from tests.rules import ANY_LOOK
 
-pytestmark = [pytest.mark.filterwarnings("ignore::ResourceWarning"), pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 ROOT = Path(__file__).parents[3]
 SMALL = ["image.resolution=64", "samples_per_unit=3", *ANY_LOOK]

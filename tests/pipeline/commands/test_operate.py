@@ -25,7 +25,6 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     return done
 
 
-@pytest.mark.xdist_group("ray")
 def test_doctor_finds_missing_weights_and_says_what_to_do(tmp_path: Path) -> None:
     arguments = ["--recipe", "hough", "--out", str(tmp_path / "d"), "--device", "cuda"]
     nothing = {name: str(tmp_path / "w") for name in ("CONTROLNET_FACTORY_CACHE",)}

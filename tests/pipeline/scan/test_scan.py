@@ -303,7 +303,6 @@ def test_nothing_found_is_not_remembered(put: Callable[..., Path], tmp_path: Pat
     assert len(scan([str(folder)], folder=pieces)[0]) == 1
 
 
-@pytest.mark.xdist_group("ray")
 def test_a_scan_on_ray_is_the_same(
     put: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

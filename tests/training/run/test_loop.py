@@ -12,7 +12,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.training.stepping import DATASET, Steps
+from tests.training.stepping import DATASET, Steps, forget_accelerate
 from training.errors import DivergedError, TrainingError
 from training.model.base import fingerprint, load_base
 from training.model.controlnet import new_controlnet
@@ -49,7 +49,9 @@ def test_gradient_checkpointing_computes_again_and_changes_no_loss(
 ):
     forwards, forward = [], ResnetBlock2D.forward
     monkeypatch.setattr(
-        ResnetBlock2D, "forward", lambda *given: forwards.append(1) or forward(*given)
+        ResnetBlock2D,
+        "forward",
+        lambda *given, **named: forwards.append(1) or forward(*given, **named),
     )
     plain, saving = Steps(), Steps()
     train_on(make_config(out=str(tmp_path / "a"), steps=2), view_type(), DATASET, plain)
@@ -134,6 +136,7 @@ def test_losses_and_rates_are_logged(make_config, view_type, caplog):
 def test_bf16_is_near_fp32_and_keeps_its_weights_in_fp32(make_config, view_type, tmp_path):
     exact, low = Steps(), Steps()
     train_on(make_config(out=str(tmp_path / "exact"), steps=2), view_type(), DATASET, exact)
+    forget_accelerate()
     config = make_config(steps=2, mixed_precision="bf16")
     train_on(config, view_type(), DATASET, low)
     assert low.losses == pytest.approx(exact.losses, rel=0.02)

@@ -19,7 +19,6 @@ from tests.rules import ANY_LOOK_FLAGS
 TESTS = Path(__file__).parents[2]
 MARK = b"a planted fault"
 SMALL = ["--set", "image.resolution=64", "--set", "samples_per_unit=3", *ANY_LOOK_FLAGS]
-ON_RAY = pytest.mark.xdist_group("ray")
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -80,7 +79,6 @@ def _wait_for_commits(out: Path, count: int) -> None:
     raise AssertionError(f"no {count} commits in {out}")
 
 
-@ON_RAY
 def test_actors_that_die_in_the_middle_of_units(
     start: Start, planted: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -91,7 +89,6 @@ def test_actors_that_die_in_the_middle_of_units(
     assert differences(str(out), str(undisturbed)) == []
 
 
-@ON_RAY
 def test_a_worker_that_is_killed_for_its_memory(
     start: Start, planted: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,7 +106,7 @@ def test_a_worker_that_is_killed_for_its_memory(
     assert differences(str(out), str(undisturbed)) == []
 
 
-@pytest.mark.parametrize("where", ["--local", pytest.param(None, marks=ON_RAY)])
+@pytest.mark.parametrize("where", ["--local", None])
 def test_a_picture_that_kills_every_process_is_set_aside(
     start: Start, pictures: Path, tmp_path: Path, where: str | None
 ) -> None:
@@ -135,7 +132,7 @@ def test_a_picture_that_kills_every_process_is_set_aside(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-@pytest.mark.parametrize("where", ["--local", pytest.param(None, marks=ON_RAY)])
+@pytest.mark.parametrize("where", ["--local", None])
 def test_a_stopped_build_says_so_and_resumes(
     start: Start,
     planted: Path,
@@ -160,7 +157,7 @@ def test_a_stopped_build_says_so_and_resumes(
     assert differences(str(out), str(undisturbed)) == []
 
 
-@pytest.mark.parametrize("where", ["--local", pytest.param(None, marks=ON_RAY)])
+@pytest.mark.parametrize("where", ["--local", None])
 def test_a_killed_driver_is_followed_by_the_same_command(
     start: Start, planted: Path, undisturbed: Path, tmp_path: Path, where: str | None
 ) -> None:
@@ -190,16 +187,3 @@ def test_two_builds_at_once_make_one_set_of_commits(
     code, said = _finished(start(*other))
     assert code == 1
     assert "belongs to recipe" in said
-
-
-def test_a_hundred_kills_lose_and_double_nothing(pictures: Path, tmp_path: Path) -> None:
-    script = str(TESTS / "faults" / "kill_rounds.py")
-    line = [sys.executable, script, str(pictures), str(tmp_path), "100", "7"]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    seen = json.loads(done.stdout)
-    print(seen)
-    assert seen["kills"] >= 100
-    assert seen["samples"] == 10 * seen["datasets"]
-    assert (seen["lost"], seen["duplicated"]) == (0, 0)
-    assert (seen["differences"], seen["faults"]) == (0, 0)
