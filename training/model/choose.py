@@ -1,5 +1,7 @@
 """From settings or a folder to the network that predicts: ControlNet, or the concat baseline."""
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,7 +26,8 @@ def new_denoiser(config: TrainConfig, base: Base) -> Denoiser:
     if config.method == "concat":
         return Concat(concat_unet(_in_fp32(base)))
     if config.start_from is None:
-        controlnet = new_controlnet(base, seed=config.seed, hint_encoder=config.hint_encoder)
+        exact = replace(base, unet=_in_fp32(base))
+        controlnet = new_controlnet(exact, seed=config.seed, hint_encoder=config.hint_encoder)
     else:
         controlnet = starting_controlnet(base, config.start_from, hint_encoder=config.hint_encoder)
     return Controlled(base.unet, controlnet)
@@ -63,7 +66,10 @@ def _load_concat(folder: Path, base: Base) -> Concat:
 def _unet(folder: Path, base: Base, trains: Trains) -> UNet2DConditionModel:
     if (folder / UNET).is_dir():
         return _trained_unet(folder)
-    return _in_fp32(base) if trains == "unlocked" else base.unet
+    if trains != "unlocked":
+        return base.unet
+    unet = _in_fp32(base)
+    return copy.deepcopy(unet) if unet is base.unet else unet  # the base stays what it is
 
 
 def _trained_unet(folder: Path) -> UNet2DConditionModel:

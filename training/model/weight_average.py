@@ -11,7 +11,8 @@ class Average:
     """An exponential moving average of a network's trainable weights, by name.
 
     Args:
-        decay: what is kept a step, 0..1.
+        decay: what is kept a step, 0..1, at the most: early steps keep less, so that the average
+            is not that of an untrained network for the first ten thousand.
     """
 
     def __init__(self, decay: float) -> None:
@@ -19,11 +20,17 @@ class Average:
         self._held: dict[str, torch.Tensor] = {}
 
     @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
-        """Move towards the network's weights; those that are new to it start at their value."""
+    def update(self, network: nn.Module, step: int) -> None:
+        """Move towards the network's weights; those that are new to it start at their value.
+
+        Args:
+            network: whose weights.
+            step: optimizer steps done, with this one; from 1.
+        """
+        decay = min(self._decay, (1 + step) / (10 + step))
         for name, weight in _learning(network):
             if name in self._held:
-                self._held[name].lerp_(weight, 1 - self._decay)
+                self._held[name].lerp_(weight, 1 - decay)
             else:
                 self._held[name] = weight.detach().clone()
 

@@ -56,12 +56,22 @@ class Position:
         sample: the next global sample index.
         phase: index of the phase in hand.
         phase_begun: the step that it began after.
+        trained: index of the phase that the last step belonged to; None in checkpoints of earlier
+            versions.
     """
 
     step: int = 0
     sample: int = 0
     phase: int = 0
     phase_begun: int = 0
+    trained: int | None = None
+
+    @property
+    def trained_phase(self) -> int:
+        """Index of the phase whose connections the weights were trained with."""
+        if self.trained is not None:
+            return self.trained
+        return max(0, self.phase - (self.phase_begun == self.step and self.step > 0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -107,7 +106,7 @@ def run_phases(session: Session, report: Report | None) -> list[StepReport]:
     with ExitStack() as stack:
         reports = _reports(session, report, stack)
         stop = stack.enter_context(StopRequest())
-        while session.start.step < session.config.steps and stop.number is None:
+        while session.start.step < session.config.steps and not stop.agreed:
             done += run_phase(session, load_trained(session), reports, stop)
             session = session.at_newest()
         stop.obey()
@@ -118,16 +117,16 @@ def run_phase(
     session: Session, trained: Trained, reports: Sequence[Report], stop: StopRequest
 ) -> list[StepReport]:
     """Take the steps that the phase in hand has left; checkpoint on the way and at the end."""
-    config, held = session.config, session.start.position
-    last = last_step(session.phase, held.phase_begun, config.steps)
+    config, index = session.config, session.phase_index
+    last = last_step(session.phase, config.steps)
     batches = _batches(session, last)
     done = []
-    for step in range(held.step + 1, last + 1):
+    for step in range(session.start.step + 1, last + 1):
         done.append(_timed_step(session, trained, batches, step, stop))
         for tell in reports:
             tell(done[-1])
         position = session.position(step, converged=False)
-        over = position.phase > held.phase or step == last or stop.number is not None
+        over = position.phase > index or step == last or stop.agreed
         if over or step % config.checkpoint_every == 0:
             save(session, trained, position)
         if over:
@@ -163,7 +162,7 @@ def _timed_step(
 ) -> StepReport:
     begun = time.perf_counter()
     rate = _set_rate(session, trained, step)
-    loss = _step(session, trained, batches, stop)
+    loss = _step(session, trained, batches, step, stop)
     if not math.isfinite(loss):
         raise DivergedError(
             f"the loss is {loss} at step {step}: lower the learning rate "
@@ -181,31 +180,46 @@ def _timed_step(
 def _set_rate(session: Session, trained: Trained, step: int) -> float:
     """Set the learning rate of `step`, a function of the step alone, and return it."""
     config = session.config
-    rate = session.phase.rate(config.learning_rate) * min(1.0, step / max(1, config.warmup))
+    rate = session.phase.rate(config.learning_rate) * rate_share(config, step)
     for group in trained.optimizer.param_groups:
         group["lr"] = rate
     return rate
 
 
-def _step(session: Session, trained: Trained, batches: Iterator[Batch], stop: StopRequest) -> float:
+def rate_share(config: TrainConfig, step: int) -> float:
+    """Return the share of the learning rate that `step` has, 0..1: warm-up, then the schedule."""
+    if step <= config.warmup:
+        return step / config.warmup
+    if config.schedule == "constant":
+        return 1.0
+    done = (step - 1 - config.warmup) / max(1, config.steps - config.warmup)
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _step(
+    session: Session, trained: Trained, batches: Iterator[Batch], step: int, stop: StopRequest
+) -> float:
     """Take one optimizer step; return the mean loss over its samples, on all processes.
 
-    A signal that one process got is passed on to all, so that they stop after the same step.
+    A signal that one process got is passed on to all, so that they stop after the same step; one
+    that comes once a process has told what it knows counts at the next step.
     """
-    accelerator, losses = session.accelerator, []
-    for batch in islice(batches, session.config.gradient_accumulation):
+    accelerator, losses, config = session.accelerator, [], session.config
+    for batch in islice(batches, config.gradient_accumulation):
         with accelerator.accumulate(trained.denoiser):
             loss = batch_loss(session, trained, batch)
             accelerator.backward(loss)
+            if config.max_grad_norm and accelerator.sync_gradients:
+                weights = [w for group in trained.optimizer.param_groups for w in group["params"]]
+                accelerator.clip_grad_norm_(weights, config.max_grad_norm)
             trained.optimizer.step()
             trained.optimizer.zero_grad()
         losses.append(loss.detach().float())
-    if trained.average is not None:
-        trained.average.update(accelerator.unwrap_model(trained.denoiser))
+    if trained.average is not None and not accelerator.optimizer_step_was_skipped:
+        trained.average.update(accelerator.unwrap_model(trained.denoiser), step)
     told = torch.stack([torch.stack(losses).mean(), losses[0].new_tensor(stop.number or 0)])
     loss, number = accelerator.reduce(told, reduction="mean").tolist()
-    if number and stop.number is None:
-        stop.number = signal.SIGTERM
+    stop.agree(number > 0)
     return float(loss)
 
 

@@ -1,11 +1,13 @@
 """One process's part in a run: opened from the newest checkpoint, saved to the next."""
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 from torch import nn
 
 from training.data.loader import Examples, SampleView
@@ -25,7 +27,10 @@ from training.run.folder import (
     write_settings,
 )
 from training.settings.config import TrainConfig
-from training.settings.phases import Phase, is_over
+from training.settings.phases import Phase, advance
+from training.watch.signals import best_step
+
+_PATIENCE = timedelta(hours=2)  # of the other processes, while the first one probes
 
 _LOCKED_TYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -61,9 +66,15 @@ class Session:
         return int(micro * self.config.gradient_accumulation)
 
     @property
+    def phase_index(self) -> int:
+        """Index of the phase that the next step belongs to; those that are over are skipped."""
+        held = self.start.position
+        return advance(self.config.phases, held.phase, held.step)
+
+    @property
     def phase(self) -> Phase:
         """The phase that the next step belongs to."""
-        return self.config.phases[self.start.position.phase]
+        return self.config.phases[self.phase_index]
 
     def sample(self, step: int) -> int:
         """The next global sample index after `step` optimizer steps."""
@@ -71,13 +82,15 @@ class Session:
 
     def position(self, step: int, *, converged: bool) -> Position:
         """Where the training stands after `step`; the next phase begins where this one is over."""
-        held = self.start.position
-        over = is_over(self.phase, step, converged=converged)
+        held, index = self.start.position, self.phase_index
+        begun = held.phase_begun if index == held.phase else held.step
+        following = advance(self.config.phases, index, step, converged=converged)
         return Position(
             step=step,
             sample=self.sample(step),
-            phase=held.phase + over,
-            phase_begun=step if over else held.phase_begun,
+            phase=following,
+            phase_begun=step if following != index else begun,
+            trained=index,
         )
 
     def at_newest(self) -> "Session":
@@ -156,6 +169,7 @@ def _accelerator(config: TrainConfig) -> Accelerator:
     return Accelerator(
         mixed_precision=config.mixed_precision,
         gradient_accumulation_steps=config.gradient_accumulation,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
     )
 
 
@@ -205,6 +219,7 @@ def load_trained(session: Session) -> Trained:
     """
     config, accelerator, start = session.config, session.accelerator, session.start
     checkpoints.verify(start)
+    accelerator.free_memory()  # the network and optimizer of the phase before
     denoiser = load_denoiser(
         start.folder, session.base, trains=session.phase.trains, scope=session.phase.scope
     )
@@ -218,7 +233,7 @@ def load_trained(session: Session) -> Trained:
     if accelerator.scaler is not None and state.scaler is not None:
         accelerator.scaler.load_state_dict(state.scaler)
     checkpoints.restore_random_state(start, accelerator.process_index)
-    return Trained(denoiser=prepared, optimizer=wrapped, average=_average(session, denoiser))
+    return Trained(denoiser=prepared, optimizer=wrapped, average=_average(session))
 
 
 def _resumed_optimizer(
@@ -234,13 +249,14 @@ def _resumed_optimizer(
     return optimizer
 
 
-def _average(session: Session, denoiser: Denoiser) -> Average | None:
+def _average(session: Session) -> Average | None:
     if session.config.ema is None:
         return None
     average = Average(session.config.ema)
-    held = session.start.folder / checkpoints.AVERAGE
+    held, phase = session.start.folder / checkpoints.AVERAGE, session.phase
     if held.is_dir():
-        average.restore(load_denoiser(held, session.base, trains=session.phase.trains))
+        saved = load_denoiser(held, session.base, trains=phase.trains, scope=phase.scope)
+        average.restore(saved.to(session.accelerator.device))
     return average
 
 
@@ -257,7 +273,7 @@ def save(session: Session, trained: Trained, position: Position) -> None:
         _save_state(session, trained, folder)
         checkpoints.commit(folder, position)
         if session.config.keep_last is not None:
-            checkpoints.prune(run, keep_last=session.config.keep_last, best=None)
+            checkpoints.prune(run, keep_last=session.config.keep_last, best=best_step(run))
     accelerator.wait_for_everyone()
 
 

@@ -14,11 +14,13 @@ class StopRequest:
     Handlers belong to a process's main thread: elsewhere, as in a worker of Ray Train, none is set.
 
     Attributes:
-        number: the signal that came; None before.
+        number: the signal that came to this process; None before.
+        agreed: whether all processes know of one, and stop after the step in hand.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self.agreed = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -34,11 +36,18 @@ class StopRequest:
     ) -> None:
         self._restore()
 
+    def agree(self, told: bool) -> None:
+        """Take what the processes told each other: whether one of them got a signal."""
+        self.agreed = self.agreed or told
+
     def obey(self) -> None:
-        """Give the noted signal to the handler that was there before; at the end of the work."""
+        """Give the noted signal to the handler that was there before; at the end of the work.
+
+        A process that only heard of another's stops as by SIGTERM.
+        """
         self._restore()
-        if self.number is not None:
-            signal.raise_signal(self.number)
+        if self.number is not None or self.agreed:
+            signal.raise_signal(self.number or signal.SIGTERM)
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self.number = number

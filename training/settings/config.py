@@ -13,6 +13,7 @@ Method = Literal["controlnet", "concat"]
 """``concat``: the baseline of Fig. 20, the whole UNet trained with the condition as input."""
 
 Optimizer = Literal["adamw", "adamw_fused", "adamw_8bit"]
+Schedule = Literal["constant", "cosine"]
 
 
 class TrainConfig(BaseModel):
@@ -59,6 +60,14 @@ class TrainConfig(BaseModel):
     warmup: int = Field(
         default=0, ge=0, description="Optimizer steps over which the rate rises from nothing."
     )
+    schedule: Schedule = Field(
+        default="constant",
+        description="Of the rate behind the warm-up: constant, or falling to 0 over the steps as "
+        "half a cosine.",
+    )
+    max_grad_norm: float = Field(
+        default=1.0, ge=0, description="Gradients are scaled down to this norm; 0 for none."
+    )
     optimizer: Optimizer = Field(
         default="adamw", description="adamw_8bit needs bitsandbytes and a CUDA device."
     )
@@ -79,6 +88,27 @@ class TrainConfig(BaseModel):
     )
     prompt_dropout: float = Field(
         default=0.5, ge=0, le=1, description="Share of prompts replaced by '' (paper 3.3: 0.5)."
+    )
+    held_out: int | None = Field(
+        default=None,
+        ge=0,
+        description="Samples of the whole dataset kept out of training, to measure on; null for "
+        "16, or a tenth of the samples where that is less.",
+    )
+    probe_every: int = Field(
+        default=1000,
+        ge=0,
+        description="Optimizer steps between probes of the held-out samples, beside one before "
+        "the first and one behind the last; 0 for none at all.",
+    )
+    probe_samples: int = Field(
+        default=16, ge=1, description="Held-out samples that a probe makes pictures of, at most."
+    )
+    probe_steps: int = Field(
+        default=20, ge=1, le=999, description="DDIM steps of a probe's pictures."
+    )
+    probe_guidance: float = Field(
+        default=9.0, ge=0, description="Classifier-free guidance scale of a probe's pictures."
     )
     seed: int = Field(default=0, ge=0, description="Seed of order, noise, dropout and new weights.")
     num_workers: int = Field(
@@ -105,6 +135,12 @@ class TrainConfig(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_phases(self.phases)
+        waits = any(phase.until == "converged" for phase in self.phases)
+        if waits and (not self.probe_every or self.held_out == 0):
+            raise ValueError(
+                "phases wait until converged, which probes of held-out samples find: "
+                "give probe_every and held_out"
+            )
         if self.method == "concat" and self.phases != FULL:
             raise ValueError("method concat trains the whole UNet from the start: leave phases out")
         if self.method == "concat" and self.start_from is not None:

@@ -81,19 +81,32 @@ def check_phases(phases: Sequence[Phase]) -> None:
         raise ValueError(f"each phase must end after the one before it, got ends {ends}")
 
 
-def last_step(phase: Phase, begun: int, steps: int) -> int:
+def last_step(phase: Phase, steps: int) -> int:
     """Return the step after which `phase` is over, at the latest.
 
     Args:
-        phase: a phase.
-        begun: the step that it began after.
+        phase: a phase that is not over.
         steps: the last step of the run.
     """
-    return min(steps, max(begun, phase.until)) if isinstance(phase.until, int) else steps
+    return min(steps, phase.until) if isinstance(phase.until, int) else steps
 
 
-def is_over(phase: Phase, step: int, *, converged: bool) -> bool:
-    """Say whether the next phase begins after `step`."""
-    return (
-        converged if phase.until == "converged" else phase.until is not None and step >= phase.until
-    )
+def advance(phases: Sequence[Phase], index: int, step: int, *, converged: bool = False) -> int:
+    """Return the index of the phase that the step after `step` belongs to.
+
+    Phases whose end lies behind already are skipped: where one waits for the convergence, that may
+    come after the end of the next.
+
+    Args:
+        phases: of the run.
+        index: of the phase that `step` belonged to.
+        step: optimizer steps done.
+        converged: whether the condition is obeyed now.
+    """
+    while index < len(phases) - 1:
+        until = phases[index].until
+        over = converged if until == "converged" else until is not None and step >= until
+        if not over:
+            break
+        index, converged = index + 1, False
+    return index

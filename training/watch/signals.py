@@ -132,6 +132,12 @@ def probes(run: Path) -> Series[ProbeRecord]:
     return Series(run / SIGNALS / "probes.jsonl", _probe)
 
 
+def best_step(run: Path) -> int | None:
+    """Return the step of the best adherence so far; None where nothing was probed."""
+    records = probes(run).read()
+    return max(records, key=lambda record: record.normalised).step if records else None
+
+
 def losses(run: Path) -> Series[LossRecord]:
     """Return the losses of a run."""
     return Series(run / SIGNALS / "losses.jsonl", _loss)
