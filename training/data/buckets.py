@@ -21,14 +21,11 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
-from jaxtyping import Int, Int64
+from jaxtyping import Int64
 
 from training.data.draws import keyed_generator
-from training.data.order import Order, Shuffled
+from training.data.order import Order, Shuffled, Sizes
 from training.errors import DataError
-
-Sizes = Int[np.ndarray, "n 2"]
-"""(height, width) in pixels, a row of a view each."""
 
 
 class Buckets:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from catalog.dataset.dataset import View
 from catalog.sample import Sample
-from training.data.buckets import Sizes
 from training.data.loader import SampleView
+from training.data.order import Sizes
 from training.errors import DataError
 
 

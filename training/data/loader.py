@@ -16,8 +16,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from catalog.images import decode_image
 from catalog.sample import Sample
-from training.data.buckets import Sizes, order_of
+from training.data.augment import Augment, Pixels
+from training.data.buckets import order_of
 from training.data.draws import keyed_generator
+from training.data.order import Order, Sizes
 from training.errors import DataError
 
 
@@ -104,9 +106,12 @@ class Examples(Dataset[Example]):
         multiple: height and width must be multiples of this, in pixels.
         group: samples in a row that must have one size, those of an optimizer step of all
             processes; None leaves it to chance, see `training.data.buckets`.
+        augment: what is changed in a sample; None for nothing. With a crop all have one size.
+        detector: what made the condition, by its name in recipes; a flip needs it.
 
     Raises:
-        DataError: the view is empty, has no such condition, or no size with rows for a group.
+        DataError: the view is empty, has no such condition, no size with rows for a group, images
+            smaller than the crop, or a condition that cannot be flipped.
     """
 
     def __init__(
@@ -118,6 +123,8 @@ class Examples(Dataset[Example]):
         prompt_dropout: float,
         multiple: int,
         group: int | None = None,
+        augment: Augment | None = None,
+        detector: str | None = None,
     ) -> None:
         if condition not in view.conditions:
             known = ", ".join(view.conditions) or "none"
@@ -129,30 +136,44 @@ class Examples(Dataset[Example]):
         self._seed = seed
         self._prompt_dropout = prompt_dropout
         self._multiple = multiple
-        sizes = None if group is None else view.row_sizes()
-        self.order = order_of(len(view), sizes, seed=seed, group=group)
+        self._augment = augment or Augment()
+        self._augment.check(detector, multiple=multiple)
+        self._detector = detector
+        self.order = self._order(group)
 
     def __getitem__(self, index: int) -> Example:
         """Return global sample `index`, any integer from 0; raises DataError for a wrong size."""
         sample = self._view.read(self.order.row_of(index))
-        image = decode_image(sample.image)
-        hint = decode_image(sample.conditions[self._condition])
-        self._check(sample.key, image.shape, hint.shape)
+        image, hint = self._pixels(sample, index)
         dropped = drops_prompt(self._seed, index, self._prompt_dropout)
         caption = "" if dropped else sample.caption
         return Example(index=index, key=sample.key, image=image, hint=hint, caption=caption)
 
-    def _check(self, key: str, image: tuple[int, ...], hint: tuple[int, ...]) -> None:
-        if image != hint:
+    def _order(self, group: int | None) -> Order:
+        if self._augment.crop is not None:
+            self._augment.check_sizes(self._view.row_sizes())
+            group = None  # what is shown has one size, whatever the rows have
+        sizes = None if group is None else self._view.row_sizes()
+        return order_of(len(self._view), sizes, seed=self._seed, group=group)
+
+    def _pixels(self, sample: Sample, index: int) -> tuple[Pixels, Pixels]:
+        image = decode_image(sample.image)
+        hint = decode_image(sample.conditions[self._condition])
+        if image.shape != hint.shape:
             raise DataError(
-                f"sample {key}: image is {_size(image)} but {self._condition} is {_size(hint)}; "
-                "a condition must have its image's size: rebuild the dataset"
+                f"sample {sample.key}: image is {_size(image.shape)} but {self._condition} is "
+                f"{_size(hint.shape)}; a condition must have its image's size: rebuild the dataset"
             )
-        if image[0] % self._multiple or image[1] % self._multiple:
+        noted = sample.metadata.get("conditions", {}).get(self._condition, {})
+        image, hint = self._augment.apply(
+            image, hint, seed=self._seed, index=index, detector=self._detector, parameters=noted
+        )
+        if image.shape[0] % self._multiple or image.shape[1] % self._multiple:
             raise DataError(
-                f"sample {key} is {_size(image)}; height and width must be multiples of "
-                f"{self._multiple}: rebuild the dataset with such a resolution"
+                f"sample {sample.key} is {_size(image.shape)}; height and width must be multiples "
+                f"of {self._multiple}: rebuild the dataset with such a resolution"
             )
+        return image, hint
 
 
 def collate(examples: Sequence[Example]) -> Batch:

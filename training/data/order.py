@@ -10,9 +10,12 @@ from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int, Int64
 
 from training.data.draws import keyed_generator
+
+Sizes = Int[np.ndarray, "n 2"]
+"""(height, width) in pixels, a row of a view each."""
 
 
 class Order(Protocol):
