@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from jaxtyping import Int32
 
 from catalog import storage, tables
 from catalog.dataset import commits, tombstones
@@ -81,6 +83,18 @@ class View:
     def conditions(self) -> tuple[str, ...]:
         """Names of the condition maps that each sample holds."""
         return tuple(sorted(self.read(0).conditions)) if len(self) else ()
+
+    def row_sizes(self) -> Int32[np.ndarray, "n 2"] | None:
+        """Return (height, width) in pixels of every row as stored; None where the table lacks them.
+
+        No shard is read.
+        """
+        if not {"height", "width"} <= set(self.table.column_names):
+            return None
+        sides = [self.table[name] for name in ("height", "width")]
+        if any(side.null_count for side in sides):
+            return None
+        return np.stack([side.to_numpy().astype(np.int32) for side in sides], axis=1)
 
     def read(self, index: int) -> Sample:
         """Read the sample at `index` of this view.

@@ -30,6 +30,7 @@ class FakeView:
 
     rows: int = 5
     sizes: tuple[tuple[int, int], ...] = ((64, 64),)  # (h, w); row i has size i modulo their number
+    tells_sizes: bool = True
     hint_size: tuple[int, int] | None = None
     name: str = "all"
     fingerprint: str = "f00d"
@@ -37,6 +38,11 @@ class FakeView:
 
     def __len__(self) -> int:
         return self.rows
+
+    def row_sizes(self) -> np.ndarray | None:
+        if not self.tells_sizes:
+            return None
+        return np.array([self.sizes[row % len(self.sizes)] for row in range(self.rows)])
 
     def read(self, index: int) -> Sample:
         height, width = self.sizes[index % len(self.sizes)]

@@ -35,6 +35,9 @@ class Photographs:
     def __len__(self) -> int:
         return len(self.sizes)
 
+    def row_sizes(self) -> np.ndarray:
+        return np.array([(side, side) for side in self.sizes])
+
     def read(self, index: int) -> Sample:
         image = photograph(index, self.sizes[index])
         made = SPEC.annotate(image, None, np.random.default_rng(index))

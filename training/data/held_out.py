@@ -12,6 +12,7 @@ from typing import NamedTuple
 from catalog.dataset.dataset import View
 from catalog.sample import Sample
 from training.data.loader import SampleView
+from training.data.order import Sizes
 from training.errors import DataError
 
 
@@ -47,6 +48,11 @@ class Rows:
 
     def __len__(self) -> int:
         return self.stop - self.start
+
+    def row_sizes(self) -> Sizes | None:
+        """Return (height, width) in pixels of every row, as the view tells them."""
+        sizes = self.view.row_sizes()
+        return None if sizes is None else sizes[self.start : self.stop]
 
     def read(self, index: int) -> Sample:
         """Return the sample at `index` of these rows, verified; raises IndexError outside them."""

@@ -1,23 +1,25 @@
 """The loader: a position is one integer.
 
-Training walks over global sample indices 0, 1, 2, ... Of a view with n rows, index g is the row
-``epoch_order(seed, g // n, n)[g % n]``. So the order is a pure function, a run resumes at an
-integer, and the number of workers and processes changes nothing about what is read.
+Training walks over global sample indices 0, 1, 2, ... Which row an index reads is a pure function
+(`training.data.order`), and so is what is drawn for it. So a run resumes at an integer, and the
+number of workers and processes changes nothing about what is read.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, UInt8
 from torch.utils.data import DataLoader, Dataset
 
 from catalog.images import decode_image
 from catalog.sample import Sample
+from training.data.augment import Augment, Pixels
+from training.data.buckets import order_of
 from training.data.draws import keyed_generator
+from training.data.order import Order, Sizes
 from training.errors import DataError
 
 
@@ -40,6 +42,10 @@ class SampleView(Protocol):
         ...
 
     def __len__(self) -> int: ...
+
+    def row_sizes(self) -> Sizes | None:
+        """Return (height, width) in pixels of every row, unread; None where nothing tells them."""
+        ...
 
     def read(self, index: int) -> Sample:
         """Return the sample at `index`, verified."""
@@ -84,19 +90,6 @@ class Batch:
     indices: list[int]
 
 
-@lru_cache(maxsize=2)
-def epoch_order(seed: int, epoch: int, rows: int) -> Int64[np.ndarray, " rows"]:
-    """Return the order in which `epoch` visits the rows 0..rows-1: a permutation, read-only."""
-    order = keyed_generator(seed, "order", epoch).permutation(rows)
-    order.flags.writeable = False
-    return order
-
-
-def row_of(seed: int, index: int, rows: int) -> int:
-    """Return the row that the global sample `index` reads."""
-    return int(epoch_order(seed, index // rows, rows)[index % rows])
-
-
 def drops_prompt(seed: int, index: int, probability: float) -> bool:
     """Say whether the global sample `index` is shown without its prompt (paper 3.3)."""
     return bool(keyed_generator(seed, "prompt", index).random() < probability)
@@ -111,13 +104,27 @@ class Examples(Dataset[Example]):
         seed: keys the order and the prompt dropout.
         prompt_dropout: share of prompts replaced by "", 0..1.
         multiple: height and width must be multiples of this, in pixels.
+        group: samples in a row that must have one size, those of an optimizer step of all
+            processes; None leaves it to chance, see `training.data.buckets`.
+        augment: what is changed in a sample; None for nothing. With a crop all have one size.
+        detector: what made the condition, by its name in recipes; a flip needs it.
 
     Raises:
-        DataError: the view is empty, or has no such condition.
+        DataError: the view is empty, has no such condition, no size with rows for a group, images
+            smaller than the crop, or a condition that cannot be flipped.
     """
 
     def __init__(
-        self, view: SampleView, condition: str, *, seed: int, prompt_dropout: float, multiple: int
+        self,
+        view: SampleView,
+        condition: str,
+        *,
+        seed: int,
+        prompt_dropout: float,
+        multiple: int,
+        group: int | None = None,
+        augment: Augment | None = None,
+        detector: str | None = None,
     ) -> None:
         if condition not in view.conditions:
             known = ", ".join(view.conditions) or "none"
@@ -129,28 +136,44 @@ class Examples(Dataset[Example]):
         self._seed = seed
         self._prompt_dropout = prompt_dropout
         self._multiple = multiple
+        self._augment = augment or Augment()
+        self._augment.check(detector, multiple=multiple)
+        self._detector = detector
+        self.order = self._order(group)
 
     def __getitem__(self, index: int) -> Example:
         """Return global sample `index`, any integer from 0; raises DataError for a wrong size."""
-        sample = self._view.read(row_of(self._seed, index, len(self._view)))
-        image = decode_image(sample.image)
-        hint = decode_image(sample.conditions[self._condition])
-        self._check(sample.key, image.shape, hint.shape)
+        sample = self._view.read(self.order.row_of(index))
+        image, hint = self._pixels(sample, index)
         dropped = drops_prompt(self._seed, index, self._prompt_dropout)
         caption = "" if dropped else sample.caption
         return Example(index=index, key=sample.key, image=image, hint=hint, caption=caption)
 
-    def _check(self, key: str, image: tuple[int, ...], hint: tuple[int, ...]) -> None:
-        if image != hint:
+    def _order(self, group: int | None) -> Order:
+        if self._augment.crop is not None:
+            self._augment.check_sizes(self._view.row_sizes())
+            group = None  # what is shown has one size, whatever the rows have
+        sizes = None if group is None else self._view.row_sizes()
+        return order_of(len(self._view), sizes, seed=self._seed, group=group)
+
+    def _pixels(self, sample: Sample, index: int) -> tuple[Pixels, Pixels]:
+        image = decode_image(sample.image)
+        hint = decode_image(sample.conditions[self._condition])
+        if image.shape != hint.shape:
             raise DataError(
-                f"sample {key}: image is {_size(image)} but {self._condition} is {_size(hint)}; "
-                "a condition must have its image's size: rebuild the dataset"
+                f"sample {sample.key}: image is {_size(image.shape)} but {self._condition} is "
+                f"{_size(hint.shape)}; a condition must have its image's size: rebuild the dataset"
             )
-        if image[0] % self._multiple or image[1] % self._multiple:
+        noted = sample.metadata.get("conditions", {}).get(self._condition, {})
+        image, hint = self._augment.apply(
+            image, hint, seed=self._seed, index=index, detector=self._detector, parameters=noted
+        )
+        if image.shape[0] % self._multiple or image.shape[1] % self._multiple:
             raise DataError(
-                f"sample {key} is {_size(image)}; height and width must be multiples of "
-                f"{self._multiple}: rebuild the dataset with such a resolution"
+                f"sample {sample.key} is {_size(image.shape)}; height and width must be multiples "
+                f"of {self._multiple}: rebuild the dataset with such a resolution"
             )
+        return image, hint
 
 
 def collate(examples: Sequence[Example]) -> Batch:

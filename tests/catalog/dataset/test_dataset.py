@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from catalog import storage
@@ -39,6 +40,20 @@ def test_a_view_travels_to_a_loader_process(dataset: Dataset) -> None:
     copy: View = pickle.loads(pickle.dumps(view))
     assert copy.read(3) == view.read(3)
     assert copy.fingerprint == view.fingerprint
+
+
+def test_a_view_tells_its_rows_sizes_unread(dataset: Dataset) -> None:
+    table = pa.table({"width": [64, 128, 64], "height": [64, 192, 64]})
+    told = View("nowhere", "all", table.slice(1, 2)).row_sizes()
+    assert told is not None
+    assert told.tolist() == [[192, 128], [64, 64]]
+    assert View("nowhere", "all", pa.table({"key": ["a"]})).row_sizes() is None
+    unknown = pa.table({"width": [64, None], "height": [64, 64]})
+    assert View("nowhere", "all", unknown).row_sizes() is None
+    sizes, table = dataset.view().row_sizes(), dataset.view().table
+    assert sizes is not None
+    assert sizes[:, 0].tolist() == table["height"].to_pylist()
+    assert sizes[:, 1].tolist() == table["width"].to_pylist()
 
 
 def test_a_flipped_bit_is_not_read(dataset: Dataset) -> None:

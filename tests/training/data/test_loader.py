@@ -11,10 +11,9 @@ from training.data.loader import (
     IndexBatches,
     collate,
     drops_prompt,
-    epoch_order,
     load_batches,
-    row_of,
 )
+from training.data.order import epoch_order, row_of
 from training.errors import DataError
 
 seeds = st.integers(0, 2**40)

@@ -19,7 +19,7 @@ from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from catalog.images import decode_image
-from training.data.loader import row_of
+from training.data.order import row_of
 from training.model.base import load_base
 from training.model.controlnet import new_controlnet
 from training.model.objective import Draws, draw
