@@ -84,6 +84,11 @@ class View:
         """Names of the condition maps that each sample holds."""
         return tuple(sorted(self.read(0).conditions)) if len(self) else ()
 
+    def keys(self) -> list[str]:
+        """Return the key of each row; no shard is read."""
+        keys: list[str] = self.table["key"].to_pylist()
+        return keys
+
     def row_sizes(self) -> Int32[np.ndarray, "n 2"] | None:
         """Return (height, width) in pixels of every row as stored; None where the table lacks them.
 

@@ -39,6 +39,9 @@ class FakeView:
     def __len__(self) -> int:
         return self.rows
 
+    def keys(self) -> list[str]:
+        return [f"{row:032x}" for row in range(self.rows)]
+
     def row_sizes(self) -> np.ndarray | None:
         if not self.tells_sizes:
             return None

@@ -43,6 +43,10 @@ class SampleView(Protocol):
 
     def __len__(self) -> int: ...
 
+    def keys(self) -> Sequence[str]:
+        """Return the key of each row, unread."""
+        ...
+
     def row_sizes(self) -> Sizes | None:
         """Return (height, width) in pixels of every row, unread; None where nothing tells them."""
         ...

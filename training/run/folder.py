@@ -1,6 +1,8 @@
 """The run folder's own file, train.json: what is trained there, so that only the same resumes.
 
 RUN/train.json                                         this module
+RUN/held_out.json                                      training/data/held_out.py
+RUN/signals/, RUN/plots/                               training/watch
 RUN/checkpoints/                                       training/run/checkpoint.py
 RUN/logs/                                              TensorBoard
 RUN/config.json, diffusion_pytorch_model.safetensors   the finished network, in diffusers' layout
@@ -13,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from catalog.storage import local_path, write_atomic
+from training.data.loader import SampleView
 from training.errors import ResumeMismatch, TrainingError
+from training.run.checkpoint import Position
 from training.settings.config import TrainConfig
 
 SETTINGS = "train.json"
@@ -32,7 +36,14 @@ _SAME_TO_RESUME = (
     "hint_encoder",
     "start_from",
     "phases",
+    "schedule",
+    "max_grad_norm",
 )
+_BEFORE = {"schedule": "constant", "max_grad_norm": 0.0, "held_out": 0}
+"""What runs did that were begun before there was such a setting."""
+
+_NOT_COMPARED = ("rows", "removed")
+
 _VERSIONS = ("torch", "diffusers", "transformers", "accelerate", "numpy")
 
 Identity = dict[str, Any]
@@ -40,23 +51,36 @@ Identity = dict[str, Any]
 
 
 def identify(
-    config: TrainConfig, *, dataset: str, view: str, base: str, processes: int
+    config: TrainConfig,
+    *,
+    dataset: str,
+    view: SampleView,
+    removed: int,
+    held_out: int,
+    base: str,
+    processes: int,
 ) -> Identity:
     """Return the identity of the training that `config` asks for.
 
     Args:
         config: the settings.
         dataset: fingerprint of the dataset.
-        view: fingerprint of the view's rows.
+        view: the rows that are trained on.
+        removed: samples that were taken down from the dataset so far.
+        held_out: samples kept out of training.
         base: fingerprint of the base's weights.
         processes: how many train together.
     """
     return {
         "dataset": dataset,
-        "view": view,
+        "view": view.fingerprint,
+        "rows": len(view),
+        "removed": removed,
+        "held_out": held_out,
         "base": base,
         "samples_per_step": config.batch_size * config.gradient_accumulation * processes,
         **config.model_dump(mode="json", include=set(_SAME_TO_RESUME)),
+        **({"schedule": f"cosine over {config.steps}"} if config.schedule == "cosine" else {}),
     }
 
 
@@ -80,8 +104,29 @@ def _is_ours(folder: Path) -> bool:
     return (folder / SETTINGS).is_file() or not any(folder.iterdir())
 
 
-def check_identity(run: Path, wanted: Identity) -> None:
+def as_begun(config: TrainConfig, run: Path) -> TrainConfig:
+    """Return settings as an old run was begun, in what they leave to their defaults.
+
+    A run of before there was a setting goes on as it did, unless the setting is asked for.
+    """
+    settings = read_settings(run)
+    if settings is None:
+        return config
+    silent = [name for name in _BEFORE if name not in settings["identity"]]
+    return config.model_copy(
+        update={name: _BEFORE[name] for name in silent if name not in config.model_fields_set}
+    )
+
+
+def check_identity(run: Path, wanted: Identity, position: Position | None) -> None:
     """Compare the training that `run` holds with the one wanted; a new folder holds none.
+
+    Phases that have not begun may be others, and rows may have been taken down.
+
+    Args:
+        run: the run folder.
+        wanted: of `identify`.
+        position: where the run stands; None for a new one.
 
     Raises:
         ResumeMismatch: they differ; the message names each field with both values.
@@ -89,8 +134,14 @@ def check_identity(run: Path, wanted: Identity) -> None:
     settings = read_settings(run)
     if settings is None:
         return
-    held = settings["identity"]
-    differing = [name for name in wanted if held.get(name) != wanted[name]]
+    held = {**_BEFORE, **settings["identity"]}
+    differing = [
+        name for name in wanted if name not in _NOT_COMPARED and held.get(name) != wanted[name]
+    ]
+    if "view" in differing and _taken_down(held, wanted):
+        differing.remove("view")
+    if "phases" in differing and position is not None and _extended(held, wanted, position):
+        differing.remove("phases")
     if differing:
         lines = "\n".join(
             f"  {name}: {held.get(name)!r} there, {wanted[name]!r} asked for" for name in differing
@@ -100,6 +151,26 @@ def check_identity(run: Path, wanted: Identity) -> None:
             "Resume it with its own settings (only steps, workers, logging and paths may change), "
             "or name a new folder"
         )
+
+
+def _taken_down(held: Identity, wanted: Identity) -> bool:
+    """Say whether no more rows are missing than were taken down of the same dataset meanwhile."""
+    if "rows" not in held or held["dataset"] != wanted["dataset"]:
+        return False
+    missing = held["rows"] - wanted["rows"]
+    return 0 < missing <= int(wanted["removed"]) - int(held["removed"])
+
+
+def _extended(held: Identity, wanted: Identity, position: Position) -> bool:
+    """Say whether the phases so far are the same, and the one in hand ends no earlier than now."""
+    index = position.phase
+    before, after = (list(identity["phases"]) for identity in (held, wanted))
+    if len(after) <= index or before[:index] != after[:index]:
+        return False
+    now, then = dict(before[index]), dict(after[index])
+    now.pop("until")
+    until = then.pop("until")
+    return now == then and (not isinstance(until, int) or until >= position.step)
 
 
 def read_settings(run: Path) -> dict[str, Any] | None:

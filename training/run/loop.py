@@ -11,15 +11,24 @@ from pathlib import Path
 
 import torch
 
+from catalog.dataset import tombstones
 from catalog.dataset.dataset import Dataset
-from training.data.loader import Batch, IndexBatches, SampleView, load_batches
+from detectors.base import Spec
+from training.data.loader import Batch, IndexBatches, load_batches
 from training.errors import DivergedError
 from training.model.objective import Inputs, denoising_loss, draw
-from training.run.session import Session, Trained, finish, load_trained, open_session, save
+from training.run.probing import Probing, open_probing
+from training.run.session import Rows, Session, Trained, finish, load_trained, open_session, save
 from training.run.stopping import StopRequest
 from training.settings.config import TrainConfig
 from training.settings.phases import last_step
-from training.watch.reports import Report, StepReport, console_report, tensorboard_report
+from training.watch.reports import (
+    Report,
+    StepReport,
+    console_report,
+    file_report,
+    tensorboard_report,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +55,9 @@ class RunSummary:
     images_per_second: float | None
 
 
-def train(config: TrainConfig, report: Report | None = None) -> RunSummary:
+def train(
+    config: TrainConfig, report: Report | None = None, *, spec: Spec | None = None
+) -> RunSummary:
     """Train a ControlNet, or go on with the run that `config.out` holds.
 
     Under `accelerate launch`, every process calls this with the same settings.
@@ -54,6 +65,8 @@ def train(config: TrainConfig, report: Report | None = None) -> RunSummary:
     Args:
         config: the settings.
         report: called after each optimizer step on the main process, in place of the console.
+        spec: the detector that made the condition, with which probes find it again; None: no
+            probes.
 
     Raises:
         CatalogError: the dataset or the subset is not there, or a sample is damaged.
@@ -64,27 +77,34 @@ def train(config: TrainConfig, report: Report | None = None) -> RunSummary:
         DivergedError: the loss is no longer a number.
     """
     dataset = Dataset.open(config.dataset)
-    return train_on(config, dataset.view(config.subset), dataset.fingerprint, report)
+    rows = Rows(
+        view=dataset.view(config.subset),
+        whole=dataset.view(),
+        dataset=dataset.fingerprint,
+        removed=len(tombstones.removed_keys(dataset.uri)),
+    )
+    return train_on(config, rows, report, spec=spec)
 
 
 def train_on(
-    config: TrainConfig, view: SampleView, dataset: str, report: Report | None = None
+    config: TrainConfig, rows: Rows, report: Report | None = None, *, spec: Spec | None = None
 ) -> RunSummary:
-    """Train as `train` does, on a view that is already open.
+    """Train as `train` does, on rows that are already open.
 
     Args:
         config: the settings; its `dataset` and `subset` are only recorded.
-        view: the rows to train on.
-        dataset: fingerprint of the dataset that they belong to.
+        rows: what there is to train on.
         report: as for `train`.
+        spec: as for `train`.
     """
-    session = open_session(config, view, dataset)
+    session = open_session(config, rows)
+    config = session.config
     start = session.start.step
     if start >= config.steps:
         _log.info("%s: all done, it has %d of %d steps", session.run, start, config.steps)
         done = []
     else:
-        done = run_phases(session, report)
+        done = run_phases(session, report, spec)
     finish(session)
     seconds = sum(step.seconds for step in done)
     return RunSummary(
@@ -97,7 +117,9 @@ def train_on(
     )
 
 
-def run_phases(session: Session, report: Report | None) -> list[StepReport]:
+def run_phases(
+    session: Session, report: Report | None = None, spec: Spec | None = None
+) -> list[StepReport]:
     """Take the steps that are left, phase by phase; each begins at the checkpoint before it.
 
     After a signal, the step in hand is finished and saved before the signal has its way.
@@ -105,27 +127,38 @@ def run_phases(session: Session, report: Report | None) -> list[StepReport]:
     done: list[StepReport] = []
     with ExitStack() as stack:
         reports = _reports(session, report, stack)
+        session.base.to(session.accelerator.device)
+        probing = open_probing(session, session.held_out, spec)
         stop = stack.enter_context(StopRequest())
         while session.start.step < session.config.steps and not stop.agreed:
-            done += run_phase(session, load_trained(session), reports, stop)
+            done += run_phase(session, load_trained(session), reports, stop, probing)
             session = session.at_newest()
         stop.obey()
     return done
 
 
 def run_phase(
-    session: Session, trained: Trained, reports: Sequence[Report], stop: StopRequest
+    session: Session,
+    trained: Trained,
+    reports: Sequence[Report],
+    stop: StopRequest,
+    probing: Probing | None = None,
 ) -> list[StepReport]:
     """Take the steps that the phase in hand has left; checkpoint on the way and at the end."""
     config, index = session.config, session.phase_index
     last = last_step(session.phase, config.steps)
     batches = _batches(session, last)
     done = []
+    if probing is not None and session.start.step == 0:
+        probing.measure(session, trained, 0)
     for step in range(session.start.step + 1, last + 1):
         done.append(_timed_step(session, trained, batches, step, stop))
         for tell in reports:
             tell(done[-1])
-        position = session.position(step, converged=False)
+        converged = False
+        if probing is not None and probing.due(step, last):
+            converged = probing.measure(session, trained, step)
+        position = session.position(step, converged=converged)
         over = position.phase > index or step == last or stop.agreed
         if over or step % config.checkpoint_every == 0:
             save(session, trained, position)
@@ -151,6 +184,7 @@ def _reports(session: Session, report: Report | None, stack: ExitStack) -> list[
         return []
     logs = tensorboard_report(session.run / "logs", first=first, log_every=config.log_every)
     reports = [stack.enter_context(logs)]
+    reports.append(file_report(session.run, first=first, log_every=config.log_every))
     if report is None:
         console = console_report(first=first, steps=config.steps, log_every=config.log_every)
         report = stack.enter_context(console)

@@ -10,6 +10,12 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 from torch import nn
 
+from training.data.held_out import (
+    choose_held_out,
+    held_out_view,
+    read_held_out,
+    write_held_out,
+)
 from training.data.loader import Examples, SampleView
 from training.errors import TrainingError
 from training.model.base import Base, fingerprint, load_base
@@ -20,6 +26,7 @@ from training.run import checkpoint as checkpoints
 from training.run.checkpoint import Checkpoint, Position, State, list_checkpoints
 from training.run.folder import (
     Identity,
+    as_begun,
     check_identity,
     identify,
     read_settings,
@@ -36,6 +43,23 @@ _LOCKED_TYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloa
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """What there is to train on.
+
+    Attributes:
+        view: the rows to train on, before any is held out.
+        whole: all rows of the dataset, out of which samples are held out.
+        dataset: fingerprint of the dataset.
+        removed: how many samples were taken down from it so far.
+    """
+
+    view: SampleView
+    whole: SampleView
+    dataset: str
+    removed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """A run that is about to go on.
 
@@ -44,6 +68,7 @@ class Session:
         accelerator: devices and processes.
         base: the locked model.
         examples: global sample index -> decoded sample.
+        held_out: rows that are kept out of training, to measure on.
         run: the run folder.
         identity: what the run may not change.
         resumed: False where the run is new.
@@ -54,6 +79,7 @@ class Session:
     accelerator: Accelerator
     base: Base
     examples: Examples
+    held_out: SampleView
     run: Path
     identity: Identity
     resumed: bool
@@ -72,6 +98,12 @@ class Session:
         return advance(self.config.phases, held.phase, held.step)
 
     @property
+    def phase_begun(self) -> int:
+        """The step that the phase in hand began after."""
+        held = self.start.position
+        return held.phase_begun if self.phase_index == held.phase else held.step
+
+    @property
     def phase(self) -> Phase:
         """The phase that the next step belongs to."""
         return self.config.phases[self.phase_index]
@@ -82,14 +114,13 @@ class Session:
 
     def position(self, step: int, *, converged: bool) -> Position:
         """Where the training stands after `step`; the next phase begins where this one is over."""
-        held, index = self.start.position, self.phase_index
-        begun = held.phase_begun if index == held.phase else held.step
+        index = self.phase_index
         following = advance(self.config.phases, index, step, converged=converged)
         return Position(
             step=step,
             sample=self.sample(step),
             phase=following,
-            phase_begun=step if following != index else begun,
+            phase_begun=step if following != index else self.phase_begun,
             trained=index,
         )
 
@@ -113,16 +144,19 @@ class Trained:
     average: Average | None
 
 
-def open_session(config: TrainConfig, view: SampleView, dataset: str) -> Session:
+def open_session(config: TrainConfig, rows: Rows) -> Session:
     """Load the base, compare the run folder with the settings, and give a new run its step 0.
 
     Args:
         config: the settings.
-        view: the rows to train on.
-        dataset: fingerprint of the dataset that they belong to.
+        rows: what there is to train on.
     """
     run = run_path(config.out)
+    config = as_begun(config, run)
     accelerator = _accelerator(config)
+    begun = bool(list_checkpoints(run))
+    keys = read_held_out(run) if begun else choose_held_out(rows.whole.keys(), config.held_out)
+    view, held_out = held_out_view(rows.whole, rows.view, keys)
     base = load_base(
         config.base,
         revision=config.revision,
@@ -135,20 +169,23 @@ def open_session(config: TrainConfig, view: SampleView, dataset: str) -> Session
         seed=config.seed,
         prompt_dropout=config.prompt_dropout,
         multiple=base.scale,
+        group=config.batch_size * config.gradient_accumulation * accelerator.num_processes,
     )
     identity = identify(
         config,
-        dataset=dataset,
-        view=view.fingerprint,
+        dataset=rows.dataset,
+        view=view,
+        removed=rows.removed,
+        held_out=len(keys) if config.held_out is None else config.held_out,
         base=fingerprint(base.networks),
         processes=accelerator.num_processes,
     )
-    check_identity(run, identity)
-    resumed = bool(list_checkpoints(run))
+    check_identity(run, identity, list_checkpoints(run)[-1].position if begun else None)
     accelerator.wait_for_everyone()  # all have looked, before one writes
     if accelerator.is_main_process:
         _record(config, run, identity)
-        if not resumed:
+        if not begun:
+            write_held_out(run, keys)
             _save_untrained(config, run, base)
     accelerator.wait_for_everyone()
     return Session(
@@ -156,9 +193,10 @@ def open_session(config: TrainConfig, view: SampleView, dataset: str) -> Session
         accelerator=accelerator,
         base=base,
         examples=examples,
+        held_out=held_out,
         run=run,
         identity=identity,
-        resumed=resumed,
+        resumed=begun,
         start=list_checkpoints(run)[-1],
     )
 
