@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from catalog import storage, tables
-from pipeline.commands.options import Device, execution_of, one_of
+from pipeline.commands.options import Device, Overrides, execution_of, one_of
 from pipeline.errors import Exit, UsageError
 from pipeline.recipe.execution import Execution
 from pipeline.terminal import console
@@ -32,10 +32,6 @@ RecipeName = Annotated[str, typer.Argument(help="A recipe's YAML file, or a ship
 LabelsRoot = Annotated[
     str | None,
     typer.Option("--labels", metavar="URI", help="Ground truth, in a tree like the images'."),
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a field: detectors.0.low=80."),
 ]
 SourceTable = Annotated[str | None, typer.Option(help="A source.parquet that `scan` wrote.")]
 FromDataset = Annotated[

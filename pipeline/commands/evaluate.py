@@ -30,8 +30,8 @@ def evaluate(
     samples: Annotated[int, typer.Option(min=1, help="At most; the split's first ones.")] = 16,
     base: Annotated[str | None, typer.Option(help="Default: the base of the run.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the first picture's noise.")] = 0,
-    steps: Annotated[int, typer.Option(min=1, help="DDIM steps.")] = 20,
-    cfg: Annotated[float, typer.Option(help="Classifier-free guidance scale.")] = 9.0,
+    steps: Annotated[int, typer.Option(min=1, max=999, help="DDIM steps.")] = 20,
+    cfg: Annotated[float, typer.Option(min=0, help="Classifier-free guidance scale.")] = 9.0,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures made at once.")] = 8,
     clip: Annotated[
         str | None, typer.Option(help="For the CLIP score: a folder, or a hub id in the cache.")
@@ -39,12 +39,15 @@ def evaluate(
     device: Device = "cpu",
     local_files_only: Annotated[bool, typer.Option(help="Never ask the hub.")] = False,
     out_: Annotated[
-        Path | None, typer.Option("--out", help="Folder; default RUN/evaluation.")
+        Path | None,
+        typer.Option(
+            "--out", help="Folder; default RUN/evaluation, with the step of a checkpoint."
+        ),
     ] = None,
 ) -> None:
     """Measure how well a run obeys its condition: a table as JSON and Markdown, and a grid."""
     quiet_libraries()
-    from pipeline.evaluate.evaluate import Request, evaluate_run
+    from pipeline.evaluate.evaluate import Request, evaluate_run, evaluation_folder
     from training.measure.evaluation import write_evaluation
 
     request = Request(
@@ -63,7 +66,7 @@ def evaluate(
         local_files_only=local_files_only,
     )
     evaluation, grid = evaluate_run(request)
-    folder = out_ or run / "evaluation"
+    folder = out_ or evaluation_folder(run)
     write_evaluation(folder, evaluation, grid)
     _show(evaluation)
     out.print(f"written: {escape(str(folder))}: evaluation.json, evaluation.md, grid.png")

@@ -15,6 +15,11 @@ NetworkThreads = Annotated[int, typer.Option(help="Threads inside a network on t
 DatasetUri = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's folder or URI.")]
 SubsetName = Annotated[str | None, typer.Option(help="A subset, for example 1k; default all.")]
 
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a field: detectors.0.low=80."),
+]
+
 
 def execution_of(fields: dict[str, Any]) -> Execution:
     """Return an Execution; raises UsageError in terms of the flags."""

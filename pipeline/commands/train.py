@@ -1,25 +1,36 @@
 """Commands that train, and the demonstration."""
 
+import subprocess
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.markup import escape
 
-from catalog.dataset.dataset import Dataset
-from pipeline.commands.options import SubsetName
-from pipeline.errors import UsageError, in_flags
-from pipeline.terminal.console import err, out
+from pipeline.commands.options import Overrides, SubsetName
+from pipeline.errors import UsageError
+from pipeline.terminal.console import out
 from pipeline.terminal.quiet import quiet_libraries
 
+if TYPE_CHECKING:
+    from training.settings.config import TrainConfig
+
 app = typer.Typer()
+
+_ON_GPU = {"mixed_precision": "bf16", "optimizer": "adamw_fused", "num_workers": 4}
 
 
 @app.command()
 def train(
-    dataset: Annotated[str, typer.Option(help="The dataset's folder or URI.")],
-    out_: Annotated[str, typer.Option("--out", help="The run's folder; again resumes it.")],
+    dataset: Annotated[str | None, typer.Option(help="The dataset's folder or URI.")] = None,
+    out_: Annotated[
+        str | None, typer.Option("--out", help="The run's folder; again resumes it.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML with any of the settings; docs/training.md has all.")
+    ] = None,
+    overrides: Overrides = None,
     base: Annotated[
         str | None, typer.Option(help="Stable Diffusion: folder or hub id; default the recipe's.")
     ] = None,
@@ -27,59 +38,138 @@ def train(
         str | None, typer.Option(help="Which of the dataset's conditions; default its only one.")
     ] = None,
     start_from: Annotated[
-        str | None, typer.Option(help="A run whose ControlNet to go on from, as recipes may ask.")
+        str | None, typer.Option(help="A run whose ControlNet to go on from.")
     ] = None,
+    runs: Annotated[
+        Path | None,
+        typer.Option(help="Folder of runs: that which the recipe starts from is there."),
+    ] = None,
+    from_base: Annotated[
+        bool, typer.Option("--from-base", help="Start from the base whatever the recipe says.")
+    ] = False,
     subset: SubsetName = None,
-    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 10_000,
-    batch_size: Annotated[int, typer.Option(help="Samples a process and micro-step.")] = 4,
-    gradient_accumulation: Annotated[int, typer.Option(help="Micro-steps an optimizer step.")] = 1,
-    learning_rate: Annotated[float, typer.Option(help="AdamW's; the paper's is 1e-5.")] = 1e-5,
-    prompt_dropout: Annotated[float, typer.Option(help="Share of prompts made empty.")] = 0.5,
-    seed: Annotated[int, typer.Option(help="Of order, noise and dropout.")] = 0,
-    num_workers: Annotated[int, typer.Option(help="Loader processes.")] = 0,
-    mixed_precision: Annotated[str, typer.Option(help="no, fp16 or bf16.")] = "no",
-    checkpoint_every: Annotated[int, typer.Option(help="Optimizer steps.")] = 1000,
+    steps: Annotated[
+        int | None, typer.Option(help="Optimizer steps.", show_default="10000")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Samples a process and micro-step.")
+    ] = None,
+    gradient_accumulation: Annotated[
+        int | None, typer.Option(help="Micro-steps an optimizer step.")
+    ] = None,
+    phases: Annotated[
+        str | None,
+        typer.Option(help="What learns until when: mid_only:2000,full:converged,unlocked."),
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="controlnet, or the concat baseline.")] = None,
+    hint_encoder: Annotated[str | None, typer.Option(help="released or paper.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="AdamW's; the paper's is 1e-5.")
+    ] = None,
+    schedule: Annotated[str | None, typer.Option(help="constant or cosine.")] = None,
+    warmup: Annotated[int | None, typer.Option(help="Steps over which the rate rises.")] = None,
+    max_grad_norm: Annotated[
+        float | None, typer.Option(help="Gradients are scaled down to it; 0 for none.")
+    ] = None,
+    optimizer: Annotated[str | None, typer.Option(help="adamw, adamw_fused or adamw_8bit.")] = None,
+    ema: Annotated[float | None, typer.Option(help="Decay a step of averaged weights.")] = None,
+    gradient_checkpointing: Annotated[
+        bool | None, typer.Option("--gradient-checkpointing", help="Less memory, more time.")
+    ] = None,
+    prompt_dropout: Annotated[
+        float | None, typer.Option(help="Share of prompts made empty.")
+    ] = None,
+    crop: Annotated[int | None, typer.Option(help="Side of a random square; pixels.")] = None,
+    flip: Annotated[bool | None, typer.Option("--flip", help="Mirror half of the samples.")] = None,
+    held_out: Annotated[
+        int | None, typer.Option(help="Samples kept out, to measure on; default 16 or a tenth.")
+    ] = None,
+    probe_every: Annotated[
+        int | None, typer.Option(help="Steps between probes of adherence; 0 for none.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of order, noise and dropout.")] = None,
+    num_workers: Annotated[int | None, typer.Option(help="Loader processes.")] = None,
+    mixed_precision: Annotated[str | None, typer.Option(help="no, fp16 or bf16.")] = None,
+    checkpoint_every: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
+    keep_last: Annotated[
+        int | None, typer.Option(help="Checkpoints kept, with the best; default all.")
+    ] = None,
     revision: Annotated[str | None, typer.Option(help="Of the base on the hub.")] = None,
-    local_files_only: Annotated[bool, typer.Option(help="Never ask the hub.")] = False,
+    local_files_only: Annotated[
+        bool | None, typer.Option("--local-files-only", help="Never ask the hub.")
+    ] = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="Processes, one a GPU, by accelerate launch.")
+    ] = None,
 ) -> None:
     """Train a ControlNet on a dataset's shards; the run's folder loads in plain diffusers."""
+    given = dict(locals())
+    if gpus is not None:
+        _launch(gpus)
+        return
+    from pipeline.commands.train_settings import parse_phases, settings_of
     from training.settings.config import TrainConfig
 
-    fields = {name: value for name, value in locals().items() if name in TrainConfig.model_fields}
-    try:
-        config = TrainConfig(**fields | _defaults(dataset, base, condition, start_from), out=out_)
-    except ValidationError as error:
-        raise UsageError(in_flags(error)) from error
+    flags = {
+        name: value
+        for name, value in given.items()
+        if name in TrainConfig.model_fields and value is not None
+    }
+    if out_ is not None:
+        flags["out"] = out_
+    if phases is not None:
+        flags["phases"] = parse_phases(phases)
+    made = settings_of(flags, config, overrides or [], runs=runs, from_base=from_base)
+    _run(_for_device(made))
+
+
+def _run(config: "TrainConfig") -> None:
     quiet_libraries()
+    from catalog.dataset.dataset import Dataset
+    from pipeline.recipe.made_by import condition_spec
     from training.run.loop import train as run
 
-    result = run(config)
+    spec = condition_spec(Dataset.open(config.dataset), config.condition)
+    result = run(config, spec=spec)
     done = f"{result.steps} steps"
     if not result.steps_done:
-        out.print(f"nothing to do: {escape(out_)} has its {done}")
+        out.print(f"nothing to do: {escape(config.out)} has its {done}")
     else:
         speed = f"loss {result.loss:.4f}, {result.images_per_second:.2f} images/s"
-        out.print(f"trained: {done} in {escape(out_)}, {speed}")
+        out.print(f"trained: {done} in {escape(config.out)}, {speed}")
 
 
-def _defaults(
-    dataset: str, base: str | None, condition: str | None, start_from: str | None
-) -> dict[str, str]:
-    """Fill in what was not asked for from the recipe that the dataset was made by."""
-    recipe = Dataset.open(dataset).recipe
-    training = recipe.get("training") or {}
-    base = base or training.get("base")
-    if base is None:
-        raise UsageError(f"the recipe of {dataset} names no base model: give one with --base")
-    conditions = [spec["condition"] for spec in recipe["detectors"]]
-    if condition is None and len(conditions) > 1:
-        raise UsageError(f"{dataset} has several conditions: --condition {'|'.join(conditions)}")
-    if start_from is None and training.get("start"):
-        err.print(
-            f"the paper starts this from a ControlNet trained on {escape(training['start'])}: "
-            "--start-from RUN; going on from the base alone"
-        )
-    return {"base": base, "condition": condition or conditions[0]}
+def _for_device(config: "TrainConfig") -> "TrainConfig":
+    """Choose what nobody stated for a GPU, where there is one, and say so."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return config
+    torch.set_float32_matmul_precision("high")  # TF32 in what stays fp32
+    chosen: dict[str, Any] = {
+        name: value for name, value in _ON_GPU.items() if name not in config.model_fields_set
+    }
+    told = ", ".join(f"{name} {value}" for name, value in chosen.items())
+    out.print(f"for this GPU: {told or 'nothing chosen'}; TF32 in fp32 products")
+    return config.model_copy(update=chosen)
+
+
+def _launch(gpus: int) -> None:
+    """Run this command again in a process a GPU, by accelerate.
+
+    Raises:
+        UsageError: there are not as many.
+    """
+    import torch
+
+    if torch.cuda.device_count() < gpus:
+        raise UsageError(f"--gpus {gpus}: this machine has {torch.cuda.device_count()}")
+    arguments = sys.argv[1:]
+    at = next(place for place, word in enumerate(arguments) if word.startswith("--gpus"))
+    del arguments[at : at + (1 if "=" in arguments[at] else 2)]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch"]
+    launcher += ["--num_processes", str(gpus), "--module", "pipeline"]
+    raise typer.Exit(subprocess.run([*launcher, *arguments], check=False).returncode)
 
 
 @app.command()

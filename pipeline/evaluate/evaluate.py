@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 
 from catalog.dataset.dataset import Dataset
 from catalog.images import Image
-from detectors.base import Spec
 from pipeline.errors import UsageError
-from pipeline.recipe.recipe import AnySpec
-from training.data.held_out import held_out_view
+from pipeline.evaluate.rows import held_out_rows
+from pipeline.recipe.made_by import condition_spec
 from training.data.loader import SampleView
 from training.measure.adherence import AdherenceProbe, probe_samples
 from training.measure.evaluation import Evaluation, evaluate
@@ -20,10 +18,8 @@ from training.measure.picture_quality import CLIP, load_clip, load_inception
 from training.measure.redetect import Redetector
 from training.model.base import load_base
 from training.model.choose import load_denoiser
-from training.run.checkpoint import list_checkpoints
-from training.run.folder import SETTINGS, read_settings
+from training.run.folder import SETTINGS, read_settings, run_of, trained_as
 from training.sample.for_probes import controlled, uncontrolled
-from training.settings.phases import Trains
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +68,9 @@ def evaluate_run(request: Request) -> tuple[Evaluation, Image]:
     """
     settings = run_settings(request.run)
     config = settings["config"]
-    trains = phase_of(request.run, config)
+    trains = trained_as(request.run)
     dataset = Dataset.open(request.dataset)
-    view = choose_rows(request, dataset, settings)
+    view = choose_rows(request, dataset)
     redetector = Redetector(condition_spec(dataset, config["condition"]), device=request.device)
     samples = probe_samples(view, config["condition"], redetector, count=request.samples)
     base = load_base(
@@ -97,17 +93,12 @@ def evaluate_run(request: Request) -> tuple[Evaluation, Image]:
     )
 
 
-def phase_of(folder: Path, config: dict[str, Any]) -> Trains:
-    """Return what a run, or a checkpoint in it, connects: its phase says so.
-
-    Args:
-        folder: of either.
-        config: the run's settings.
-    """
-    held = [*list_checkpoints(folder), *list_checkpoints(folder.parent.parent)]
-    here = [one for one in held if one.folder == folder] or held
-    trains: Trains = config["phases"][here[-1].position.phase if here else -1]["trains"]
-    return trains
+def evaluation_folder(folder: Path) -> Path:
+    """Return where an evaluation goes: never into a checkpoint, whose files are hashed."""
+    run = run_of(folder)
+    if run is None or run == folder:
+        return folder / "evaluation"
+    return run / "evaluation" / folder.name
 
 
 def run_settings(folder: Path) -> dict[str, Any]:
@@ -116,34 +107,16 @@ def run_settings(folder: Path) -> dict[str, Any]:
     Raises:
         UsageError: it is neither.
     """
-    for run in (folder, folder.parent.parent):  # RUN, or RUN/checkpoints/000100
-        settings = read_settings(run)
-        if settings is not None:
-            return settings
-    raise UsageError(f"--run {folder} is no run: neither it nor its checkpoint has a {SETTINGS}")
-
-
-def condition_spec(dataset: Dataset, condition: str) -> Spec:
-    """Return the detector that made a condition of `dataset`.
-
-    Raises:
-        UsageError: the recipe names none, or one that this version does not know.
-    """
-    made = {entry["condition"]: entry for entry in dataset.recipe.get("detectors", ())}
-    if condition not in made:
-        known = ", ".join(made) or "none"
-        raise UsageError(f"{dataset.uri} has no condition {condition!r}; its recipe has: {known}")
-    try:
-        spec: Spec = TypeAdapter(AnySpec).validate_python(made[condition])
-    except ValidationError as error:
+    run = run_of(folder)
+    settings = None if run is None else read_settings(run)
+    if settings is None:
         raise UsageError(
-            f"the recipe of {dataset.uri} is of another version, its detector of {condition!r} "
-            f"does not validate: {error.errors()[0]['msg']}"
-        ) from error
-    return spec
+            f"--run {folder} is no run: neither it nor its checkpoint has a {SETTINGS}"
+        )
+    return settings
 
 
-def choose_rows(request: Request, dataset: Dataset, settings: dict[str, Any]) -> SampleView:
+def choose_rows(request: Request, dataset: Dataset) -> SampleView:
     """Return the rows to measure on.
 
     Raises:
@@ -152,21 +125,9 @@ def choose_rows(request: Request, dataset: Dataset, settings: dict[str, Any]) ->
     """
     if request.split == "all":
         return dataset.view(request.subset)
-    config, identity = settings["config"], settings["identity"]
     if request.subset is not None:
         raise UsageError("--subset goes with --split all; held-out rows are those of the run")
-    if not config.get("held_out"):
-        raise UsageError(
-            f"{request.run} held nothing out of training: train with --held-out N, or measure on "
-            "a dataset that it did not see with --split all"
-        )
-    split = held_out_view(dataset.view(config["subset"]), config["held_out"])
-    if split.training.fingerprint != identity["view"]:
-        raise UsageError(
-            f"{request.run} was trained on other rows than {request.dataset} has now, so none of "
-            "them is known to be held out; measure on another dataset with --split all"
-        )
-    return split.held_out
+    return held_out_rows(request.run, dataset)
 
 
 def _record(request: Request, config: dict[str, Any], rows: str, count: int) -> dict[str, Any]:

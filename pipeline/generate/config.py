@@ -52,7 +52,7 @@ class GenerateConfig(BaseModel):
 
     batch_size: int = Field(1, ge=1, description="seeds at once; 1 gives equal bits in any company")
     seed: list[int] = Field(default_factory=lambda: [0], min_length=1)
-    steps: int = Field(20, ge=1, le=1000, description="of DDIM")
+    steps: int = Field(20, ge=1, le=999, description="of DDIM")
     cfg: float = Field(9.0, ge=0, description="classifier-free guidance scale")
     device: str = "cpu"
     precision: Precision = "fp32"

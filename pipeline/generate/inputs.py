@@ -5,16 +5,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from catalog.dataset.dataset import Dataset, View
+from catalog.dataset.dataset import Dataset
 from catalog.errors import ImageError
 from catalog.images import Image, decode_image, encode_png, fit
 from catalog.sample import sha256_hex
 from detectors.base import Refusal, generator_for
 from detectors.graph import Graph, annotate
 from pipeline.errors import UsageError
+from pipeline.evaluate.rows import held_out_rows
 from pipeline.generate.config import GenerateConfig
 from pipeline.sheet.sheet import specs_of
-from training.run.folder import read_settings
+from training.data.loader import SampleView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +95,7 @@ def _from_pictures(config: GenerateConfig) -> Iterator[Row]:
 
 
 def _from_dataset(config: GenerateConfig) -> Iterator[Row]:
-    view, start = _view(config)
+    view = _view(config)
     conditions = config.condition or list(view.conditions)
     if len(conditions) != len(config.controlnet):
         known = ", ".join(view.conditions)
@@ -106,7 +107,7 @@ def _from_dataset(config: GenerateConfig) -> Iterator[Row]:
         raise UsageError(
             f"--condition {unknown[0]}: {config.dataset} has {', '.join(view.conditions)}"
         )
-    for index in range(start, min(start + config.count, len(view))):
+    for index in range(min(config.count, len(view))):
         one = view.read(index)
         yield Row(
             name=one.key[:8],
@@ -117,19 +118,13 @@ def _from_dataset(config: GenerateConfig) -> Iterator[Row]:
         )
 
 
-def _view(config: GenerateConfig) -> tuple[View, int]:
-    """Return the view of a dataset, and the row to begin at."""
+def _view(config: GenerateConfig) -> SampleView:
+    """Return the rows of a dataset to take conditions from."""
     assert config.dataset is not None
     dataset = Dataset.open(config.dataset)
     if config.split == "all":
-        return dataset.view(config.subset), 0
-    run = Path(config.controlnet[0])
-    settings = read_settings(run) or read_settings(run.parent.parent) or {"config": {}}
-    held_out = settings["config"].get("held_out")  # the last rows of what the run trained on
-    if not held_out:
-        raise UsageError(f"{run} held no rows out of training: take --split all")
-    view = dataset.view(settings["config"].get("subset"))
-    return view, len(view) - held_out
+        return dataset.view(config.subset)
+    return held_out_rows(Path(config.controlnet[0]), dataset)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

@@ -19,6 +19,7 @@ from training.errors import SamplingError
 from training.model.base import Base, load_base
 from training.model.choose import load_denoiser
 from training.model.denoiser import Controlled, Denoiser
+from training.run.folder import trained_as
 from training.sample.automatic import Captioner, sample_automatic
 from training.sample.controls import WHOLE, Conditioned, Control, check_window, picture_size
 from training.sample.prompts import choose_prompt
@@ -67,7 +68,10 @@ class Painter:
         if config.prompt_mode == "automatic":
             self._captioner = load_captioner(config.captioner, config.device)
         self._base = _load_base(config)
-        self._trained = [load_denoiser(Path(run), self._base) for run in config.controlnet]
+        self._trained = [
+            load_denoiser(Path(run), self._base, trains=trained_as(Path(run)))
+            for run in config.controlnet
+        ]
         self._unet = _trained_unet(config, self._base, self._trained)
         for network in (*self._base.networks, *self._trained):
             network.to(config.device, _DTYPES[config.precision])

@@ -35,6 +35,9 @@ class Photographs:
     def __len__(self) -> int:
         return len(self.sizes)
 
+    def keys(self) -> list[str]:
+        return [f"{row:032x}" for row in range(len(self.sizes))]
+
     def row_sizes(self) -> np.ndarray:
         return np.array([(side, side) for side in self.sizes])
 

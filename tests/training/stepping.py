@@ -1,11 +1,14 @@
 """What tests of runs share: reports that are kept, runs that end in the middle, states compared."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate.state import AcceleratorState, GradientState
 
+from training.data.loader import SampleView
 from training.run.checkpoint import WEIGHTS, list_checkpoints, load_state
+from training.run.session import Rows
 from training.watch.reports import StepReport
 
 
@@ -16,6 +19,11 @@ def forget_accelerate() -> None:
 
 
 DATASET = "da7a"
+
+
+def rows_of(view: SampleView, **changes: Any) -> Rows:
+    """Return a view as what there is to train on, of a dataset that has no other rows."""
+    return Rows(**{"view": view, "whole": view, "dataset": DATASET, **changes})
 
 
 class Killed(Exception):

@@ -190,7 +190,7 @@ def collate(examples: Sequence[Example]) -> Batch:
     if len(sizes) > 1:
         raise DataError(
             f"a batch mixes the sizes {', '.join(sizes)}; rebuild the dataset with one size, "
-            "or train with batch_size 1"
+            "train with aspect_buckets, or with batch_size 1"
         )
     return Batch(
         pixel_values=to_unit([example.image for example in examples]) * 2 - 1,

@@ -178,14 +178,17 @@ def _measure(
     batch_size: int,
 ) -> tuple[dict[str, AdherenceScore], list[str]]:
     photographs = [sample.image for sample in probe.samples]
+    real = probe.measure_images(photographs)
+    free = probe.measure(uncontrolled, batch_size=batch_size)
+    normalised(free.mean, free.mean, real.mean)  # refuses what tells nothing before all the rest
     scores, notes = {GENERATED: probe.measure(controlled, batch_size=batch_size)}, []
     try:
         scores[SHUFFLED] = probe.measure_shuffled(controlled, batch_size=batch_size)
     except DataError as error:
         notes.append(f"No shuffled conditions: {error}.")
-    scores[UNCONTROLLED] = probe.measure(uncontrolled, batch_size=batch_size)
+    scores[UNCONTROLLED] = free
     scores[RECONSTRUCTED] = probe.measure_images(reconstruct(base, photographs))
-    scores[REAL] = probe.measure_images(photographs)
+    scores[REAL] = real
     return scores, notes
 
 

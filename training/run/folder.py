@@ -17,8 +17,9 @@ from typing import Any
 from catalog.storage import local_path, write_atomic
 from training.data.loader import SampleView
 from training.errors import ResumeMismatch, TrainingError
-from training.run.checkpoint import Position
+from training.run.checkpoint import Position, list_checkpoints
 from training.settings.config import TrainConfig
+from training.settings.phases import Trains
 
 SETTINGS = "train.json"
 
@@ -38,8 +39,18 @@ _SAME_TO_RESUME = (
     "phases",
     "schedule",
     "max_grad_norm",
+    "crop",
+    "flip",
+    "aspect_buckets",
 )
-_BEFORE = {"schedule": "constant", "max_grad_norm": 0.0, "held_out": 0}
+_BEFORE = {
+    "schedule": "constant",
+    "max_grad_norm": 0.0,
+    "held_out": 0,
+    "crop": None,
+    "flip": False,
+    "aspect_buckets": False,
+}
 """What runs did that were begun before there was such a setting."""
 
 _NOT_COMPARED = ("rows", "removed")
@@ -105,17 +116,16 @@ def _is_ours(folder: Path) -> bool:
 
 
 def as_begun(config: TrainConfig, run: Path) -> TrainConfig:
-    """Return settings as an old run was begun, in what they leave to their defaults.
+    """Return settings with what was not asked for as the run in the folder was begun with.
 
-    A run of before there was a setting goes on as it did, unless the setting is asked for.
+    A run of before there was a setting goes on as it did.
     """
     settings = read_settings(run)
     if settings is None:
         return config
-    silent = [name for name in _BEFORE if name not in settings["identity"]]
-    return config.model_copy(
-        update={name: _BEFORE[name] for name in silent if name not in config.model_fields_set}
-    )
+    begun = {**_BEFORE, **settings["config"]}
+    kept = {name: begun[name] for name in (*_SAME_TO_RESUME, "held_out") if name in begun}
+    return TrainConfig.model_validate({**kept, **config.model_dump(exclude_unset=True)})
 
 
 def check_identity(run: Path, wanted: Identity, position: Position | None) -> None:
@@ -170,7 +180,7 @@ def _extended(held: Identity, wanted: Identity, position: Position) -> bool:
     now, then = dict(before[index]), dict(after[index])
     now.pop("until")
     until = then.pop("until")
-    return now == then and (not isinstance(until, int) or until >= position.step)
+    return bool(now == then and (not isinstance(until, int) or until >= position.step))
 
 
 def read_settings(run: Path) -> dict[str, Any] | None:
@@ -180,6 +190,29 @@ def read_settings(run: Path) -> dict[str, Any] | None:
         return None
     content: dict[str, Any] = json.loads(path.read_bytes())
     return content
+
+
+def run_of(folder: Path) -> Path | None:
+    """Return the run that a folder is, or that it is a checkpoint of; None where it is neither."""
+    for run in (folder, folder.parent.parent):  # RUN, or RUN/checkpoints/000100
+        if (run / SETTINGS).is_file():
+            return run
+    return None
+
+
+def trained_as(folder: Path) -> Trains:
+    """Return what the weights in a run's folder, or a checkpoint's, were trained to connect.
+
+    A folder that is neither holds a ControlNet from elsewhere, which connects all.
+    """
+    run = run_of(folder)
+    if run is None:
+        return "full"
+    phases = (read_settings(run) or {})["config"]["phases"]
+    held = list_checkpoints(run)
+    here = [one for one in held if one.folder == folder] or held
+    trains: Trains = phases[here[-1].position.trained_phase if here else -1]["trains"]
+    return trains
 
 
 def write_settings(

@@ -82,6 +82,7 @@ def train(
         whole=dataset.view(),
         dataset=dataset.fingerprint,
         removed=len(tombstones.removed_keys(dataset.uri)),
+        detector=getattr(spec, "detector", None),
     )
     return train_on(config, rows, report, spec=spec)
 
@@ -155,6 +156,8 @@ def run_phase(
         done.append(_timed_step(session, trained, batches, step, stop))
         for tell in reports:
             tell(done[-1])
+        if session.accelerator.num_processes == 1:  # nobody has to be told
+            stop.agree(stop.number is not None)
         converged = False
         if probing is not None and probing.due(step, last):
             converged = probing.measure(session, trained, step)

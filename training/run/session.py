@@ -1,5 +1,6 @@
 """One process's part in a run: opened from the newest checkpoint, saved to the next."""
 
+import logging
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 from torch import nn
 
+from training.data.augment import Augment
 from training.data.held_out import (
     choose_held_out,
     held_out_view,
@@ -37,6 +39,8 @@ from training.settings.config import TrainConfig
 from training.settings.phases import Phase, advance
 from training.watch.signals import best_step
 
+_log = logging.getLogger(__name__)
+
 _PATIENCE = timedelta(hours=2)  # of the other processes, while the first one probes
 
 _LOCKED_TYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -51,12 +55,15 @@ class Rows:
         whole: all rows of the dataset, out of which samples are held out.
         dataset: fingerprint of the dataset.
         removed: how many samples were taken down from it so far.
+        detector: the kind that made the condition, which decides how it may be mirrored; None
+            where nobody knows it.
     """
 
     view: SampleView
     whole: SampleView
     dataset: str
     removed: int = 0
+    detector: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,14 +170,23 @@ def open_session(config: TrainConfig, rows: Rows) -> Session:
         local_files_only=config.local_files_only,
         dtype=_LOCKED_TYPES[config.mixed_precision],
     )
+    group = config.batch_size * config.gradient_accumulation * accelerator.num_processes
     examples = Examples(
         view,
         config.condition,
         seed=config.seed,
         prompt_dropout=config.prompt_dropout,
         multiple=base.scale,
-        group=config.batch_size * config.gradient_accumulation * accelerator.num_processes,
+        group=group if config.aspect_buckets else None,
+        augment=Augment(crop=config.crop, flip=config.flip),
+        detector=rows.detector,
     )
+    if examples.order.left_out:
+        _log.warning(
+            "%d samples are of sizes too rare to fill a step of %d, and are never shown",
+            examples.order.left_out,
+            group,
+        )
     identity = identify(
         config,
         dataset=rows.dataset,

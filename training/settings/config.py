@@ -89,6 +89,20 @@ class TrainConfig(BaseModel):
     prompt_dropout: float = Field(
         default=0.5, ge=0, le=1, description="Share of prompts replaced by '' (paper 3.3: 0.5)."
     )
+    aspect_buckets: bool = Field(
+        default=True,
+        description="Of a dataset of several sizes, let the samples of a step have one size.",
+    )
+    crop: int | None = Field(
+        default=None,
+        gt=0,
+        description="Side of a random square cut out of image and condition, in pixels; null for "
+        "none.",
+    )
+    flip: bool = Field(
+        default=False,
+        description="Mirror half of the samples; refused for conditions that tell left from right.",
+    )
     held_out: int | None = Field(
         default=None,
         ge=0,

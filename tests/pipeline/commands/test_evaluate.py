@@ -12,12 +12,12 @@ from catalog.dataset.dataset import Dataset
 from detectors.canny import CannySpec
 from pipeline.commands.cli import app
 from pipeline.errors import UsageError
-from pipeline.evaluate.evaluate import condition_spec, phase_of
-from training.data.held_out import held_out_view
+from pipeline.evaluate.evaluate import evaluation_folder
+from pipeline.recipe.made_by import condition_spec
+from training.data.held_out import FILE, read_held_out, write_held_out
 from training.model.random_base import write_random_base
-from training.run.checkpoint import MANIFEST
 from training.run.folder import SETTINGS
-from training.run.loop import train_on
+from training.run.loop import train
 from training.settings.config import TrainConfig
 
 HELD_OUT = 3
@@ -36,7 +36,7 @@ def dataset(make, pictures, tmp_path) -> Dataset:
 
 @pytest.fixture
 def run(dataset, tmp_path) -> Path:
-    """Two steps on a base with random weights, on all rows but the last three."""
+    """A step on a base with random weights, on all rows but three."""
     write_random_base(str(tmp_path / "base"))
     config = TrainConfig(
         dataset=dataset.uri,
@@ -45,16 +45,11 @@ def run(dataset, tmp_path) -> Path:
         out=str(tmp_path / "run"),
         steps=1,
         batch_size=1,
+        held_out=HELD_OUT,
+        probe_every=0,
     )
-    rows = held_out_view(dataset.view(), HELD_OUT).training
-    train_on(config, rows, dataset.fingerprint, lambda report: None)
+    train(config, lambda report: None)
     return tmp_path / "run"
-
-
-def note_held_out(run: Path, count: int = HELD_OUT) -> None:
-    settings = json.loads((run / SETTINGS).read_bytes())
-    settings["config"]["held_out"] = count
-    (run / SETTINGS).write_text(json.dumps(settings))
 
 
 def arguments(run: Path, dataset: Dataset, *more: str) -> list[str]:
@@ -69,13 +64,11 @@ def refusal(runner: CliRunner, line: list[str]) -> str:
 
 
 def test_held_out_rows_are_evaluated(runner, run, dataset):
-    note_held_out(run)
     done = runner.invoke(app, arguments(run, dataset), catch_exceptions=False)
     assert done.exit_code == 0
     kept = json.loads((run / "evaluation" / "evaluation.json").read_bytes())
-    expected = held_out_view(dataset.view(), HELD_OUT).held_out
-    assert list(kept["per_sample"]) == [expected.read(row).key for row in range(HELD_OUT)]
-    assert kept["settings"]["rows"] == expected.name
+    assert tuple(kept["per_sample"]) == read_held_out(run)
+    assert len(kept["per_sample"]) == HELD_OUT
     rows = {row["pictures"]: row for row in kept["rows"]}
     assert rows["photographs"]["mean"] > 0.9  # stored as JPEG, the edges were found before
     assert rows["no control"]["normalised"] == 0
@@ -101,9 +94,10 @@ def test_all_rows_of_a_checkpoint(runner, run, dataset, tmp_path):
 
 
 def test_what_cannot_be_evaluated_is_refused(runner, run, dataset, make, pictures, tmp_path):
+    write_held_out(run, ["0" * 32])
+    assert "none of the 1 samples" in refusal(runner, arguments(run, dataset))
+    (run / FILE).unlink()
     assert "held nothing out of training" in refusal(runner, arguments(run, dataset))
-    note_held_out(run, 2)
-    assert "was trained on other rows" in refusal(runner, arguments(run, dataset))
     message = refusal(runner, arguments(run, dataset, "--subset", "2"))
     assert "--subset goes with --split all" in message
     assert "--split 'some' is unknown" in refusal(
@@ -114,13 +108,10 @@ def test_what_cannot_be_evaluated_is_refused(runner, run, dataset, make, picture
     )
 
 
-def test_the_phase_of_a_run_and_of_its_checkpoints(run):
-    config = {"phases": [{"trains": "mid_only"}, {"trains": "full"}]}
-    first, last = sorted((run / "checkpoints").glob("[0-9]*"))
-    manifest = json.loads((last / MANIFEST).read_bytes())
-    (last / MANIFEST).write_text(json.dumps({**manifest, "phase": 1}))
-    assert phase_of(first, config) == "mid_only"
-    assert phase_of(last, config) == phase_of(run, config) == "full"
+def test_an_evaluation_never_lies_in_a_checkpoint(run):
+    (checkpoint,) = (run / "checkpoints").glob("*1")
+    assert evaluation_folder(run) == run / "evaluation"
+    assert evaluation_folder(checkpoint) == run / "evaluation" / checkpoint.name
 
 
 def test_the_detector_comes_out_of_the_recipe(dataset):

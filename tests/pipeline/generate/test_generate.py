@@ -16,6 +16,7 @@ from catalog.dataset.dataset import Dataset
 from pipeline.commands import cli
 from pipeline.errors import Exit
 from pipeline.generate import paint as pictures_module
+from training.data.held_out import FILE, choose_held_out, write_held_out
 from training.model.base import load_base
 from training.model.controlnet import new_controlnet
 from training.model.denoiser import Denoiser
@@ -248,22 +249,20 @@ def test_a_datasets_first_samples_are_sampled_with_their_captions(
     assert len(made(*from_dataset, "--count", 9, "--condition", "canny")) == 4
 
 
-def test_held_out_rows_are_the_last_of_what_the_run_saw(
+def test_held_out_rows_are_those_of_the_run(
     models: Models, made, generate, make, pictures: Path, tmp_path: Path
 ) -> None:
     make(pictures, tmp_path / "d")
-    dataset = Dataset.open(str(tmp_path / "d"))
-    view = dataset.write_subset(8, policy="top", seed=0)
+    keys = choose_held_out(Dataset.open(str(tmp_path / "d")).view().keys(), 3)
     asked = ("--dataset", tmp_path / "d", "--split", "held-out")
     code, said = generate(*asked)
-    assert (code, "held no rows out" in said) == (Exit.USAGE, True)
-    settings = {"config": {"subset": "8", "held_out": 3}}
-    (models.runs[0] / "train.json").write_text(json.dumps(settings))
+    assert (code, "held nothing out" in said) == (Exit.USAGE, True)
+    write_held_out(models.runs[0], keys)
     try:
         rows = made(*asked, "--count", 2)
     finally:
-        (models.runs[0] / "train.json").unlink()
-    assert [row["name"] for row in rows] == [view.read(index).key[:8] for index in (5, 6)]
+        (models.runs[0] / FILE).unlink()
+    assert [row["name"] for row in rows] == [key[:8] for key in keys[:2]]
 
 
 def test_an_unlocked_runs_own_unet_is_sampled(

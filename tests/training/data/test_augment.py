@@ -192,7 +192,7 @@ def test_the_convention_comes_from_the_sample(view_type):
     hint = decode_image(view.read(0).conditions["canny"])
     for convention in CONVENTIONS:
         noted = {"convention": convention}
-        noting = Noting(view=view, start=0, stop=1, noted=noted)
+        noting = Noting(view=view, places=(0,), name="one", noted=noted)
         examples = examples_of(noting, augment=Augment(flip=True), detector="normal")
         np.testing.assert_array_equal(examples[index].hint, flip_hint("normal", hint, noted))
 

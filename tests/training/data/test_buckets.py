@@ -168,8 +168,11 @@ def test_a_view_that_tells_no_sizes_mixes_them(view_type):
 
 
 def test_a_part_of_a_view_tells_the_sizes_of_its_rows(mixed, view_type):
-    training, held_out = held_out_view(mixed, 5)
-    parts = np.concatenate([training.row_sizes(), held_out.row_sizes()])
-    np.testing.assert_array_equal(parts, mixed.row_sizes())
-    untold = held_out_view(view_type(rows=5, tells_sizes=False), 2)
+    training, held_out = held_out_view(mixed, mixed, mixed.keys()[-5:])
+    np.testing.assert_array_equal(training.row_sizes(), mixed.row_sizes()[:-5])
+    kept = held_out.keys()
+    places = [mixed.keys().index(key) for key in kept]
+    np.testing.assert_array_equal(held_out.row_sizes(), mixed.row_sizes()[places])
+    view = view_type(rows=5, tells_sizes=False)
+    untold = held_out_view(view, view, view.keys()[-2:])
     assert untold.training.row_sizes() is untold.held_out.row_sizes() is None

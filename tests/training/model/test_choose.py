@@ -4,6 +4,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from tests.training.stepping import rows_of
 from training.errors import ControlNetError
 from training.model.base import fingerprint, load_base
 from training.model.choose import load_denoiser, new_denoiser
@@ -29,10 +30,10 @@ def test_a_run_of_either_kind_learns_and_resumes_bit_for_bit(
 ):
     reports: dict[str, list[StepReport]] = {"straight": [], "parts": []}
     straight = make_config(out=str(tmp_path / "straight"), **change)
-    train_on(straight, view_type(), DATASET, reports["straight"].append)
+    train_on(straight, rows_of(view_type()), reports["straight"].append)
     for steps in (2, 4):
         part = make_config(out=str(tmp_path / "parts"), steps=steps, **change)
-        train_on(part, view_type(), DATASET, reports["parts"].append)
+        train_on(part, rows_of(view_type()), reports["parts"].append)
 
     losses = {name: [report.loss for report in found] for name, found in reports.items()}
     assert losses["straight"] == losses["parts"]
@@ -46,7 +47,7 @@ def test_a_run_of_either_kind_learns_and_resumes_bit_for_bit(
 def test_a_run_folder_tells_what_it_holds(make_config, view_type, base, tmp_path):
     for name, change in (("c", {"method": "concat"}), ("p", {"hint_encoder": "paper"})):
         config = make_config(out=str(tmp_path / name), steps=1, **change)
-        train_on(config, view_type(), DATASET, lambda report: None)
+        train_on(config, rows_of(view_type()), lambda report: None)
     assert type(load_denoiser(tmp_path / "c", base)) is Concat
     assert type(load_denoiser(tmp_path / "p", base)) is Controlled
     assert type(load_controlnet(str(tmp_path / "p"))) is PaperControlNet

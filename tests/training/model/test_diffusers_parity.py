@@ -19,6 +19,7 @@ from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from catalog.images import decode_image
+from tests.training.stepping import rows_of
 from training.data.order import row_of
 from training.model.base import load_base
 from training.model.controlnet import new_controlnet
@@ -143,7 +144,7 @@ def test_one_step_is_that_of_diffusers_script(any_folder, make_config, view_type
         seed=11,
     )
     reports: list[StepReport] = []
-    train_on(config, view_type(), "da7a", reports.append)
+    train_on(config, rows_of(view_type()), reports.append)
     draws = draw(INDICES, (4, 8, 8), seed=11, timesteps=1000)
     loss = reference_loss(any_folder, controlnet, samples_of(view_type(), seed=11), draws)
     loss.backward()
@@ -179,6 +180,6 @@ def test_a_base_like_sd_2_1_predicts_velocity_and_trains(velocity_folder, make_c
     controlnet = new_controlnet(base, seed=0)
     assert controlnet.down_blocks[0].attentions[0].proj_in.weight.ndim == 2  # linear, as in 2.1
     config = make_config(base=velocity_folder, steps=2)
-    assert train_on(config, view_type(), "da7a", lambda report: None).steps_done == 2
+    assert train_on(config, rows_of(view_type()), lambda report: None).steps_done == 2
     trained = ControlNetModel.from_pretrained(config.out)
     assert trained.controlnet_mid_block.weight.any()

@@ -12,7 +12,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.training.stepping import DATASET, Steps, forget_accelerate
+from tests.training.stepping import Steps, forget_accelerate, rows_of
 from training.errors import DivergedError, TrainingError
 from training.model.base import fingerprint, load_base
 from training.model.controlnet import new_controlnet
@@ -24,20 +24,20 @@ from training.run.stopping import StopRequest
 
 def test_a_warmup_raises_the_rate_by_steps(make_config, view_type):
     steps = Steps()
-    train_on(make_config(warmup=4, steps=5), view_type(), DATASET, steps)
+    train_on(make_config(warmup=4, steps=5), rows_of(view_type()), steps)
     rates = [report.learning_rate for report in steps.reports]
     assert rates == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3, 1e-3])
 
 
 def test_old_checkpoints_are_deleted(make_config, view_type):
     config = make_config(steps=5, checkpoint_every=1, keep_last=2)
-    train_on(config, view_type(), DATASET, Steps())
+    train_on(config, rows_of(view_type()), Steps())
     assert [one.step for one in list_checkpoints(Path(config.out))] == [4, 5]
 
 
 def test_an_average_is_what_is_published(make_config, view_type):
     config = make_config(ema=0.9)
-    train_on(config, view_type(), DATASET, Steps())
+    train_on(config, rows_of(view_type()), Steps())
     newest = list_checkpoints(Path(config.out))[-1]
     published = Path(config.out, WEIGHTS).read_bytes()
     assert published == (newest.folder / "average" / WEIGHTS).read_bytes()
@@ -54,25 +54,25 @@ def test_gradient_checkpointing_computes_again_and_changes_no_loss(
         lambda *given, **named: forwards.append(1) or forward(*given, **named),
     )
     plain, saving = Steps(), Steps()
-    train_on(make_config(out=str(tmp_path / "a"), steps=2), view_type(), DATASET, plain)
+    train_on(make_config(out=str(tmp_path / "a"), steps=2), rows_of(view_type()), plain)
     once = len(forwards)
     config = make_config(out=str(tmp_path / "b"), steps=2, gradient_checkpointing=True)
-    train_on(config, view_type(), DATASET, saving)
+    train_on(config, rows_of(view_type()), saving)
     assert len(forwards) - once > once
     assert saving.losses == pytest.approx(plain.losses, rel=1e-5)
 
 
 def test_an_optimizer_that_is_not_installed_is_named(make_config, view_type):
     with pytest.raises(TrainingError, match="pip install bitsandbytes"):
-        train_on(make_config(optimizer="adamw_8bit"), view_type(), DATASET, Steps())
+        train_on(make_config(optimizer="adamw_8bit"), rows_of(view_type()), Steps())
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch(make_config, view_type, tmp_path):
     whole, parts = Steps(), Steps()
     settings = make_config(out=str(tmp_path / "a"), steps=2, batch_size=4)
-    train_on(settings, view_type(), DATASET, whole)
+    train_on(settings, rows_of(view_type()), whole)
     in_parts = {"out": str(tmp_path / "b"), "batch_size": 1, "gradient_accumulation": 4}
-    train_on(settings.model_copy(update=in_parts), view_type(), DATASET, parts)
+    train_on(settings.model_copy(update=in_parts), rows_of(view_type()), parts)
     assert len(parts.reports) == len(whole.reports) == 2
     assert parts.losses == pytest.approx(whole.losses, rel=1e-5)
     one, other = (load_file(tmp_path / run / WEIGHTS) for run in ("a", "b"))
@@ -82,7 +82,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(make_config, view_ty
 
 def test_the_run_folder_is_a_diffusers_model(make_config, view_type):
     config = make_config()
-    train_on(config, view_type(), DATASET, Steps())
+    train_on(config, rows_of(view_type()), Steps())
     controlnet = ControlNetModel.from_pretrained(config.out)
     assert controlnet.controlnet_mid_block.weight.abs().max() > 0
     pipeline = StableDiffusionControlNetPipeline.from_pretrained(
@@ -96,7 +96,7 @@ def test_the_run_folder_is_a_diffusers_model(make_config, view_type):
 
 def test_a_run_keeps_its_untrained_network_and_its_settings(make_config, view_type, base):
     config = make_config(steps=2)
-    train_on(config, view_type(), DATASET, Steps())
+    train_on(config, rows_of(view_type()), Steps())
     assert [one.step for one in list_checkpoints(Path(config.out))] == [0, 2]
     untrained = ControlNetModel.from_pretrained(Path(config.out, "checkpoints", "000000"))
     assert fingerprint([untrained]) == fingerprint([new_controlnet(base, seed=0)])
@@ -109,7 +109,7 @@ def test_a_run_keeps_its_untrained_network_and_its_settings(make_config, view_ty
 
 def test_only_the_controlnet_learns(make_config, view_type, base_folder):
     config = make_config(steps=2)
-    session = open_session(config, view_type(), DATASET)
+    session = open_session(config, rows_of(view_type()))
     trained = load_trained(session)
     locked = fingerprint(session.base.networks)
     before = fingerprint([trained.denoiser.controlnet])
@@ -123,7 +123,7 @@ def test_only_the_controlnet_learns(make_config, view_type, base_folder):
 def test_losses_and_rates_are_logged(make_config, view_type, caplog):
     config = make_config(log_every=2)
     with caplog.at_level(logging.INFO, "training.watch.reports"):
-        train_on(config, view_type(), DATASET)
+        train_on(config, rows_of(view_type()))
     lines = [record.message for record in caplog.records if record.name == "training.watch.reports"]
     assert [line.split(":")[0] for line in lines] == ["step 2 of 4", "step 4 of 4"]
     events = EventAccumulator(str(Path(config.out, "logs"))).Reload()
@@ -135,10 +135,10 @@ def test_losses_and_rates_are_logged(make_config, view_type, caplog):
 
 def test_bf16_is_near_fp32_and_keeps_its_weights_in_fp32(make_config, view_type, tmp_path):
     exact, low = Steps(), Steps()
-    train_on(make_config(out=str(tmp_path / "exact"), steps=2), view_type(), DATASET, exact)
+    train_on(make_config(out=str(tmp_path / "exact"), steps=2), rows_of(view_type()), exact)
     forget_accelerate()
     config = make_config(steps=2, mixed_precision="bf16")
-    train_on(config, view_type(), DATASET, low)
+    train_on(config, rows_of(view_type()), low)
     assert low.losses == pytest.approx(exact.losses, rel=0.02)
     assert low.losses != exact.losses  # it was not ignored
     assert {w.dtype for w in load_file(Path(config.out, WEIGHTS)).values()} == {torch.float32}
@@ -147,23 +147,23 @@ def test_bf16_is_near_fp32_and_keeps_its_weights_in_fp32(make_config, view_type,
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
 def test_fp16_without_a_gpu_is_refused(make_config, view_type):
     with pytest.raises(TrainingError, match="needs a CUDA device"):
-        train_on(make_config(mixed_precision="fp16"), view_type(), DATASET)
+        train_on(make_config(mixed_precision="fp16"), rows_of(view_type()))
 
 
 def test_a_loss_that_is_no_number_ends_the_run_before_it_is_saved(make_config, view_type):
     config = make_config(learning_rate=1e30, checkpoint_every=1)
     with pytest.raises(DivergedError, match=r"the loss is .* at step 2"):
-        train_on(config, view_type(), DATASET, Steps())
+        train_on(config, rows_of(view_type()), Steps())
     assert [one.step for one in list_checkpoints(Path(config.out))] == [0, 1]
 
 
 def test_a_folder_with_something_else_is_not_touched(make_config, view_type, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(TrainingError, match="holds something else"):
-        train_on(make_config(out=str(tmp_path)), view_type(), DATASET)
+        train_on(make_config(out=str(tmp_path)), rows_of(view_type()))
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_a_remote_run_folder_is_refused(make_config, view_type):
     with pytest.raises(TrainingError, match="local disk"):
-        train_on(make_config(out="s3://bucket/run"), view_type(), DATASET)
+        train_on(make_config(out="s3://bucket/run"), rows_of(view_type()))

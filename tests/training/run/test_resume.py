@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.stepping import DATASET, Killed, Steps, assert_same_state, contents
+from tests.training.stepping import Killed, Steps, assert_same_state, contents, rows_of
 from training.errors import CheckpointError, ResumeMismatch
+from training.model.base import fingerprint
 from training.run.checkpoint import WEIGHTS, list_checkpoints, load_state
-from training.run.loop import train_on
+from training.run.folder import SETTINGS
+from training.run.loop import run_phases, train_on
+from training.run.session import open_session
 from training.settings.phases import Phase
 from training.watch.reports import StepReport
 
@@ -19,13 +22,13 @@ from training.watch.reports import StepReport
 def test_a_killed_run_goes_on_bit_for_bit(make_config, view_type, tmp_path, workers):
     straight = make_config(out=str(tmp_path / "straight"), gradient_accumulation=2)
     unbroken = Steps()
-    train_on(straight, view_type(), DATASET, unbroken)
+    train_on(straight, rows_of(view_type()), unbroken)
 
     broken = make_config(out=str(tmp_path / "b"), gradient_accumulation=2, num_workers=workers)
     with pytest.raises(Killed):
-        train_on(broken, view_type(), DATASET, Steps(die_at=3))  # a step past the checkpoint
+        train_on(broken, rows_of(view_type()), Steps(die_at=3))  # a step past the checkpoint
     resumed = Steps()
-    summary = train_on(broken, view_type(), DATASET, resumed)
+    summary = train_on(broken, rows_of(view_type()), resumed)
 
     assert (summary.resumed_from, summary.steps_done, summary.steps) == (2, 2, 4)
     assert resumed.losses == {step: unbroken.losses[step] for step in (3, 4)}
@@ -47,7 +50,7 @@ def straight(config_of, view_type, tmp_path_factory):
     """A run through all phases that nothing ended: its folder and losses."""
     out = tmp_path_factory.mktemp("phases") / "straight"
     steps = Steps()
-    train_on(config_of(out, **PHASED), view_type(), DATASET, steps)
+    train_on(config_of(out, **PHASED), rows_of(view_type()), steps)
     return out, steps.losses
 
 
@@ -61,9 +64,9 @@ def test_phases_are_resumed_bit_for_bit(
     folder, losses = straight
     broken = make_config(out=str(tmp_path / "b"), num_workers=workers, **PHASED)
     with pytest.raises(Killed):
-        train_on(broken, view_type(), DATASET, Steps(die_at=die_at))
+        train_on(broken, rows_of(view_type()), Steps(die_at=die_at))
     resumed = Steps()
-    train_on(broken, view_type(), DATASET, resumed)
+    train_on(broken, rows_of(view_type()), resumed)
 
     assert resumed.losses.items() <= losses.items()
     assert_same_state(folder, tmp_path / "b")
@@ -75,7 +78,7 @@ def test_phases_are_resumed_bit_for_bit(
 def test_each_phase_begins_at_a_checkpoint_and_keeps_the_optimizer(make_config, view_type):
     config = make_config(steps=6, phases=PHASES, checkpoint_every=100)
     rates = Steps()
-    train_on(config, view_type(), DATASET, rates)
+    train_on(config, rows_of(view_type()), rates)
     checkpoints = {one.step: one for one in list_checkpoints(Path(config.out))}
     assert {step: one.position.phase for step, one in checkpoints.items()} == {
         0: 0,
@@ -106,19 +109,19 @@ def test_a_signal_saves_the_step_in_hand(make_config, view_type, number):
     before = signal.signal(number, handler)
     try:
         with pytest.raises(Stopped):
-            train_on(config, view_type(), DATASET, report)
+            train_on(config, rows_of(view_type()), report)
     finally:
         signal.signal(number, before)
     assert [one.step for one in list_checkpoints(Path(config.out))] == [0, 1]
-    summary = train_on(config.model_copy(update={"steps": 2}), view_type(), DATASET, Steps())
+    summary = train_on(config.model_copy(update={"steps": 2}), rows_of(view_type()), Steps())
     assert (summary.resumed_from, summary.steps_done) == (1, 1)
 
 
 def test_a_run_may_grow_longer(make_config, view_type, tmp_path):
-    train_on(make_config(out=str(tmp_path / "straight")), view_type(), DATASET, Steps())
+    train_on(make_config(out=str(tmp_path / "straight")), rows_of(view_type()), Steps())
     for steps in (2, 4):
         train_on(
-            make_config(out=str(tmp_path / "grown"), steps=steps), view_type(), DATASET, Steps()
+            make_config(out=str(tmp_path / "grown"), steps=steps), rows_of(view_type()), Steps()
         )
     assert_same_state(tmp_path / "straight", tmp_path / "grown")
     assert (tmp_path / "straight" / WEIGHTS).read_bytes() == (
@@ -128,11 +131,11 @@ def test_a_run_may_grow_longer(make_config, view_type, tmp_path):
 
 def test_a_finished_run_is_left_alone(make_config, view_type, caplog):
     config = make_config(steps=2)
-    train_on(config, view_type(), DATASET, Steps())
+    train_on(config, rows_of(view_type()), Steps())
     before = contents(Path(config.out))
     again = Steps()
     with caplog.at_level(logging.INFO, "training.run.loop"):
-        summary = train_on(config, view_type(), DATASET, again)
+        summary = train_on(config, rows_of(view_type()), again)
     assert (summary.steps_done, summary.steps, summary.loss) == (0, 2, None)
     assert again.reports == []
     assert "all done, it has 2 of 2 steps" in caplog.text
@@ -141,35 +144,35 @@ def test_a_finished_run_is_left_alone(make_config, view_type, caplog):
 
 def test_what_a_killed_writer_left_is_ignored(make_config, view_type):
     config = make_config(steps=2)
-    train_on(config, view_type(), DATASET, Steps())
+    train_on(config, rows_of(view_type()), Steps())
     torn = Path(config.out, "checkpoints", ".000004.tmp")
     torn.mkdir()
     (torn / "config.json").write_text("{")
-    summary = train_on(config.model_copy(update={"steps": 4}), view_type(), DATASET, Steps())
+    summary = train_on(config.model_copy(update={"steps": 4}), rows_of(view_type()), Steps())
     assert (summary.resumed_from, summary.steps) == (2, 4)
     assert not torn.exists()
 
 
 def test_a_run_killed_before_publishing_publishes(make_config, view_type):
     config = make_config(steps=2)
-    train_on(config, view_type(), DATASET, Steps())
+    train_on(config, rows_of(view_type()), Steps())
     settings = Path(config.out, "train.json")
     content = json.loads(settings.read_bytes())
     settings.write_text(json.dumps(content | {"published_step": None}))
     Path(config.out, WEIGHTS).unlink()
-    train_on(config, view_type(), DATASET, Steps())
+    train_on(config, rows_of(view_type()), Steps())
     assert Path(config.out, WEIGHTS).is_file()
 
 
 def test_a_damaged_checkpoint_is_named(make_config, view_type):
     config = make_config(steps=2)
-    train_on(config, view_type(), DATASET, Steps())
+    train_on(config, rows_of(view_type()), Steps())
     weights = Path(config.out, "checkpoints", "000002", WEIGHTS)
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
     with pytest.raises(CheckpointError, match=r"000002.* is damaged[\s\S]*Delete"):
-        train_on(config.model_copy(update={"steps": 4}), view_type(), DATASET, Steps())
+        train_on(config.model_copy(update={"steps": 4}), rows_of(view_type()), Steps())
 
 
 @pytest.mark.parametrize(
@@ -183,20 +186,77 @@ def test_a_damaged_checkpoint_is_named(make_config, view_type):
 )
 def test_other_settings_do_not_resume(make_config, view_type, change, message):
     view = view_type(conditions=("canny", "hed"))
-    train_on(make_config(steps=1), view, DATASET, Steps())
+    train_on(make_config(steps=1), rows_of(view), Steps())
     with pytest.raises(ResumeMismatch, match=message):
-        train_on(make_config(steps=1, **change), view, DATASET, Steps())
+        train_on(make_config(steps=1, **change), rows_of(view), Steps())
 
 
 def test_other_data_does_not_resume(make_config, view_type):
-    train_on(make_config(steps=1), view_type(), DATASET, Steps())
+    train_on(make_config(steps=1), rows_of(view_type()), Steps())
     with pytest.raises(ResumeMismatch, match="view: 'f00d' there, 'beef' asked for"):
-        train_on(make_config(steps=1), view_type(fingerprint="beef"), DATASET, Steps())
+        train_on(make_config(steps=1), rows_of(view_type(fingerprint="beef")), Steps())
     with pytest.raises(ResumeMismatch, match="dataset: 'da7a' there, 'other' asked for"):
-        train_on(make_config(steps=1), view_type(), "other", Steps())
+        train_on(make_config(steps=1), rows_of(view_type(), dataset="other"), Steps())
 
 
 def test_the_same_samples_in_other_batches_resume(make_config, view_type):
-    train_on(make_config(steps=1), view_type(), DATASET, Steps())
+    train_on(make_config(steps=1), rows_of(view_type()), Steps())
     other = make_config(steps=2, batch_size=1, gradient_accumulation=2)
-    assert train_on(other, view_type(), DATASET, Steps()).resumed_from == 1
+    assert train_on(other, rows_of(view_type()), Steps()).resumed_from == 1
+
+
+def test_a_finished_run_takes_another_phase(make_config, view_type, tmp_path):
+    full = (Phase(trains="full", until=4), Phase(trains="unlocked"))
+    straight = make_config(out=str(tmp_path / "straight"), steps=6, phases=full)
+    train_on(straight, rows_of(view_type()), Steps())
+    train_on(make_config(out=str(tmp_path / "grown")), rows_of(view_type()), Steps())
+    grown = make_config(out=str(tmp_path / "grown"), steps=6, phases=full)
+    assert train_on(grown, rows_of(view_type()), Steps()).steps_done == 2
+    assert_same_state(tmp_path / "straight", tmp_path / "grown")
+    for other in (full[1:], (Phase(trains="full", until=3), Phase(trains="unlocked"))):
+        again = make_config(out=str(tmp_path / "grown"), steps=6, phases=other)
+        with pytest.raises(ResumeMismatch, match="phases"):
+            train_on(again, rows_of(view_type()), Steps())
+
+
+def test_a_takedown_does_not_end_a_run(make_config, view_type):
+    train_on(make_config(steps=2), rows_of(view_type(rows=9)), Steps())
+    less = rows_of(view_type(rows=7, fingerprint="less"), removed=2)
+    assert train_on(make_config(steps=4), less, Steps()).steps_done == 2
+    lost = rows_of(view_type(rows=6, fingerprint="lost"), removed=2)
+    with pytest.raises(ResumeMismatch, match="view"):
+        train_on(make_config(steps=6), lost, Steps())
+
+
+def test_a_run_of_before_goes_on_as_it_did(make_config, view_type):
+    config = make_config(steps=2, max_grad_norm=0.0)
+    train_on(config, rows_of(view_type()), Steps())
+    path = Path(config.out, SETTINGS)
+    settings = json.loads(path.read_bytes())
+    for name in ("max_grad_norm", "schedule", "held_out", "aspect_buckets", "crop", "flip"):
+        settings["config"].pop(name), settings["identity"].pop(name)
+    path.write_text(json.dumps(settings))
+    assert train_on(make_config(steps=4), rows_of(view_type()), Steps()).steps_done == 2
+    with pytest.raises(ResumeMismatch, match=r"max_grad_norm: 0\.0 there, 0\.5 asked for"):
+        train_on(make_config(steps=6, max_grad_norm=0.5), rows_of(view_type()), Steps())
+
+
+@pytest.mark.parametrize("scope", ["decoder", "all"])
+def test_an_unlocked_average_is_resumed_exactly_and_the_base_stays(
+    make_config, view_type, tmp_path, scope
+):
+    phases = (Phase(trains="full", until=1), Phase(trains="unlocked", scope=scope))
+    settings = {"phases": phases, "ema": 0.9, "steps": 4, "checkpoint_every": 1}
+    session = open_session(
+        make_config(out=str(tmp_path / "straight"), **settings), rows_of(view_type())
+    )
+    before = fingerprint(session.base.networks)
+    run_phases(session)
+    assert fingerprint(session.base.networks) == before
+    for steps in (2, 3, 4):
+        part = make_config(out=str(tmp_path / "parts"), **{**settings, "steps": steps})
+        train_on(part, rows_of(view_type()), Steps())
+    one, other = (list_checkpoints(tmp_path / run)[-1] for run in ("straight", "parts"))
+    weights = [name for name in one.files if name.endswith(".safetensors")]
+    assert len(weights) == 4  # ControlNet and UNet, as they are and averaged
+    assert {one.files[name] for name in weights} == {other.files[name] for name in weights}

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from training.settings.phases import Phase, check_phases, is_over, last_step
+from training.settings.phases import Phase, advance, check_phases, last_step
 
 MID = Phase(trains="mid_only", until=100)
 FULL = Phase(trains="full", until=200)
@@ -51,17 +51,27 @@ def test_only_an_unlocked_phase_has_a_rate_of_its_own():
 
 
 def test_a_phase_lasts_to_its_end_or_the_runs():
-    assert last_step(MID, begun=0, steps=500) == 100
-    assert last_step(MID, begun=0, steps=50) == 50
-    assert last_step(UNLOCKED, begun=200, steps=500) == 500
-    assert last_step(Phase(trains="mid_only", until="converged"), begun=0, steps=500) == 500
-    assert last_step(FULL, begun=300, steps=500) == 300, "convergence came after its end"
+    assert last_step(MID, steps=500) == 100
+    assert last_step(MID, steps=50) == 50
+    assert last_step(UNLOCKED, steps=500) == 500
+    assert last_step(Phase(trains="mid_only", until="converged"), steps=500) == 500
 
 
-def test_a_phase_is_over_at_its_step_or_by_convergence():
-    assert not is_over(MID, 99, converged=True)
-    assert is_over(MID, 100, converged=False)
-    assert not is_over(UNLOCKED, 10**6, converged=True)
-    by_itself = Phase(trains="mid_only", until="converged")
-    assert not is_over(by_itself, 10**6, converged=False)
-    assert is_over(by_itself, 7, converged=True)
+BY_ITSELF = Phase(trains="mid_only", until="converged")
+
+
+@pytest.mark.parametrize(
+    ("phases", "index", "step", "converged", "following"),
+    [
+        ((MID, FULL, UNLOCKED), 0, 99, True, 0),
+        ((MID, FULL, UNLOCKED), 0, 100, False, 1),
+        ((MID, FULL, UNLOCKED), 0, 250, False, 2),
+        ((MID, FULL, UNLOCKED), 2, 10**6, True, 2),
+        ((BY_ITSELF, FULL, UNLOCKED), 0, 10**6, False, 0),
+        ((BY_ITSELF, FULL, UNLOCKED), 0, 7, True, 1),
+        ((BY_ITSELF, FULL, UNLOCKED), 0, 300, True, 2),  # it came after the next one's end
+        ((BY_ITSELF, Phase(trains="full", until="converged"), UNLOCKED), 0, 7, True, 1),
+    ],
+)
+def test_phases_that_are_over_are_skipped(phases, index, step, converged, following):
+    assert advance(phases, index, step, converged=converged) == following
