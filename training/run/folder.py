@@ -167,7 +167,7 @@ def _taken_down(held: Identity, wanted: Identity) -> bool:
     """Say whether no more rows are missing than were taken down of the same dataset meanwhile."""
     if "rows" not in held or held["dataset"] != wanted["dataset"]:
         return False
-    missing = held["rows"] - wanted["rows"]
+    missing = int(held["rows"]) - int(wanted["rows"])
     return 0 < missing <= int(wanted["removed"]) - int(held["removed"])
 
 

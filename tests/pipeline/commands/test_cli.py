@@ -161,6 +161,7 @@ def test_train_and_generate(run, dataset: Path, tmp_path: Path) -> None:
     base, out = tmp_path / "random-base", tmp_path / "run"
     write_random_base(str(base))
     arguments = ["--dataset", dataset, "--base", base, "--out", out, "--steps", 2]
+    arguments += ["--probe-every", 0]
     trained = run("train", *arguments, "--batch-size", 2)
     assert trained.code == Exit.DONE, trained.err
     assert "2 steps" in trained.out

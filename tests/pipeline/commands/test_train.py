@@ -1,0 +1,95 @@
+"""From what a person types to the settings of a training."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.commands.train_settings import parse_phases, settings_of
+from pipeline.errors import RecipeError, UsageError
+from training.settings.config import TrainConfig
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> str:
+    """A dataset's folder with no more than its recipe: scribbles, which start from Canny."""
+    folder = tmp_path / "d"
+    folder.mkdir()
+    training = {"base": "nobody/base", "start": "canny"}
+    recipe = {"detectors": [{"condition": "scribble"}], "training": training}
+    (folder / "recipe.json").write_text(json.dumps({"recipe": recipe, "fingerprint": "f"}))
+    return str(folder)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """A folder of runs: one on HED, one on Canny that is not finished, one that is."""
+    folder = tmp_path / "runs"
+    for name, condition, step in (("a", "hed", 5), ("b", "canny", None), ("c", "canny", 5)):
+        (folder / name).mkdir(parents=True)
+        settings = {"config": {"condition": condition}, "identity": {}, "published_step": step}
+        (folder / name / "train.json").write_text(json.dumps(settings))
+    return folder
+
+
+def made(flags: dict[str, Any], file: Path | None = None, *overrides: str, **more: Any):
+    return settings_of(flags, file, list(overrides), **more)
+
+
+def test_flags_and_the_recipe_are_enough(dataset: str, runs: Path) -> None:
+    config = made({"dataset": dataset, "out": "o"}, runs=runs)
+    assert (config.base, config.condition, config.steps) == ("nobody/base", "scribble", 10_000)
+    assert config.start_from == str(runs / "c")
+
+
+def test_a_missing_start_is_refused_unless_it_is_waived(dataset: str, tmp_path: Path) -> None:
+    flags = {"dataset": dataset, "out": "o"}
+    with pytest.raises(UsageError, match=r"--start-from RUN.*--runs DIR.*--from-base"):
+        made(flags)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UsageError, match="holds no finished run on canny"):
+        made(flags, runs=tmp_path / "none")
+    assert made(flags, from_base=True).start_from is None
+    assert made({**flags, "start_from": "there"}).start_from == "there"
+
+
+def test_a_file_a_flag_and_an_override(dataset: str, tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        f"dataset: {dataset}\nout: o\nstart_from: there\nsteps: 7\nbatch_size: 3\nseed: 1\n"
+        "phases:\n- {trains: mid_only, until: 5}\n- {trains: full}\n"
+    )
+    config = made({"batch_size": 2}, file, "seed=9", "phases.0.until=6")
+    assert (config.steps, config.batch_size, config.seed) == (7, 2, 9)
+    assert [phase.until for phase in config.phases] == [6, None]
+    file.write_text(file.read_text() + "warmupp: 3\n")
+    with pytest.raises(RecipeError, match=r"run\.yaml.*\n.*warmupp.*did you mean 'warmup'"):
+        made({}, file)
+
+
+def test_every_setting_can_be_overridden(dataset: str) -> None:
+    base = {"dataset": dataset, "out": "o", "start_from": "there"}
+    for name in TrainConfig.model_fields:
+        value = getattr(made(base), name)
+        shown = json.dumps(made(base).model_dump(mode="json")[name])
+        assert getattr(made(base, None, f"{name}={shown}"), name) == value
+
+
+def test_what_is_missing_is_named(dataset: str) -> None:
+    with pytest.raises(UsageError, match="train needs --dataset"):
+        made({"out": "o"})
+    with pytest.raises(UsageError, match="train needs --out"):
+        made({"dataset": dataset})
+    with pytest.raises(UsageError, match="--steps -1"):
+        made({"dataset": dataset, "out": "o", "start_from": "there", "steps": -1})
+
+
+def test_phases_as_a_flag_has_them() -> None:
+    assert parse_phases("mid_only:2000, full:converged,unlocked") == [
+        {"trains": "mid_only", "until": 2000},
+        {"trains": "full", "until": "converged"},
+        {"trains": "unlocked", "until": None},
+    ]
+    with pytest.raises(UsageError, match="'full:soon' must end at a step or at converged"):
+        parse_phases("full:soon,unlocked")

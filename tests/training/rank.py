@@ -1,0 +1,40 @@
+"""One process of several that train together: ``rank.py OUT BASE STEPS BATCH [SIGNAL_AT]``.
+
+Signals itself in step SIGNAL_AT where it is the last process.
+"""
+
+import json
+import os
+import signal
+import sys
+
+from tests.training.conftest import FakeView
+from tests.training.stepping import rows_of
+from training.run import loop
+from training.settings.config import TrainConfig
+
+out, base, steps, batch, *signal_at = sys.argv[1:]
+last = os.environ["RANK"] == str(int(os.environ["WORLD_SIZE"]) - 1)
+step_of = loop._step
+
+
+def _step(session, trained, batches, step, stop):
+    if last and signal_at == [str(step)]:
+        signal.raise_signal(signal.SIGTERM)
+    return step_of(session, trained, batches, step, stop)
+
+
+loop._step = _step
+losses = {}
+config = TrainConfig(
+    dataset="unused",
+    condition="canny",
+    base=base,
+    out=out,
+    steps=int(steps),
+    batch_size=int(batch),
+    checkpoint_every=100,
+    learning_rate=1e-3,
+)
+loop.train_on(config, rows_of(FakeView()), lambda step: losses.update({step.step: step.loss}))
+print(json.dumps(losses))
