@@ -217,6 +217,7 @@ def measure_ours(folder: Path, setting: Setting, **changes: Any) -> Measured | N
         "steps": setting.steps,
         "num_workers": setting.workers,
         "mixed_precision": "bf16" if setting.gpu else "no",
+        "held_out": 0,
         **changes,
     }
     return measure("ours", settings, setting)

@@ -4,9 +4,16 @@ One or two shapes of different colours, turned at random and at times overlappin
 ground. Ground and shapes have a texture of soft gradients, waves and grain: too weak for Canny's
 thresholds, as a photograph's smooth parts are. Neither place nor size is in the caption: only a
 condition can tell them.
+
+    python examples/shapes/draw.py --out pictures --count 2000
+
+writes them as PNGs, each with its caption beside it, and truth.json with the shapes of each.
 """
 
-from dataclasses import dataclass
+import argparse
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -96,6 +103,25 @@ def draw_picture(generator: np.random.Generator) -> Picture:
     return Picture(image=canvas.clip(0, 255).round().astype(np.uint8), shapes=shapes)
 
 
+def write_pictures(folder: Path, count: int, seed: int) -> None:
+    """Write pictures, captions and truth.json; picture i is the same whatever the count.
+
+    Args:
+        folder: is made.
+        count: of pictures.
+        seed: of the first; picture i has the generator of ``(seed, i)``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    truth = {}
+    for number in range(count):
+        made = draw_picture(np.random.default_rng((seed, number)))
+        path = folder / f"{number:06d}.png"
+        cv2.imwrite(str(path), made.image[:, :, ::-1])
+        path.with_suffix(".txt").write_text(made.caption + "\n")
+        truth[path.stem] = [asdict(shape) for shape in made.shapes]
+    (folder / "truth.json").write_text(json.dumps(truth))
+
+
 def cover(shape: Shape) -> np.ndarray:
     """Return which share of each pixel `shape` covers, float64 (64, 64), 0..1."""
     large = np.zeros((SIDE * _ZOOM, SIDE * _ZOOM), np.uint8)
@@ -146,3 +172,16 @@ def _ramp(generator: np.random.Generator) -> np.ndarray:
     rows, columns = np.mgrid[-SIDE / 2 : SIDE / 2, -SIDE / 2 : SIDE / 2]
     angle = generator.uniform(0, 2 * np.pi)
     return np.cos(angle) * columns + np.sin(angle) * rows
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder of the pictures")
+    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    write_pictures(arguments.out, arguments.count, arguments.seed)
+
+
+if __name__ == "__main__":
+    _main()
