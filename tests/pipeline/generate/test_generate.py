@@ -297,7 +297,9 @@ class Whole(Denoiser):
 
 
 def test_a_whole_unet_goes_alone(made, generate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures_module, "load_denoiser", lambda folder, base: Whole(base.unet))
+    monkeypatch.setattr(
+        pictures_module, "load_denoiser", lambda folder, base, *, trains: Whole(base.unet)
+    )
     assert made("--image", "map.png")[0]["passes"][0]["controlnet_calls"] == 0
     for steered in (["--window", 0, 0.5], ["--scale", 0.5], ["--guess"]):
         code, said = generate("--image", "map.png", *steered)

@@ -74,27 +74,27 @@ def test_probes_change_nothing_of_the_training(probed, rows, tmp_path, ema):
 
 
 def test_a_killed_run_repeats_no_probe(probed, rows, tmp_path):
-    config = probed(steps=6, checkpoint_every=2)
+    config = probed(steps=4, checkpoint_every=2)
     with pytest.raises(Killed):
-        train_on(config, rows, Steps(die_at=5), spec=SPEC)
+        train_on(config, rows, Steps(die_at=3), spec=SPEC)
     train_on(config, rows, Steps(), spec=SPEC)
-    assert [record.step for record in probes(tmp_path / "run").read()] == [0, 2, 4, 6]
+    assert [record.step for record in probes(tmp_path / "run").read()] == [0, 2, 4]
 
 
 def test_a_phase_ends_where_the_run_converged(probed, rows, tmp_path, monkeypatch):
     Sudden(monkeypatch, at=4)
-    config = probed(steps=10, phases=CONVERGED, checkpoint_every=100)
+    config = probed(steps=7, phases=CONVERGED, checkpoint_every=100)
     train_on(config, rows, Steps(), spec=SPEC)
     held = {one.step: one.position for one in list_checkpoints(tmp_path / "run")}
-    assert sorted(held) == [0, 6, 10]  # the rise must be kept by a second probe
+    assert sorted(held) == [0, 6, 7]  # the rise must be kept by a second probe
     assert (held[6].phase, held[6].phase_begun, held[6].trained_phase) == (1, 6, 0)
-    assert held[10].trained_phase == 1
+    assert held[7].trained_phase == 1
 
 
 def test_what_the_convergence_comes_behind_is_skipped(probed, rows, tmp_path, monkeypatch):
     Sudden(monkeypatch, at=4)
     phases = (CONVERGED[0], Phase(trains="full", until=5), Phase(trains="unlocked"))
-    train_on(probed(steps=8, phases=phases), rows, Steps(), spec=SPEC)
+    train_on(probed(steps=7, phases=phases, checkpoint_every=100), rows, Steps(), spec=SPEC)
     assert list_checkpoints(tmp_path / "run")[-1].position.trained_phase == 2
 
 

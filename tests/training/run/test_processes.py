@@ -1,6 +1,5 @@
 """Two processes train as one: the same samples in the same order, stopped after the same step."""
 
-import json
 import os
 import signal
 import socket
@@ -15,12 +14,13 @@ from tests.training.stepping import Steps, rows_of
 from training.run.checkpoint import list_checkpoints
 from training.run.loop import train_on
 from training.settings.config import TrainConfig
+from training.watch.signals import losses
 
 TESTS = Path(__file__).parents[2]
 
 
-def run(world: int, *arguments: object) -> list[tuple[int, str, str]]:
-    """Run that many processes; return exit code, stdout and stderr of each."""
+def run(world: int, *arguments: object) -> list[tuple[int, str]]:
+    """Run that many processes; return exit code and stderr of each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -36,32 +36,25 @@ def run(world: int, *arguments: object) -> list[tuple[int, str, str]]:
         subprocess.Popen(
             line,
             env=os.environ | together | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
         for rank in range(world)
     ]
-    ended = [process.communicate(timeout=240) for process in started]
-    return [(process.returncode, *said) for process, said in zip(started, ended, strict=True)]
+    said = [process.communicate(timeout=240)[1] for process in started]
+    return [(process.returncode, text) for process, text in zip(started, said, strict=True)]
 
 
-def test_two_processes_train_as_one(
+def test_two_processes_train_as_one_and_stop_after_the_same_step(
     config_of: Callable[..., TrainConfig], view_type: type, base_folder: str, tmp_path: Path
 ) -> None:
+    """The second one is told to stop in step 3."""
     alone = Steps()
     train_on(config_of(tmp_path / "one", steps=3, batch_size=4), rows_of(view_type()), alone)
-    both = run(2, tmp_path / "two", base_folder, 3, 2)
-    assert [code for code, *_ in both] == [0, 0], both[0][2]
-    found = json.loads(both[0][1].splitlines()[-1])
-    assert found == pytest.approx(
-        {str(step): loss for step, loss in alone.losses.items()}, rel=1e-4
-    )
-
-
-def test_a_signal_to_one_stops_both_after_the_same_step(base_folder: str, tmp_path: Path) -> None:
-    both = run(2, tmp_path / "run", base_folder, 9, 1, 2)
-    assert [code for code, *_ in both] == [-signal.SIGTERM, -signal.SIGTERM], both[0][2]
-    assert [one.step for one in list_checkpoints(tmp_path / "run")] == [0, 2]
-    (folder,) = (tmp_path / "run" / "checkpoints").glob("*2")
+    both = run(2, tmp_path / "two", base_folder, 9, 2, 3)
+    assert [code for code, _ in both] == [-signal.SIGTERM, -signal.SIGTERM], both[0][1]
+    found = {record.step: record.loss for record in losses(tmp_path / "two").read()}
+    assert found == pytest.approx(alone.losses, rel=1e-4)
+    assert [one.step for one in list_checkpoints(tmp_path / "two")] == [0, 3]
+    (folder,) = (tmp_path / "two" / "checkpoints").glob("*3")
     assert {path.name for path in folder.glob("random-*")} == {"random-0000.pt", "random-0001.pt"}
