@@ -73,8 +73,8 @@ def make(recipe: Recipe) -> Callable[..., BuildResult]:
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def head() -> Iterator[Head]:
-    """A Ray head that all tests of the group ``ray`` share; one is enough for two cores."""
+    """A Ray head that the tests of a file share; it takes time from all others while it is up."""
     with ray_head(cpus=2) as running:
         yield running
