@@ -2,8 +2,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-# Test processes: one more than cores, because tests on Ray wait half of their time.
-TESTERS ?= $(shell expr $$(nproc) + 1)
 
 .PHONY: help demo test weights check format clean
 
@@ -18,7 +16,7 @@ demo: $(READY) weights
 	$(BIN)/controlnet-factory demo --out demo
 
 test: $(READY) weights
-	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses logical --dist loadscope --no-loadscope-reorder
 
 weights: $(READY)
 	@$(BIN)/controlnet-factory weights fetch --source packages || \

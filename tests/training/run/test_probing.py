@@ -9,6 +9,7 @@ from tests.training.stepping import Killed, Steps, assert_same_state, rows_of
 from training.errors import TrainingError
 from training.run import probing
 from training.run.checkpoint import list_checkpoints
+from training.run.folder import trained_as
 from training.run.loop import train_on
 from training.settings.phases import Phase
 from training.watch.probe import RunProbe
@@ -89,6 +90,9 @@ def test_a_phase_ends_where_the_run_converged(probed, rows, tmp_path, monkeypatc
     assert sorted(held) == [0, 6, 7]  # the rise must be kept by a second probe
     assert (held[6].phase, held[6].phase_begun, held[6].trained_phase) == (1, 6, 0)
     assert held[7].trained_phase == 1
+    folders = {one.step: one.folder for one in list_checkpoints(tmp_path / "run")}
+    assert [trained_as(folders[step]) for step in (6, 7)] == ["mid_only", "full"]
+    assert trained_as(tmp_path / "run") == "full"
 
 
 def test_what_the_convergence_comes_behind_is_skipped(probed, rows, tmp_path, monkeypatch):
