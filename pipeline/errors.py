@@ -45,5 +45,8 @@ def in_flags(error: ValidationError) -> str:
     """Put a validation error in terms of the flags that were given."""
     issues = (("-".join(map(str, issue["loc"])), issue) for issue in error.errors())
     return "; ".join(
-        f"--{name.replace('_', '-')} {issue['input']!r}: {issue['msg']}" for name, issue in issues
+        f"--{name.replace('_', '-')} {issue['input']!r}: {issue['msg']}"
+        if name  # else the flags do not go together, and the message says which
+        else str(issue["msg"])
+        for name, issue in issues
     )

@@ -140,15 +140,20 @@ def _run(config: "TrainConfig") -> None:
 
 
 def _for_device(config: "TrainConfig") -> "TrainConfig":
-    """Choose what nobody stated for a GPU, where there is one, and say so."""
+    """Choose what nobody stated for a GPU, where there is one, and say so.
+
+    A run that is resumed keeps what it was begun with.
+    """
     import torch
+
+    from training.run.folder import read_settings
 
     if not torch.cuda.is_available():
         return config
     torch.set_float32_matmul_precision("high")  # TF32 in what stays fp32
-    chosen: dict[str, Any] = {
-        name: value for name, value in _ON_GPU.items() if name not in config.model_fields_set
-    }
+    begun = read_settings(Path(config.out)) or {"identity": {}}
+    stated = {*config.model_fields_set, *begun["identity"]}
+    chosen: dict[str, Any] = {name: value for name, value in _ON_GPU.items() if name not in stated}
     told = ", ".join(f"{name} {value}" for name, value in chosen.items())
     out.print(f"for this GPU: {told or 'nothing chosen'}; TF32 in fp32 products")
     return config.model_copy(update=chosen)

@@ -42,8 +42,8 @@ def settings_of(
     except yaml.YAMLError:
         given = None  # told by `load_model`, with the line
     stated = {**(given if isinstance(given, dict) else {}), **flags}
-    stated |= dict.fromkeys(one.partition("=")[0] for one in overrides)
-    dataset = flags.get("dataset", stated.get("dataset"))
+    stated |= _values(overrides)
+    dataset = stated.get("dataset")
     if not isinstance(dataset, str):
         raise UsageError("train needs --dataset, or dataset: in the file of --config")
     if "out" not in stated:
@@ -76,6 +76,17 @@ def parse_phases(text: str) -> list[dict[str, Any]]:
         end = int(until) if until.isdecimal() else until or None
         phases.append({"trains": trains, "until": end})
     return phases
+
+
+def _values(overrides: list[str]) -> dict[str, Any]:
+    """Return what --set gives, by key path; what is no YAML as text: `load_model` tells of it."""
+    found: dict[str, Any] = {}
+    for name, _, value in (one.partition("=") for one in overrides):
+        try:
+            found[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            found[name] = value
+    return found
 
 
 def _read(file: Path) -> str:

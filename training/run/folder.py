@@ -14,6 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from catalog.storage import local_path, write_atomic
 from training.data.loader import SampleView
 from training.errors import ResumeMismatch, TrainingError
@@ -118,14 +120,18 @@ def _is_ours(folder: Path) -> bool:
 def as_begun(config: TrainConfig, run: Path) -> TrainConfig:
     """Return settings with what was not asked for as the run in the folder was begun with.
 
-    A run of before there was a setting goes on as it did.
+    A run of before there was a setting goes on as it did. Where the two do not go together, the
+    settings stay as they are: `check_identity` tells how they differ.
     """
     settings = read_settings(run)
     if settings is None:
         return config
     begun = {**_BEFORE, **settings["config"]}
     kept = {name: begun[name] for name in (*_SAME_TO_RESUME, "held_out") if name in begun}
-    return TrainConfig.model_validate({**kept, **config.model_dump(exclude_unset=True)})
+    try:
+        return TrainConfig.model_validate({**kept, **config.model_dump(exclude_unset=True)})
+    except ValidationError:
+        return config
 
 
 def check_identity(run: Path, wanted: Identity, position: Position | None) -> None:

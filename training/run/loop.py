@@ -128,7 +128,6 @@ def run_phases(
     done: list[StepReport] = []
     with ExitStack() as stack:
         reports = _reports(session, report, stack)
-        session.base.to(session.accelerator.device)
         probing = open_probing(session, session.held_out, spec)
         stop = stack.enter_context(StopRequest())
         while session.start.step < session.config.steps and not stop.agreed:

@@ -161,8 +161,8 @@ def open_session(config: TrainConfig, rows: Rows) -> Session:
     run = run_path(config.out)
     config = as_begun(config, run)
     accelerator = _accelerator(config)
-    begun = bool(list_checkpoints(run))
-    keys = read_held_out(run) if begun else choose_held_out(rows.whole.keys(), config.held_out)
+    held = list_checkpoints(run)
+    keys = read_held_out(run) if held else choose_held_out(rows.whole.keys(), config.held_out)
     view, held_out = held_out_view(rows.whole, rows.view, keys)
     base = load_base(
         config.base,
@@ -196,14 +196,15 @@ def open_session(config: TrainConfig, rows: Rows) -> Session:
         base=fingerprint(base.networks),
         processes=accelerator.num_processes,
     )
-    check_identity(run, identity, list_checkpoints(run)[-1].position if begun else None)
+    check_identity(run, identity, held[-1].position if held else None)
     accelerator.wait_for_everyone()  # all have looked, before one writes
     if accelerator.is_main_process:
         _record(config, run, identity)
-        if not begun:
+        if not held:
             write_held_out(run, keys)
             _save_untrained(config, run, base)
     accelerator.wait_for_everyone()
+    base.to(accelerator.device)
     return Session(
         config=config,
         accelerator=accelerator,
@@ -212,7 +213,7 @@ def open_session(config: TrainConfig, rows: Rows) -> Session:
         held_out=held_out,
         run=run,
         identity=identity,
-        resumed=begun,
+        resumed=bool(held),
         start=list_checkpoints(run)[-1],
     )
 
@@ -279,7 +280,6 @@ def load_trained(session: Session) -> Trained:
     )
     if config.gradient_checkpointing:
         denoiser.enable_gradient_checkpointing()
-    session.base.to(accelerator.device)
     denoiser.to(accelerator.device)
     state = checkpoints.load_state(start)
     optimizer = _resumed_optimizer(config, denoiser, state)

@@ -93,3 +93,14 @@ def test_phases_as_a_flag_has_them() -> None:
     ]
     with pytest.raises(UsageError, match="'full:soon' must end at a step or at converged"):
         parse_phases("full:soon,unlocked")
+
+
+def test_an_override_counts_as_stated(dataset: str) -> None:
+    config = made({"out": "o"}, None, f"dataset={dataset}", "method=concat")
+    assert (config.method, config.start_from) == ("concat", None)
+
+
+def test_flags_that_do_not_go_together_are_told_in_words(dataset: str) -> None:
+    flags = {"dataset": dataset, "out": "o", "start_from": "there"}
+    with pytest.raises(UsageError, match=r"^Value error, the last phase has no until"):
+        made({**flags, "phases": parse_phases("full:5")})

@@ -16,7 +16,7 @@ from tests.training.stepping import Steps, forget_accelerate, rows_of
 from training.errors import DivergedError, TrainingError
 from training.model.base import fingerprint, load_base
 from training.model.controlnet import new_controlnet
-from training.run.checkpoint import WEIGHTS, list_checkpoints
+from training.run.checkpoint import WEIGHTS, list_checkpoints, load_state
 from training.run.loop import run_phase, train_on
 from training.run.session import load_trained, open_session
 from training.run.stopping import StopRequest
@@ -167,3 +167,15 @@ def test_a_folder_with_something_else_is_not_touched(make_config, view_type, tmp
 def test_a_remote_run_folder_is_refused(make_config, view_type):
     with pytest.raises(TrainingError, match="local disk"):
         train_on(make_config(out="s3://bucket/run"), rows_of(view_type()))
+
+
+def test_gradients_are_scaled_down_to_their_norm(make_config, view_type, tmp_path):
+    norms = {}
+    for limit in (0.0, 1e-4):
+        config = make_config(out=str(tmp_path / str(limit)), steps=1, max_grad_norm=limit)
+        train_on(config, rows_of(view_type()), Steps())
+        state = load_state(list_checkpoints(Path(config.out))[-1]).optimizer["state"]
+        first = [moment["exp_avg"] for moment in state.values()]
+        norms[limit] = float(sum(one.square().sum() for one in first) ** 0.5)
+    assert norms[1e-4] == pytest.approx(0.1 * 1e-4, rel=0.05)  # AdamW's first moment: 0.1 of them
+    assert norms[0.0] > 2 * norms[1e-4]

@@ -260,3 +260,9 @@ def test_an_unlocked_average_is_resumed_exactly_and_the_base_stays(
     weights = [name for name in one.files if name.endswith(".safetensors")]
     assert len(weights) == 4  # ControlNet and UNet, as they are and averaged
     assert {one.files[name] for name in weights} == {other.files[name] for name in weights}
+
+
+def test_another_method_is_told_as_another_training(make_config, view_type):
+    train_on(make_config(phases=PHASES, steps=1), rows_of(view_type()), Steps())
+    with pytest.raises(ResumeMismatch, match="method: 'controlnet' there, 'concat' asked for"):
+        train_on(make_config(method="concat", steps=1), rows_of(view_type()), Steps())

@@ -279,3 +279,12 @@ def test_a_request_that_cannot_be_met_says_why(base, hint, change, said):
 def test_a_folder_without_a_controlnet_is_named(tmp_path):
     with pytest.raises(ControlNetError, match=r"no ControlNet \(no config.json\)"):
         load_controlnet(str(tmp_path))
+
+
+def test_no_guidance_is_the_picture_without_a_prompt(base):
+    def latents(prompt, scale):
+        sampling = Sampling(steps=2, guidance_scale=scale)
+        return sample(base, seeds=[1], prompts=[prompt], size=(64, 64), sampling=sampling).latents
+
+    torch.testing.assert_close(latents("a red circle", 0.0), latents("", 1.0), rtol=0, atol=1e-5)
+    assert not torch.equal(latents("a red circle", 0.5), latents("", 1.0))
