@@ -14,6 +14,8 @@ from jaxtyping import Float
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from catalog.sample import sha256_hex
+from catalog.storage import sha256_file
 from training.errors import BaseModelError
 
 PARTS = ("tokenizer", "text_encoder", "vae", "unet", "scheduler")
@@ -70,14 +72,37 @@ class Base:
         return cast(torch.Tensor, self.text_encoder(ids)[0])
 
     @torch.no_grad()
+    def moments(self, pixels: Float[torch.Tensor, "b 3 h w"]) -> Float[torch.Tensor, "b c2 y x"]:
+        """Return mean and log-variance of the latents of images -1..1, in fp32, stacked."""
+        distribution = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist
+        return torch.cat([distribution.mean, distribution.logvar], dim=1).float()
+
+    def latents(
+        self, moments: Float[torch.Tensor, "b c2 y x"], posterior: Float[torch.Tensor, "b c y x"]
+    ) -> Float[torch.Tensor, "b c y x"]:
+        """Return z_0, scaled, where `posterior`, standard normal, picks it."""
+        mean, logvar = moments.chunk(2, dim=1)
+        latents = mean + torch.exp(0.5 * logvar) * posterior.to(mean)
+        return cast(torch.Tensor, latents * self.vae.config.scaling_factor)
+
     def encode_images(
         self, pixels: Float[torch.Tensor, "b 3 h w"], posterior: Float[torch.Tensor, "b c y x"]
     ) -> Float[torch.Tensor, "b c y x"]:
         """Return z_0 of images -1..1, in fp32, scaled; `posterior`, standard normal, picks it."""
-        distribution = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist
-        mean, std = distribution.mean.float(), distribution.std.float()
-        latents = mean + std * posterior.to(mean)
-        return cast(torch.Tensor, latents * self.vae.config.scaling_factor)
+        return self.latents(self.moments(pixels), posterior)
+
+    def weights_sha256(self, part: str) -> str:
+        """Return the hex sha256 of the file that a part's weights came from, in whatever type.
+
+        Raises:
+            BaseModelError: the part has no such file.
+        """
+        folder = self.folder / part
+        for names in ("*model.safetensors", "*model.bin"):
+            files = sorted(folder.glob(names))
+            if files:
+                return sha256_hex("".join(sha256_file(str(file)) for file in files).encode())
+        raise BaseModelError(f"{folder} holds no weights: no *model.safetensors")
 
 
 def load_base(
