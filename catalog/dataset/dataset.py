@@ -15,6 +15,7 @@ logs/                       what ran when; the only files that differ between eq
 
 import json
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -38,6 +39,8 @@ PLAN = "plan.parquet"
 MANIFEST = "manifest.parquet"
 REJECTS = "rejects.parquet"
 SUBSETS = "subsets"
+
+_TRIED = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +84,16 @@ class View:
 
     @cached_property
     def conditions(self) -> tuple[str, ...]:
-        """Names of the condition maps that each sample holds."""
-        return tuple(sorted(self.read(0).conditions)) if len(self) else ()
+        """Names of the condition maps that each sample holds, by the first that is not damaged.
+
+        Raises:
+            CorruptSampleError: the first `_TRIED` are all damaged.
+        """
+        last = min(len(self), _TRIED) - 1
+        for index in range(last):
+            with suppress(CorruptSampleError):
+                return tuple(sorted(self.read(index).conditions))
+        return tuple(sorted(self.read(last).conditions)) if len(self) else ()
 
     def keys(self) -> list[str]:
         """Return the key of each row; no shard is read."""
@@ -111,9 +122,13 @@ class View:
         return unpack_verified(self.read_block(row), row)
 
     def read_block(self, row: dict[str, Any]) -> bytes:
-        """Return the tar bytes of one row, unverified."""
+        """Return the tar bytes of one row, unverified; an OSError names the shard."""
         uri = storage.join(self.dataset, commits.SHARDS, row["shard"])
-        return storage.read_bytes(uri, row["offset"], row["length"])
+        try:
+            return storage.read_bytes(uri, row["offset"], row["length"])
+        except OSError as error:
+            error.filename = error.filename or uri  # reads, unlike open, do not tell
+            raise
 
 
 def unpack_verified(block: bytes, row: dict[str, Any]) -> Sample:

@@ -127,6 +127,7 @@ def _run(config: "TrainConfig") -> None:
     quiet_libraries()
     from catalog.dataset.dataset import Dataset
     from pipeline.recipe.made_by import condition_spec
+    from training.run.damage import FILE as DAMAGED
     from training.run.loop import train as run
 
     spec = condition_spec(Dataset.open(config.dataset), config.condition)
@@ -137,6 +138,9 @@ def _run(config: "TrainConfig") -> None:
     else:
         speed = f"loss {result.loss:.4f}, {result.images_per_second:.2f} images/s"
         out.print(f"trained: {done} in {escape(config.out)}, {speed}")
+    if result.damaged:
+        file = escape(str(result.folder / DAMAGED))
+        out.print(f"damaged samples that were passed over: {result.damaged}, see {file}")
 
 
 def _for_device(config: "TrainConfig") -> "TrainConfig":

@@ -20,7 +20,7 @@ import numpy as np
 from catalog.dataset.dataset import View
 from catalog.sample import Sample
 from catalog.storage import write_atomic
-from training.data.loader import SampleView
+from training.data.view import SampleView
 from training.data.order import Sizes
 from training.errors import DataError
 

@@ -3,57 +3,28 @@
 Training walks over global sample indices 0, 1, 2, ... Which row an index reads is a pure function
 (`training.data.order`), and so is what is drawn for it. So a run resumes at an integer, and the
 number of workers and processes changes nothing about what is read.
+
+A damaged sample does not end a run. An index whose row is damaged shows, with its own draws, the
+row of the next index of the same optimizer step, and behind the step's last index comes its first:
+a function of the order and of which rows are damaged, and of nothing else.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch.utils.data import DataLoader, Dataset
 
-from catalog.images import decode_image
-from catalog.sample import Sample
-from training.data.augment import Augment, Pixels
+from training.data.augment import Augment
 from training.data.buckets import order_of
 from training.data.draws import keyed_generator
-from training.data.order import Order, Sizes
-from training.errors import DataError
-
-
-class SampleView(Protocol):
-    """What the loader needs of a `catalog.dataset.dataset.View`; picklable, for the workers."""
-
-    @property
-    def name(self) -> str:
-        """Name of the choice: ``all``, or a subset's."""
-        ...
-
-    @property
-    def fingerprint(self) -> str:
-        """Identity of the rows, hex."""
-        ...
-
-    @property
-    def conditions(self) -> tuple[str, ...]:
-        """Names of the condition maps that each sample holds."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def keys(self) -> Sequence[str]:
-        """Return the key of each row, unread."""
-        ...
-
-    def row_sizes(self) -> Sizes | None:
-        """Return (height, width) in pixels of every row, unread; None where nothing tells them."""
-        ...
-
-    def read(self, index: int) -> Sample:
-        """Return the sample at `index`, verified."""
-        ...
+from training.data.order import Order
+from training.data.pixels import to_unit
+from training.data.reading import Damage, Pair, Reader, size_text
+from training.data.view import SampleView
+from training.errors import DamagedSample, DataError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +37,7 @@ class Example:
         image: RGB.
         hint: the condition, RGB, of the image's height and width.
         caption: the text; "" where it was dropped.
+        passed_over: damaged samples in whose place this one is shown.
     """
 
     index: int
@@ -73,6 +45,7 @@ class Example:
     image: UInt8[np.ndarray, "h w 3"]
     hint: UInt8[np.ndarray, "h w 3"]
     caption: str
+    passed_over: tuple[Damage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +58,7 @@ class Batch:
         captions: one text a sample; "" where it was dropped.
         keys: the samples' keys in the dataset.
         indices: the samples' global indices.
+        passed_over: damaged samples in whose place others are shown, each at most once.
     """
 
     pixel_values: Float[torch.Tensor, "b 3 h w"]
@@ -92,6 +66,7 @@ class Batch:
     captions: list[str]
     keys: list[str]
     indices: list[int]
+    passed_over: list[Damage]
 
 
 def drops_prompt(seed: int, index: int, probability: float) -> bool:
@@ -108,6 +83,8 @@ class Examples(Dataset[Example]):
         seed: keys the order and the prompt dropout.
         prompt_dropout: share of prompts replaced by "", 0..1.
         multiple: height and width must be multiples of this, in pixels.
+        step: samples of an optimizer step of all processes: those that may stand in for a damaged
+            one.
         group: samples in a row that must have one size, those of an optimizer step of all
             processes; None leaves it to chance, see `training.data.buckets`.
         augment: what is changed in a sample; None for nothing. With a crop all have one size.
@@ -126,6 +103,7 @@ class Examples(Dataset[Example]):
         seed: int,
         prompt_dropout: float,
         multiple: int,
+        step: int = 1,
         group: int | None = None,
         augment: Augment | None = None,
         detector: str | None = None,
@@ -139,19 +117,40 @@ class Examples(Dataset[Example]):
         self._condition = condition
         self._seed = seed
         self._prompt_dropout = prompt_dropout
-        self._multiple = multiple
+        self._step = step
         self._augment = augment or Augment()
         self._augment.check(detector, multiple=multiple)
         self._detector = detector
+        any_size = self._augment.crop is not None  # what is shown has the crop's
+        self._reader = Reader(view, condition, multiple=1 if any_size else multiple)
         self.order = self._order(group)
 
     def __getitem__(self, index: int) -> Example:
-        """Return global sample `index`, any integer from 0; raises DataError for a wrong size."""
-        sample = self._view.read(self.order.row_of(index))
-        image, hint = self._pixels(sample, index)
+        """Return global sample `index`, any integer from 0.
+
+        Raises:
+            DataError: all samples of its step are damaged, or it cannot be augmented as asked for.
+            DataUnavailable: the storage did not give the sample, after all tries.
+        """
+        pair, passed_over = self._read(index)
+        noted = pair.sample.metadata.get("conditions", {}).get(self._condition, {})
+        image, hint = self._augment.apply(
+            pair.image,
+            pair.hint,
+            seed=self._seed,
+            index=index,
+            detector=self._detector,
+            parameters=noted,
+        )
         dropped = drops_prompt(self._seed, index, self._prompt_dropout)
-        caption = "" if dropped else sample.caption
-        return Example(index=index, key=sample.key, image=image, hint=hint, caption=caption)
+        return Example(
+            index=index,
+            key=pair.sample.key,
+            image=image,
+            hint=hint,
+            caption="" if dropped else pair.sample.caption,
+            passed_over=passed_over,
+        )
 
     def _order(self, group: int | None) -> Order:
         if self._augment.crop is not None:
@@ -160,24 +159,19 @@ class Examples(Dataset[Example]):
         sizes = None if group is None else self._view.row_sizes()
         return order_of(len(self._view), sizes, seed=self._seed, group=group)
 
-    def _pixels(self, sample: Sample, index: int) -> tuple[Pixels, Pixels]:
-        image = decode_image(sample.image)
-        hint = decode_image(sample.conditions[self._condition])
-        if image.shape != hint.shape:
-            raise DataError(
-                f"sample {sample.key}: image is {_size(image.shape)} but {self._condition} is "
-                f"{_size(hint.shape)}; a condition must have its image's size: rebuild the dataset"
-            )
-        noted = sample.metadata.get("conditions", {}).get(self._condition, {})
-        image, hint = self._augment.apply(
-            image, hint, seed=self._seed, index=index, detector=self._detector, parameters=noted
-        )
-        if image.shape[0] % self._multiple or image.shape[1] % self._multiple:
-            raise DataError(
-                f"sample {sample.key} is {_size(image.shape)}; height and width must be multiples "
-                f"of {self._multiple}: rebuild the dataset with such a resolution"
-            )
-        return image, hint
+    def _read(self, index: int) -> tuple[Pair, tuple[Damage, ...]]:
+        """Return what `index` shows, and the damaged rows that come before it in its step."""
+        passed: dict[int, Damage] = {}
+        first = index - index % self._step
+        for place in range(self._step):
+            row = self.order.row_of(first + (index + place) % self._step)
+            if row in passed:  # a step longer than the view shows a row again
+                continue
+            try:
+                return self._reader.read(row), tuple(passed.values())
+            except DamagedSample as error:
+                passed[row] = self._reader.damage(row, error)
+        raise DataError(_none_left(list(passed.values())))
 
 
 def collate(examples: Sequence[Example]) -> Batch:
@@ -186,7 +180,7 @@ def collate(examples: Sequence[Example]) -> Batch:
     Raises:
         DataError: the examples have more than one size.
     """
-    sizes = sorted({_size(example.image.shape) for example in examples})
+    sizes = sorted({size_text(example.image) for example in examples})
     if len(sizes) > 1:
         raise DataError(
             f"a batch mixes the sizes {', '.join(sizes)}; rebuild the dataset with one size, "
@@ -198,13 +192,8 @@ def collate(examples: Sequence[Example]) -> Batch:
         captions=[example.caption for example in examples],
         keys=[example.key for example in examples],
         indices=[example.index for example in examples],
+        passed_over=list(dict.fromkeys(one for each in examples for one in each.passed_over)),
     )
-
-
-def to_unit(images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> Float[torch.Tensor, "b 3 h w"]:
-    """Stack RGB images 0..255 into one float32 tensor 0..1."""
-    stacked = torch.from_numpy(np.stack(images))  # (B, h, w, 3)
-    return stacked.permute(0, 3, 1, 2).contiguous().float() / 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,5 +231,10 @@ def load_batches(examples: Examples, indices: IndexBatches, *, workers: int) -> 
     return batches
 
 
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]}x{shape[0]}"
+def _none_left(damaged: Sequence[Damage]) -> str:
+    keys = ", ".join(one.key for one in damaged[:3]) + (" ..." if len(damaged) > 3 else "")
+    return (
+        f"no sample of an optimizer step can be trained on, all {len(damaged)} are damaged "
+        f"({keys}); {damaged[0].error}. `verify DATASET` finds what else is: restore the shards "
+        "from a copy, or rebuild the dataset"
+    )

@@ -11,7 +11,7 @@ import torch
 
 from detectors.graph import by_size
 from training.data.draws import keyed_normal
-from training.data.loader import to_unit
+from training.data.pixels import to_unit
 from training.errors import DataError
 from training.measure.adherence import ProbeSample
 from training.model.base import Base

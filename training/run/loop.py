@@ -10,11 +10,13 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+from accelerate.utils import gather_object
 
 from catalog.dataset import tombstones
 from catalog.dataset.dataset import Dataset
 from detectors.base import Spec
 from training.data.loader import Batch, IndexBatches, load_batches
+from training.data.reading import Damage
 from training.errors import DivergedError
 from training.model.objective import Inputs, denoising_loss, draw
 from training.run.probing import Probing, open_probing
@@ -45,6 +47,7 @@ class RunSummary:
         loss: mean over the last step's samples; None where no step was done.
         images_per_second: samples trained on a second of wall time, all processes together;
             None where no step was done.
+        damaged: samples that the run has passed over so far, listed in its damaged.jsonl.
     """
 
     folder: Path
@@ -53,6 +56,7 @@ class RunSummary:
     steps_done: int
     loss: float | None
     images_per_second: float | None
+    damaged: int = 0
 
 
 def train(
@@ -69,9 +73,11 @@ def train(
             probes.
 
     Raises:
-        CatalogError: the dataset or the subset is not there, or a sample is damaged.
+        CatalogError: the dataset or the subset is not there.
         BaseModelError: the base model is not there.
-        DataError: the dataset has no such condition, or sizes that cannot be trained on.
+        DataError: the dataset has no such condition, sizes that cannot be trained on, or more
+            damaged samples than may be passed over.
+        DataUnavailable: the storage does not give a sample.
         ResumeMismatch: `config.out` holds another training.
         CheckpointError: the checkpoint to resume from is damaged.
         DivergedError: the loss is no longer a number.
@@ -115,6 +121,7 @@ def train_on(
         steps_done=len(done),
         loss=done[-1].loss if done else None,
         images_per_second=sum(step.samples for step in done) / seconds if done else None,
+        damaged=len(session.damage.keys()),
     )
 
 
@@ -238,9 +245,11 @@ def _step(
     """Take one optimizer step; return the mean loss over its samples, on all processes.
 
     A signal that one process got is passed on to all, so that they stop after the same step; one
-    that comes once a process has told what it knows counts at the next step.
+    that comes once a process has told what it knows counts at the next step. What one found
+    damaged is passed on likewise.
     """
     accelerator, losses, config = session.accelerator, [], session.config
+    damaged: list[Damage] = []
     for batch in islice(batches, config.gradient_accumulation):
         with accelerator.accumulate(trained.denoiser):
             loss = batch_loss(session, trained, batch)
@@ -251,11 +260,14 @@ def _step(
             trained.optimizer.step()
             trained.optimizer.zero_grad()
         losses.append(loss.detach().float())
+        damaged += batch.passed_over
     if trained.average is not None and not accelerator.optimizer_step_was_skipped:
         trained.average.update(accelerator.unwrap_model(trained.denoiser), step)
-    told = torch.stack([torch.stack(losses).mean(), losses[0].new_tensor(stop.number or 0)])
-    loss, number = accelerator.reduce(told, reduction="mean").tolist()
+    news = losses[0].new_tensor([stop.number or 0, len(damaged)])
+    told = torch.cat([torch.stack(losses).mean()[None], news])
+    loss, number, found = accelerator.reduce(told, reduction="mean").tolist()
     stop.agree(number > 0)
+    session.damage.add(gather_object(damaged) if found else [], session.samples_per_step)
     return float(loss)
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 
 from catalog.images import Image
-from training.data.loader import to_unit
+from training.data.pixels import to_unit
 from training.model.base import Base
 from training.model.denoiser import Denoiser
 from training.sample.controls import Conditioned

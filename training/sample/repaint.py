@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from training.data.loader import to_unit
+from training.data.pixels import to_unit
 from training.errors import SamplingError
 from training.model.base import Base
 

@@ -109,6 +109,13 @@ class TrainConfig(BaseModel):
         description="Samples of the whole dataset kept out of training, to measure on; null for "
         "16, or a tenth of the samples where that is less.",
     )
+    max_damaged_share: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of the distinct samples read that may be damaged, and are passed over; "
+        "up to 10 may be in any case. 0 ends the run at the first.",
+    )
     probe_every: int = Field(
         default=1000,
         ge=0,
