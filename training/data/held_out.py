@@ -20,8 +20,8 @@ import numpy as np
 from catalog.dataset.dataset import View
 from catalog.sample import Sample
 from catalog.storage import write_atomic
-from training.data.view import SampleView
 from training.data.order import Sizes
+from training.data.view import SampleView
 from training.errors import DataError
 
 FILE = "held_out.json"

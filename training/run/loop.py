@@ -16,6 +16,7 @@ from catalog.dataset import tombstones
 from catalog.dataset.dataset import Dataset
 from detectors.base import Spec
 from training.data.loader import Batch, IndexBatches, load_batches
+from training.data.pixels import as_signed, as_unit
 from training.data.reading import Damage
 from training.errors import DivergedError
 from training.model.objective import Inputs, denoising_loss, draw
@@ -184,7 +185,12 @@ def _batches(session: Session, last: int) -> Iterator[Batch]:
         rank=session.accelerator.process_index,
         processes=session.accelerator.num_processes,
     )
-    return load_batches(session.examples, indices, workers=session.config.num_workers)
+    return load_batches(
+        session.examples,
+        indices,
+        workers=session.config.num_workers,
+        pin_memory=session.accelerator.device.type == "cuda",
+    )
 
 
 def _reports(session: Session, report: Report | None, stack: ExitStack) -> list[Report]:
@@ -274,19 +280,20 @@ def _step(
 def batch_loss(session: Session, trained: Trained, batch: Batch) -> torch.Tensor:
     """Return the loss of `batch`, with the noise and the timesteps that belong to its samples."""
     base, device = session.base, session.accelerator.device
-    height, width = (side // base.scale for side in batch.pixel_values.shape[-2:])
+    height, width = (side // base.scale for side in batch.images.shape[-2:])
     draws = draw(
         batch.indices,
         (base.vae.config.latent_channels, height, width),
         seed=session.config.seed,
         timesteps=base.scheduler.config.num_train_timesteps,
     )
+    images, hints = (pixels.to(device, non_blocking=True) for pixels in (batch.images, batch.hints))
     with session.accelerator.autocast():
         inputs = Inputs(
-            latents=base.encode_images(batch.pixel_values, draws.posterior),
+            latents=base.encode_images(as_signed(images), draws.posterior),
             noise=draws.noise.to(device),
             timesteps=draws.timesteps.to(device),
             text=base.encode_text(batch.captions),
-            hint=batch.hint.to(device),
+            hint=as_unit(hints),
         )
         return denoising_loss(base, trained.denoiser, inputs)

@@ -12,13 +12,13 @@ from accelerate.utils import InitProcessGroupKwargs
 from torch import nn
 
 from training.data.augment import Augment
+from training.data.examples import Examples
 from training.data.held_out import (
     choose_held_out,
     held_out_view,
     read_held_out,
     write_held_out,
 )
-from training.data.loader import Examples
 from training.data.view import SampleView
 from training.errors import TrainingError
 from training.model.base import Base, fingerprint, load_base

@@ -5,7 +5,8 @@ import pytest
 from catalog.errors import StorageUnavailable
 from tests.training.damaged import DamagedView, SilentView
 from training.data import reading
-from training.data.loader import Examples, IndexBatches, load_batches
+from training.data.examples import Examples
+from training.data.loader import IndexBatches, load_batches
 from training.errors import DataError, DataUnavailable
 
 STEP = 4
@@ -67,6 +68,14 @@ def test_a_record_names_key_and_error():
     (one,) = found
     assert (one.key, one.row) == (f"{2:032x}", 2)
     assert "image is 64x64 but canny is 64x32" in one.error
+
+
+def test_where_a_whole_step_is_damaged_the_next_one_stands_in():
+    view = DamagedView(rows=12, changed=(1,))
+    examples = Examples(view, "canny", seed=7, prompt_dropout=0, multiple=8, step=1)
+    rows = [examples.order.row_of(index) for index in range(24)]
+    expected = [rows[at + 1] if row == 1 else row for at, row in enumerate(rows[:-1])]
+    assert [int(examples[index].key, 16) for index in range(23)] == expected
 
 
 def test_a_step_without_a_whole_sample_is_an_error():
