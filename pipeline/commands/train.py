@@ -89,6 +89,9 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of order, noise and dropout.")] = None,
     num_workers: Annotated[int | None, typer.Option(help="Loader processes.")] = None,
+    cache: Annotated[
+        str | None, typer.Option(help="Local folder that keeps what is read of a remote dataset.")
+    ] = None,
     mixed_precision: Annotated[str | None, typer.Option(help="no, fp16 or bf16.")] = None,
     checkpoint_every: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
     keep_last: Annotated[

@@ -113,7 +113,8 @@ class Examples:
         """Return global sample `index`, any integer from 0.
 
         Raises:
-            DataError: all samples of its step and the next ones are damaged, or it cannot be augmented as asked for.
+            DataError: all samples of its step and the next ones are damaged, or it cannot be
+                augmented as asked for.
             DataUnavailable: the storage did not give the sample, after all tries.
         """
         pair, passed_over = self._read(index)

@@ -85,8 +85,8 @@ def train(
     """
     dataset = Dataset.open(config.dataset)
     rows = Rows(
-        view=dataset.view(config.subset),
-        whole=dataset.view(),
+        view=dataset.view(config.subset).cached(config.cache),
+        whole=dataset.view().cached(config.cache),
         dataset=dataset.fingerprint,
         removed=len(tombstones.removed_keys(dataset.uri)),
         detector=getattr(spec, "detector", None),

@@ -135,6 +135,11 @@ class TrainConfig(BaseModel):
     num_workers: int = Field(
         default=0, ge=0, description="Processes that read and decode; 0 reads in the training one."
     )
+    cache: str | None = Field(
+        default=None,
+        description="Local folder that keeps what is read of a remote dataset, so that a later "
+        "epoch or run reads it there; as large as what is trained on. null for none.",
+    )
     mixed_precision: MixedPrecision = Field(
         default="no", description="Type of activations and locked weights; trained ones stay fp32."
     )
