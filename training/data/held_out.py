@@ -153,6 +153,5 @@ def _rows(view: SampleView, places: tuple[int, ...], name: str) -> SampleView:
     if not isinstance(view, View):
         return Rows(view=view, places=places, name=name)
     chosen = view.table.take(np.asarray(places, dtype=np.int64))
-    return View(
-        view.dataset, name, chosen, view.cache
-    )  # a dataset's own view has a table, which others read
+    # A dataset's own view stays one: it has a table, which others read.
+    return View(view.dataset, name, chosen, view.cache)

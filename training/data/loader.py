@@ -7,6 +7,7 @@ number of workers and processes changes nothing about what is read.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import UInt8
@@ -147,5 +148,5 @@ def load_batches(
         yield batch
 
 
-def _as_it_is(batch: Batch | Failure) -> Batch | Failure:
+def _as_it_is(batch: Any) -> Any:
     return batch
