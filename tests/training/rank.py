@@ -1,13 +1,13 @@
 """One process of several that train together: ``rank.py OUT BASE STEPS BATCH [SIGNAL_AT]``.
 
-Signals itself in step SIGNAL_AT where it is the last process.
+Signals itself in step SIGNAL_AT where it is the last process. The rows in $DAMAGED are damaged.
 """
 
 import os
 import signal
 import sys
 
-from tests.training.conftest import FakeView
+from tests.training.damaged import DamagedView
 from tests.training.stepping import rows_of
 from training.run import loop
 from training.settings.config import TrainConfig
@@ -35,4 +35,5 @@ config = TrainConfig(
     log_every=1,
     learning_rate=1e-3,
 )
-loop.train_on(config, rows_of(FakeView()), lambda report: None)
+damaged = tuple(int(row) for row in os.environ.get("DAMAGED", "").split())
+loop.train_on(config, rows_of(DamagedView(changed=damaged)), lambda report: None)

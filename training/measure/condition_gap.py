@@ -11,7 +11,7 @@ import torch
 
 from detectors.graph import by_size
 from training.data.draws import keyed_normal
-from training.data.loader import to_unit
+from training.data.pixels import as_signed, stack, to_unit
 from training.errors import DataError
 from training.measure.adherence import ProbeSample
 from training.model.base import Base
@@ -39,7 +39,7 @@ def gap_inputs(base: Base, samples: Sequence[ProbeSample], *, seed: int) -> Inpu
     height, width = (side // base.scale for side in samples[0].image.shape[:2])
     shape = (base.vae.config.latent_channels, height, width)
     order = [at for at, _ in rows]
-    pixels = to_unit([sample.image for sample in samples]) * 2 - 1
+    pixels = as_signed(stack([sample.image for sample in samples]))
     latents = base.encode_images(pixels, torch.zeros(len(samples), *shape))
     return Inputs(
         latents=latents[order],

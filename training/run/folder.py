@@ -2,6 +2,7 @@
 
 RUN/train.json                                         this module
 RUN/held_out.json                                      training/data/held_out.py
+RUN/damaged.jsonl                                      training/run/damage.py
 RUN/signals/, RUN/plots/                               training/watch
 RUN/checkpoints/                                       training/run/checkpoint.py
 RUN/logs/                                              TensorBoard
@@ -17,7 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from catalog.storage import local_path, write_atomic
-from training.data.loader import SampleView
+from training.data.view import SampleView
 from training.errors import ResumeMismatch, TrainingError
 from training.run.checkpoint import Position, list_checkpoints
 from training.settings.config import TrainConfig

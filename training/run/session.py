@@ -12,13 +12,14 @@ from accelerate.utils import InitProcessGroupKwargs
 from torch import nn
 
 from training.data.augment import Augment
+from training.data.examples import Examples
 from training.data.held_out import (
     choose_held_out,
     held_out_view,
     read_held_out,
     write_held_out,
 )
-from training.data.loader import Examples, SampleView
+from training.data.view import SampleView
 from training.errors import TrainingError
 from training.model.base import Base, fingerprint, load_base
 from training.model.choose import load_denoiser, new_denoiser
@@ -26,6 +27,7 @@ from training.model.denoiser import Denoiser
 from training.model.weight_average import Average
 from training.run import checkpoint as checkpoints
 from training.run.checkpoint import Checkpoint, Position, State, list_checkpoints
+from training.run.damage import DamageLog
 from training.run.folder import (
     Identity,
     as_begun,
@@ -78,6 +80,7 @@ class Session:
         held_out: rows that are kept out of training, to measure on.
         run: the run folder.
         identity: what the run may not change.
+        damage: what of the rows is damaged.
         resumed: False where the run is new.
         start: the checkpoint it goes on from; of step 0 for a new run.
     """
@@ -89,6 +92,7 @@ class Session:
     held_out: SampleView
     run: Path
     identity: Identity
+    damage: DamageLog
     resumed: bool
     start: Checkpoint
 
@@ -177,6 +181,7 @@ def open_session(config: TrainConfig, rows: Rows) -> Session:
         seed=config.seed,
         prompt_dropout=config.prompt_dropout,
         multiple=base.scale,
+        step=group,
         group=group if config.aspect_buckets else None,
         augment=Augment(crop=config.crop, flip=config.flip),
         detector=rows.detector,
@@ -213,6 +218,12 @@ def open_session(config: TrainConfig, rows: Rows) -> Session:
         held_out=held_out,
         run=run,
         identity=identity,
+        damage=DamageLog(
+            run,
+            rows=len(view),
+            share=config.max_damaged_share,
+            writes=accelerator.is_main_process,
+        ),
         resumed=bool(held),
         start=list_checkpoints(run)[-1],
     )

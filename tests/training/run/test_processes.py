@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.training.damaged import DamagedView
 from tests.training.stepping import Steps, rows_of
 from training.run.checkpoint import list_checkpoints
+from training.run.damage import FILE
 from training.run.loop import train_on
 from training.settings.config import TrainConfig
 from training.watch.signals import losses
@@ -58,3 +60,22 @@ def test_two_processes_train_as_one_and_stop_after_the_same_step(
     assert [one.step for one in list_checkpoints(tmp_path / "two")] == [0, 3]
     (folder,) = (tmp_path / "two" / "checkpoints").glob("*3")
     assert {path.name for path in folder.glob("random-*")} == {"random-0000.pt", "random-0001.pt"}
+
+
+def test_what_either_process_finds_damaged_is_recorded_by_the_first(
+    config_of: Callable[..., TrainConfig],
+    base_folder: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    view = DamagedView(changed=(0, 3))
+    alone = Steps()
+    train_on(config_of(tmp_path / "one", steps=2, batch_size=4), rows_of(view), alone)
+    monkeypatch.setenv("DAMAGED", "0 3")
+    both = run(2, tmp_path / "two", base_folder, 2, 2)
+    assert [code for code, _ in both] == [0, 0], both[0][1]
+    found = {record.step: record.loss for record in losses(tmp_path / "two").read()}
+    assert found == pytest.approx(alone.losses, rel=1e-4)
+    told = [(tmp_path / run / FILE).read_text().splitlines() for run in ("one", "two")]
+    assert sorted(told[0]) == sorted(told[1])
+    assert len(told[1]) == 2
