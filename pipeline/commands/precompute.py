@@ -55,7 +55,6 @@ def precompute(
     Units that are encoded are not encoded again; `train` takes what fits its base by itself.
     """
     quiet_libraries()
-    from pipeline.precompute.encoder import Precompute
     from pipeline.precompute.precompute import precompute as run
     from pipeline.precompute.precompute import run_here
     from pipeline.terminal.bars import encoding_bar

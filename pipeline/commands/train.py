@@ -92,6 +92,9 @@ def train(
     cache: Annotated[
         str | None, typer.Option(help="Local folder that keeps what is read of a remote dataset.")
     ] = None,
+    latents: Annotated[
+        str | None, typer.Option(help="What precompute made: auto, never or always.")
+    ] = None,
     mixed_precision: Annotated[str | None, typer.Option(help="no, fp16 or bf16.")] = None,
     checkpoint_every: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
     keep_last: Annotated[

@@ -18,11 +18,12 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import UInt8
 
+from catalog.dataset.latents import Latents
 from training.data.augment import Augment
 from training.data.buckets import order_of
 from training.data.draws import keyed_generator
 from training.data.order import Order
-from training.data.reading import Damage, Pair, Reader
+from training.data.reading import Damage, Encoded, Pair, Reader
 from training.data.view import SampleView
 from training.errors import DamagedSample, DataError
 
@@ -39,17 +40,19 @@ class Example:
     Attributes:
         index: global sample index.
         key: the sample's key in the dataset.
-        image: RGB.
+        image: RGB; None where it is encoded.
         hint: the condition, RGB, of the image's height and width.
         caption: the text; "" where it was dropped.
+        encoded: image and text as the locked networks see them; None where that is left to them.
         passed_over: damaged samples in whose place this one is shown.
     """
 
     index: int
     key: str
-    image: UInt8[np.ndarray, "h w 3"]
+    image: UInt8[np.ndarray, "h w 3"] | None
     hint: UInt8[np.ndarray, "h w 3"]
     caption: str
+    encoded: Encoded | None = None
     passed_over: tuple[Damage, ...] = ()
 
 
@@ -73,6 +76,7 @@ class Examples:
             processes; None leaves it to chance, see `training.data.buckets`.
         augment: what is changed in a sample; None for nothing. With a crop all have one size.
         detector: what made the condition, by its name in recipes; a flip needs it.
+        latents: of all rows, in place of their images; none go with a crop.
 
     Raises:
         DataError: the view is empty, has no such condition, no size with rows for a group, images
@@ -91,6 +95,7 @@ class Examples:
         group: int | None = None,
         augment: Augment | None = None,
         detector: str | None = None,
+        latents: Latents | None = None,
     ) -> None:
         if condition not in view.conditions:
             known = ", ".join(view.conditions) or "none"
@@ -106,7 +111,10 @@ class Examples:
         self._augment.check(detector, multiple=multiple)
         self._detector = detector
         any_size = self._augment.crop is not None  # what is shown has the crop's
-        self._reader = Reader(view, condition, multiple=1 if any_size else multiple)
+        assert latents is None or not any_size, "a square's latent is not the image's"
+        self._reader = Reader(
+            view, condition, multiple=1 if any_size else multiple, latents=latents
+        )
         self.order = self._order(group)
 
     def __getitem__(self, index: int) -> Example:
@@ -117,23 +125,24 @@ class Examples:
                 augmented as asked for.
             DataUnavailable: the storage did not give the sample, after all tries.
         """
-        pair, passed_over = self._read(index)
+        dropped = drops_prompt(self._seed, index, self._prompt_dropout)
+        pair, passed_over = self._read(index, dropped=dropped)
         noted = pair.sample.metadata.get("conditions", {}).get(self._condition, {})
         image, hint = self._augment.apply(
-            pair.image,
+            pair.image if pair.image is not None else pair.hint,  # its latent is mirrored already
             pair.hint,
             seed=self._seed,
             index=index,
             detector=self._detector,
             parameters=noted,
         )
-        dropped = drops_prompt(self._seed, index, self._prompt_dropout)
         return Example(
             index=index,
             key=pair.sample.key,
-            image=image,
+            image=image if pair.encoded is None else None,
             hint=hint,
             caption="" if dropped else pair.sample.caption,
+            encoded=pair.encoded,
             passed_over=passed_over,
         )
 
@@ -151,14 +160,16 @@ class Examples:
         """
         return list(_threads(os.getpid()).map(self.__getitem__, indices))
 
-    def _read(self, index: int) -> tuple[Pair, tuple[Damage, ...]]:
+    def _read(self, index: int, *, dropped: bool) -> tuple[Pair, tuple[Damage, ...]]:
         """Return what `index` shows, and the damaged rows that come before it."""
+        mirrored = self._augment.mirrors(self._seed, index)
         passed: dict[int, Damage] = {}
         for row in self._candidates(index):
             if row in passed:  # a step longer than the view shows a row again
                 continue
             try:
-                return self._reader.read(row), tuple(passed.values())
+                pair = self._reader.read(row, mirrored=mirrored, dropped=dropped)
+                return pair, tuple(passed.values())
             except DamagedSample as error:
                 passed[row] = self._reader.damage(row, error)
         raise DataError(_none_left(list(passed.values())))

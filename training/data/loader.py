@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch.utils.data import DataLoader, Dataset
 
 from catalog.errors import CatalogError
@@ -25,24 +26,32 @@ class Batch:
     """Examples of one size, on the CPU, in as few bytes as they are stored in.
 
     Attributes:
-        images: RGB, 0..255; `training.data.pixels.as_signed` makes floats of them.
+        images: RGB, 0..255; `training.data.pixels.as_signed` makes floats of them. None where they
+            are encoded.
         hints: conditions, RGB, 0..255; `training.data.pixels.as_unit` makes floats of them.
         captions: one text a sample; "" where it was dropped.
         keys: the samples' keys in the dataset.
         indices: the samples' global indices.
+        moments: in the images' place, mean and log-variance of their latents, as they are stored.
+        text: embeddings of the captions, likewise; None leaves them to the text encoder.
         passed_over: damaged samples in whose place others are shown, each at most once.
     """
 
-    images: UInt8[torch.Tensor, "b 3 h w"]
+    images: UInt8[torch.Tensor, "b 3 h w"] | None
     hints: UInt8[torch.Tensor, "b 3 h w"]
     captions: list[str]
     keys: list[str]
     indices: list[int]
+    moments: Float[torch.Tensor, "b c2 y x"] | None
+    text: Float[torch.Tensor, "b tokens width"] | None
     passed_over: list[Damage]
 
     def pin_memory(self) -> "Batch":
         """Return the batch in page-locked memory, from which a GPU copies; torch's loader asks."""
-        return replace(self, images=self.images.pin_memory(), hints=self.hints.pin_memory())
+        tensors = {name: getattr(self, name) for name in ("images", "hints", "moments", "text")}
+        return replace(
+            self, **{name: t.pin_memory() for name, t in tensors.items() if t is not None}
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,18 +71,21 @@ def collate(examples: Sequence[Example]) -> Batch:
     Raises:
         DataError: the examples have more than one size.
     """
-    sizes = sorted({size_text(example.image) for example in examples})
+    sizes = sorted({size_text(example.hint) for example in examples})
     if len(sizes) > 1:
         raise DataError(
             f"a batch mixes the sizes {', '.join(sizes)}; rebuild the dataset with one size, "
             "train with aspect_buckets, or with batch_size 1"
         )
+    encoded = [example.encoded for example in examples if example.encoded is not None]
     return Batch(
-        images=stack([example.image for example in examples]),
+        images=None if encoded else stack([one.image for one in examples if one.image is not None]),
         hints=stack([example.hint for example in examples]),
         captions=[example.caption for example in examples],
         keys=[example.key for example in examples],
         indices=[example.index for example in examples],
+        moments=_stacked([one.moments for one in encoded]),
+        text=_stacked([one.text for one in encoded if one.text is not None]),
         passed_over=list(dict.fromkeys(one for each in examples for one in each.passed_over)),
     )
 
@@ -146,6 +158,10 @@ def load_batches(
         if isinstance(batch, Failure):
             raise batch.error
         yield batch
+
+
+def _stacked(arrays: Sequence[np.ndarray]) -> torch.Tensor | None:
+    return torch.from_numpy(np.stack(arrays)) if arrays else None
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -8,15 +8,23 @@ pauses, and then the run ends, to go on later from its checkpoint.
 
 import logging
 import time
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import TypeVar
 
-from catalog.errors import CorruptSampleError, ImageError, StorageUnavailable
+import numpy as np
+from jaxtyping import Float
+
+from catalog.dataset.latents import Latents, image_name, text_name
+from catalog.errors import CorruptSampleError, DatasetError, ImageError, StorageUnavailable
 from catalog.images import decode_image
 from catalog.sample import Sample
 from training.data.augment import Pixels
 from training.data.view import SampleView
 from training.errors import DamagedSample, DataError, DataUnavailable
+
+T = TypeVar("T")
 
 PAUSES = (1.0, 4.0, 16.0, 64.0)
 """Seconds before each further try to read what the storage did not give."""
@@ -40,18 +48,33 @@ class Damage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """What the base's locked networks made of a sample, ahead of training.
+
+    Attributes:
+        moments: mean and log-variance of the latent, stacked, as they are stored.
+        text: embedding of the caption that is shown; None where captions were left out.
+    """
+
+    moments: Float[np.ndarray, "c2 y x"]
+    text: Float[np.ndarray, "tokens width"] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
     """A sample and its pixels.
 
     Attributes:
         sample: as it is stored.
-        image: RGB.
+        image: RGB; None where it is encoded.
         hint: the condition, RGB, of the image's height and width.
+        encoded: in the image's place; None where there are no latents.
     """
 
     sample: Sample
-    image: Pixels
+    image: Pixels | None
     hint: Pixels
+    encoded: Encoded | None = None
 
 
 class Reader:
@@ -61,23 +84,35 @@ class Reader:
         view: the rows.
         condition: which of the view's conditions is the hint.
         multiple: of pixels, that height and width must be; 1 for any size.
+        latents: of all rows, in place of their images; None reads those.
     """
 
-    def __init__(self, view: SampleView, condition: str, *, multiple: int) -> None:
+    def __init__(
+        self, view: SampleView, condition: str, *, multiple: int, latents: Latents | None = None
+    ) -> None:
         self._view = view
         self._condition = condition
         self._multiple = multiple
+        self._latents = latents
 
-    def read(self, row: int) -> Pair:
+    def read(self, row: int, *, mirrored: bool = False, dropped: bool = False) -> Pair:
         """Return the pair that a row holds.
+
+        Args:
+            row: its place in the view.
+            mirrored: whether the latent of the mirrored image is wanted, where there are latents.
+            dropped: whether the text of the empty caption is, likewise.
 
         Raises:
             DamagedSample: the row is damaged, whoever reads it and whenever.
             DataUnavailable: the storage did not give it, after all tries.
         """
         try:
-            return self._pair(self._sample(row))
-        except (CorruptSampleError, ImageError, DataError) as error:
+            pair = self._pair(self._twice(partial(self._view.read, row), row))
+            if self._latents is None:
+                return pair
+            return replace(pair, encoded=self._encoded(self._latents, row, pair, mirrored, dropped))
+        except (CorruptSampleError, ImageError, DataError, DatasetError) as error:
             raise DamagedSample(f"sample {self._keys[row]}: {error}") from error
 
     def damage(self, row: int, error: DamagedSample) -> Damage:
@@ -88,21 +123,41 @@ class Reader:
     def _keys(self) -> list[str]:
         return list(self._view.keys())
 
-    def _sample(self, row: int) -> Sample:
-        try:
-            return self._patiently(row)
-        except CorruptSampleError:  # of the place, where the bytes come right the second time
-            return self._patiently(row)
+    def _encoded(
+        self, latents: Latents, row: int, pair: Pair, mirrored: bool, dropped: bool
+    ) -> Encoded:
+        name = image_name(pair.sample.key, mirrored=mirrored)
+        moments = self._twice(partial(latents.array, name), row)
+        height, width = pair.hint.shape[:2]
+        if (moments.shape[1] * self._multiple, moments.shape[2] * self._multiple) != (
+            height,
+            width,
+        ):
+            raise DataError(
+                f"its latent is of {moments.shape[2]}x{moments.shape[1]} cells, its "
+                f"{self._condition} {size_text(pair.hint)}: run precompute again"
+            )
+        text = None
+        if latents.identity.text_encoder is not None:
+            name = text_name("" if dropped else pair.sample.caption)
+            text = self._twice(partial(latents.array, name), row)[0]
+        return Encoded(moments=moments, text=text)
 
-    def _patiently(self, row: int) -> Sample:
+    def _twice(self, read: Callable[[], T], row: int) -> T:
+        try:
+            return self._patiently(read, row)
+        except CorruptSampleError:  # of the place, where the bytes come right the second time
+            return self._patiently(read, row)
+
+    def _patiently(self, read: Callable[[], T], row: int) -> T:
         for pause in PAUSES:
             try:
-                return self._view.read(row)
+                return read()
             except (OSError, StorageUnavailable) as error:
                 _log.warning("%s: trying again in %.0f s", error, pause)
                 time.sleep(pause)
         try:
-            return self._view.read(row)
+            return read()
         except (OSError, StorageUnavailable) as error:
             raise DataUnavailable(
                 f"cannot read sample {self._keys[row]}, tried {len(PAUSES) + 1} times in "
@@ -113,16 +168,16 @@ class Reader:
     def _pair(self, sample: Sample) -> Pair:
         if self._condition not in sample.conditions:
             raise DataError(f"it has no {self._condition}, which others of its view have")
-        image = decode_image(sample.image)
+        image = None if self._latents is not None else decode_image(sample.image)
         hint = decode_image(sample.conditions[self._condition])
-        if image.shape != hint.shape:
+        if image is not None and image.shape != hint.shape:
             raise DataError(
                 f"image is {size_text(image)} but {self._condition} is {size_text(hint)}; a "
                 "condition must have its image's size: rebuild the dataset"
             )
-        if image.shape[0] % self._multiple or image.shape[1] % self._multiple:
+        if hint.shape[0] % self._multiple or hint.shape[1] % self._multiple:
             raise DataError(
-                f"image is {size_text(image)}; height and width must be multiples of "
+                f"image is {size_text(hint)}; height and width must be multiples of "
                 f"{self._multiple}: rebuild the dataset with such a resolution"
             )
         return Pair(sample=sample, image=image, hint=hint)

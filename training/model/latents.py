@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, UInt8
 
 from catalog.dataset.latents import Identity, Precision, Stored
-from training.data.loader import to_unit
+from training.data.pixels import to_unit
 from training.errors import DataError
 from training.model.base import Base
 

@@ -14,11 +14,13 @@ from accelerate.utils import gather_object
 
 from catalog.dataset import tombstones
 from catalog.dataset.dataset import Dataset
+from catalog.dataset.latents import find_latents
 from detectors.base import Spec
 from training.data.loader import Batch, IndexBatches, load_batches
 from training.data.pixels import as_signed, as_unit
 from training.data.reading import Damage
 from training.errors import DivergedError
+from training.model.base import Base
 from training.model.objective import Inputs, denoising_loss, draw
 from training.run.probing import Probing, open_probing
 from training.run.session import Rows, Session, Trained, finish, load_trained, open_session, save
@@ -90,6 +92,7 @@ def train(
         dataset=dataset.fingerprint,
         removed=len(tombstones.removed_keys(dataset.uri)),
         detector=getattr(spec, "detector", None),
+        latents=find_latents(dataset.uri),
     )
     return train_on(config, rows, report, spec=spec)
 
@@ -280,20 +283,32 @@ def _step(
 def batch_loss(session: Session, trained: Trained, batch: Batch) -> torch.Tensor:
     """Return the loss of `batch`, with the noise and the timesteps that belong to its samples."""
     base, device = session.base, session.accelerator.device
-    height, width = (side // base.scale for side in batch.images.shape[-2:])
+    height, width = (side // base.scale for side in batch.hints.shape[-2:])
     draws = draw(
         batch.indices,
         (base.vae.config.latent_channels, height, width),
         seed=session.config.seed,
         timesteps=base.scheduler.config.num_train_timesteps,
     )
-    images, hints = (pixels.to(device, non_blocking=True) for pixels in (batch.images, batch.hints))
     with session.accelerator.autocast():
         inputs = Inputs(
-            latents=base.encode_images(as_signed(images), draws.posterior),
+            latents=base.latents(_moments(base, batch, device), draws.posterior),
             noise=draws.noise.to(device),
             timesteps=draws.timesteps.to(device),
-            text=base.encode_text(batch.captions),
-            hint=as_unit(hints),
+            text=_text(base, batch, device),
+            hint=as_unit(batch.hints.to(device, non_blocking=True)),
         )
         return denoising_loss(base, trained.denoiser, inputs)
+
+
+def _moments(base: Base, batch: Batch, device: torch.device) -> torch.Tensor:
+    if batch.moments is not None:
+        return batch.moments.to(device, non_blocking=True).float()
+    assert batch.images is not None, "neither images nor latents"
+    return base.moments(as_signed(batch.images.to(device, non_blocking=True)))
+
+
+def _text(base: Base, batch: Batch, device: torch.device) -> torch.Tensor:
+    if batch.text is None:
+        return base.encode_text(batch.captions)
+    return batch.text.to(device, base.text_encoder.dtype, non_blocking=True)

@@ -1,6 +1,7 @@
 """One process's part in a run: opened from the newest checkpoint, saved to the next."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 from torch import nn
 
+from catalog.dataset.latents import LatentsFolder
 from training.data.augment import Augment
 from training.data.examples import Examples
 from training.data.held_out import (
@@ -28,11 +30,13 @@ from training.model.weight_average import Average
 from training.run import checkpoint as checkpoints
 from training.run.checkpoint import Checkpoint, Position, State, list_checkpoints
 from training.run.damage import DamageLog
+from training.run.encoded import choose_latents
 from training.run.folder import (
     Identity,
     as_begun,
     check_identity,
     identify,
+    latents_begun_with,
     read_settings,
     run_path,
     write_settings,
@@ -59,6 +63,7 @@ class Rows:
         removed: how many samples were taken down from it so far.
         detector: the kind that made the condition, which decides how it may be mirrored; None
             where nobody knows it.
+        latents: that the dataset has.
     """
 
     view: SampleView
@@ -66,6 +71,7 @@ class Rows:
     dataset: str
     removed: int = 0
     detector: str | None = None
+    latents: Sequence[LatentsFolder] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +181,7 @@ def open_session(config: TrainConfig, rows: Rows) -> Session:
         dtype=_LOCKED_TYPES[config.mixed_precision],
     )
     group = config.batch_size * config.gradient_accumulation * accelerator.num_processes
+    latents = choose_latents(rows.latents, base, view, config, latents_begun_with(run))
     examples = Examples(
         view,
         config.condition,
@@ -185,6 +192,7 @@ def open_session(config: TrainConfig, rows: Rows) -> Session:
         group=group if config.aspect_buckets else None,
         augment=Augment(crop=config.crop, flip=config.flip),
         detector=rows.detector,
+        latents=latents,
     )
     if examples.order.left_out:
         _log.warning(
@@ -199,6 +207,7 @@ def open_session(config: TrainConfig, rows: Rows) -> Session:
         removed=rows.removed,
         held_out=len(keys) if config.held_out is None else config.held_out,
         base=fingerprint(base.networks),
+        latents=None if latents is None else latents.identity.name,
         processes=accelerator.num_processes,
     )
     check_identity(run, identity, held[-1].position if held else None)

@@ -89,6 +89,12 @@ class TrainConfig(BaseModel):
     prompt_dropout: float = Field(
         default=0.5, ge=0, le=1, description="Share of prompts replaced by '' (paper 3.3: 0.5)."
     )
+    latents: Literal["auto", "never", "always"] = Field(
+        default="auto",
+        description="Whether to train on what `precompute` made of the samples: where it fits, "
+        "never, or always, so that it is an error where it does not. A resumed run keeps to what "
+        "it began with.",
+    )
     aspect_buckets: bool = Field(
         default=True,
         description="Of a dataset of several sizes, let the samples of a step have one size.",
