@@ -120,10 +120,11 @@ def train(
     if phases is not None:
         flags["phases"] = parse_phases(phases)
     made = settings_of(flags, config, overrides or [], runs=runs, from_base=from_base)
-    _run(_for_device(made))
+    run_training(for_device(made))
 
 
-def _run(config: "TrainConfig") -> None:
+def run_training(config: "TrainConfig") -> None:
+    """Train, or go on with the run that is there, with the detector of its condition; say so."""
     quiet_libraries()
     from catalog.dataset.dataset import Dataset
     from pipeline.recipe.made_by import condition_spec
@@ -139,7 +140,7 @@ def _run(config: "TrainConfig") -> None:
         out.print(f"trained: {done} in {escape(config.out)}, {speed}")
 
 
-def _for_device(config: "TrainConfig") -> "TrainConfig":
+def for_device(config: "TrainConfig") -> "TrainConfig":
     """Choose what nobody stated for a GPU, where there is one, and say so.
 
     A run that is resumed keeps what it was begun with.

@@ -1,0 +1,105 @@
+"""The command that trains several runs alike but for one setting, and compares them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from pipeline.commands.compare import Samples, write_comparison
+from pipeline.commands.options import DatasetUri, Overrides
+from pipeline.commands.train import for_device, run_training
+from pipeline.terminal.console import err, out
+from pipeline.terminal.quiet import quiet_libraries
+
+if TYPE_CHECKING:
+    from training.settings.config import TrainConfig
+
+app = typer.Typer()
+
+_RUNS = "runs"
+
+
+@app.command()
+def ablate(
+    dataset: DatasetUri,
+    out_: Annotated[
+        Path, typer.Option("--out", help="Folder of the runs and their comparison; again resumes.")
+    ],
+    sizes: Annotated[
+        str | None, typer.Option(help="A run a subset: 1k,10k,all (paper, Fig. 22).")
+    ] = None,
+    vary: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY=A,B", help="A run a value: method=controlnet,concat (paper, Fig. 20)."
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML with any of the settings; docs/training.md has all.")
+    ] = None,
+    overrides: Overrides = None,
+    base: Annotated[
+        str | None, typer.Option(help="Stable Diffusion: folder or hub id; default the recipe's.")
+    ] = None,
+    condition: Annotated[
+        str | None, typer.Option(help="Which of the dataset's conditions; default its only one.")
+    ] = None,
+    start_from: Annotated[
+        str | None, typer.Option(help="A run whose ControlNet all runs go on from.")
+    ] = None,
+    from_base: Annotated[
+        bool, typer.Option("--from-base", help="Start from the base whatever the recipe says.")
+    ] = False,
+    steps: Annotated[
+        int | None, typer.Option(help="Optimizer steps of each run.", show_default="10000")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples a micro-step.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="AdamW's; the paper's is 1e-5.")
+    ] = None,
+    held_out: Annotated[
+        int | None, typer.Option(help="Samples kept out of all runs; default 16 or a tenth.")
+    ] = None,
+    probe_every: Annotated[int | None, typer.Option(help="Steps between probes.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of all runs.")] = None,
+    samples: Samples = 6,
+) -> None:
+    """Train runs that differ in the dataset's size, or in one setting, and compare them."""
+    given = dict(locals())
+    quiet_libraries()
+    from catalog.dataset.dataset import Dataset
+    from pipeline.commands.ablate_settings import check_same, variants_of
+    from pipeline.commands.train_settings import settings_of
+    from pipeline.compare.budget import check_probes, short_budgets
+    from training.settings.config import TrainConfig
+
+    opened = Dataset.open(dataset)
+    flags: dict[str, Any] = {
+        name: value
+        for name, value in given.items()
+        if name in TrainConfig.model_fields and value is not None
+    }
+    variants = variants_of(sizes, vary, opened)
+    check_same(flags, overrides or [], variants[0].name)
+    configs = {
+        one.label: settings_of(
+            {**flags, one.name: one.value, "out": str(out_ / _RUNS / one.label)},
+            config,
+            overrides or [],
+            from_base=from_base,
+        )
+        for one in variants
+    }
+    check_probes(opened, next(iter(configs.values())))
+    for line in short_budgets(opened, configs):
+        err.print(escape(line))
+    _train(configs)
+    folders = {label: Path(one.out) for label, one in configs.items()}
+    write_comparison(folders, out_, samples, dataset)
+
+
+def _train(configs: dict[str, "TrainConfig"]) -> None:
+    for number, (label, config) in enumerate(configs.items(), start=1):
+        out.print(f"{number} of {len(configs)}: {escape(label)}")
+        run_training(for_device(config))
