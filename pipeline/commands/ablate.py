@@ -7,7 +7,21 @@ import typer
 from rich.markup import escape
 
 from pipeline.commands.compare import Samples, write_comparison
-from pipeline.commands.options import DatasetUri, Overrides
+from pipeline.commands.options import (
+    Base,
+    BatchSize,
+    Condition,
+    DatasetUri,
+    FromBase,
+    HeldOut,
+    LearningRate,
+    Overrides,
+    ProbeEvery,
+    Runs,
+    Seed,
+    Steps,
+    TrainFile,
+)
 from pipeline.commands.train import for_device, run_training
 from pipeline.terminal.console import err, out
 from pipeline.terminal.quiet import quiet_libraries
@@ -16,8 +30,6 @@ if TYPE_CHECKING:
     from training.settings.config import TrainConfig
 
 app = typer.Typer()
-
-_RUNS = "runs"
 
 
 @app.command()
@@ -35,42 +47,28 @@ def ablate(
             metavar="KEY=A,B", help="A run a value: method=controlnet,concat (paper, Fig. 20)."
         ),
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="YAML with any of the settings; docs/training.md has all.")
-    ] = None,
+    config: TrainFile = None,
     overrides: Overrides = None,
-    base: Annotated[
-        str | None, typer.Option(help="Stable Diffusion: folder or hub id; default the recipe's.")
-    ] = None,
-    condition: Annotated[
-        str | None, typer.Option(help="Which of the dataset's conditions; default its only one.")
-    ] = None,
+    base: Base = None,
+    condition: Condition = None,
     start_from: Annotated[
         str | None, typer.Option(help="A run whose ControlNet all runs go on from.")
     ] = None,
-    from_base: Annotated[
-        bool, typer.Option("--from-base", help="Start from the base whatever the recipe says.")
-    ] = False,
-    steps: Annotated[
-        int | None, typer.Option(help="Optimizer steps of each run.", show_default="10000")
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Samples a micro-step.")] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="AdamW's; the paper's is 1e-5.")
-    ] = None,
-    held_out: Annotated[
-        int | None, typer.Option(help="Samples kept out of all runs; default 16 or a tenth.")
-    ] = None,
-    probe_every: Annotated[int | None, typer.Option(help="Steps between probes.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all runs.")] = None,
+    runs: Runs = None,
+    from_base: FromBase = False,
+    steps: Steps = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    held_out: HeldOut = None,
+    probe_every: ProbeEvery = None,
+    seed: Seed = None,
     samples: Samples = 6,
 ) -> None:
     """Train runs that differ in the dataset's size, or in one setting, and compare them."""
     given = dict(locals())
     quiet_libraries()
     from catalog.dataset.dataset import Dataset
-    from pipeline.commands.ablate_settings import check_same, variants_of
-    from pipeline.commands.train_settings import settings_of
+    from pipeline.commands.ablate_settings import check_same, configs_of, variants_of
     from pipeline.compare.budget import check_probes, short_budgets
     from training.settings.config import TrainConfig
 
@@ -82,15 +80,9 @@ def ablate(
     }
     variants = variants_of(sizes, vary, opened)
     check_same(flags, overrides or [], variants[0].name)
-    configs = {
-        one.label: settings_of(
-            {**flags, one.name: one.value, "out": str(out_ / _RUNS / one.label)},
-            config,
-            overrides or [],
-            from_base=from_base,
-        )
-        for one in variants
-    }
+    configs = configs_of(
+        variants, out_, flags, config, overrides or [], runs=runs, from_base=from_base
+    )
     check_probes(opened, next(iter(configs.values())))
     for line in short_budgets(opened, configs):
         err.print(escape(line))

@@ -1,14 +1,15 @@
 """From --sizes or --vary to the trainings of an ablation."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from catalog.dataset.dataset import Dataset
-from pipeline.commands.train_settings import parse_phases
+from pipeline.commands.train_settings import parse_phases, settings_of
 from pipeline.errors import UsageError
 from training.settings.config import TrainConfig
 
@@ -82,6 +83,42 @@ def check_same(flags: Collection[str], overrides: list[str], varied: str) -> Non
         name = re.split(r"[.=]", override, maxsplit=1)[0]
         if name in ("dataset", "out", varied):
             raise UsageError(f"--set {override}: {name} is each run's own in an ablation")
+
+
+def configs_of(
+    variants: Sequence[Variant],
+    folder: Path,
+    flags: dict[str, Any],
+    file: Path | None,
+    overrides: list[str],
+    *,
+    runs: Path | None = None,
+    from_base: bool = False,
+) -> dict[str, TrainConfig]:
+    """Return the settings of each training, by label; the runs lie in FOLDER/runs.
+
+    Args:
+        variants: of the ablation.
+        folder: of the ablation.
+        flags: as for `settings_of`, like the others.
+        file: of --config.
+        overrides: of --set.
+        runs: of --runs.
+        from_base: start from the base whatever the recipe says.
+
+    Raises:
+        UsageError: something is missing or does not validate.
+    """
+    return {
+        one.label: settings_of(
+            {**flags, one.name: one.value, "out": str(folder / "runs" / one.label)},
+            file,
+            overrides,
+            runs=runs,
+            from_base=from_base,
+        )
+        for one in variants
+    }
 
 
 def _of_size(name: str, dataset: Dataset) -> Variant:
