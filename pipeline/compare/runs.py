@@ -130,7 +130,7 @@ def _value(run: RunRecord, name: str) -> Any:
 def _text(name: str, value: Any) -> str:
     """Write a setting; phases as the flag has them, contents by the start of their hash."""
     if value is None:
-        return "-"
+        return "all" if name == "subset" else "-"
     if name in _BY_CONTENT:
         return str(value)[:8]
     if name == "phases":

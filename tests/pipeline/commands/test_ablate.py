@@ -82,7 +82,7 @@ def test_the_table_names_rows_and_budget(ablation, folder):
     assert small["rows"] <= 6
     assert (whole["steps"], whole["images_seen"]) == (STEPS, 2 * STEPS)
     assert small["settings"] == {"subset": "6"}
-    assert whole["settings"] == {"subset": "-"}
+    assert whole["settings"] == {"subset": "all"}
     assert kept["metric"] == "Canny F1 (1 px)"
     text = (folder / "ablation" / "compare.md").read_text()
     assert "| run | method | subset | rows trained on | steps | images seen |" in text

@@ -84,7 +84,7 @@ def test_settings_that_differ_have_a_column(tmp_path):
     table = compared(one, two)
     first, second = (row.settings for row in table.runs)
     assert dict(first) == {
-        "subset": "-",
+        "subset": "all",
         "phases": "mid_only:200,unlocked at 2e-06",
         "learning_rate": "0.0003",
         "hint_encoder": "released",
@@ -93,7 +93,7 @@ def test_settings_that_differ_have_a_column(tmp_path):
     assert [row.method for row in table.runs] == ["controlnet", "concat"]
     assert table.header()[:3] == ["run", "method", "subset"]
     assert all(len(row.cells()) == len(table.header()) for row in table.runs)
-    assert "| one | controlnet | - | mid_only:200,unlocked at 2e-06 |" in table.to_markdown()
+    assert "| one | controlnet | all | mid_only:200,unlocked at 2e-06 |" in table.to_markdown()
 
 
 def test_places_differ_by_what_lies_there(tmp_path):
