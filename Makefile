@@ -16,7 +16,7 @@ demo: $(READY) weights
 	$(BIN)/controlnet-factory demo --out demo
 
 test: $(READY) weights
-	$(BIN)/python -m pytest --numprocesses logical --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses auto --dist loadscope --no-loadscope-reorder
 
 weights: $(READY)
 	@$(BIN)/controlnet-factory weights fetch --source packages || \

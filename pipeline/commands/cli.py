@@ -12,8 +12,10 @@ from captioning.errors import CaptionError
 from catalog.errors import CatalogError
 from detectors.errors import DetectorError
 from pipeline.commands import (
+    ablate,
     annotate,
     build,
+    compare,
     dataset,
     evaluate,
     generate,
@@ -49,6 +51,8 @@ for group in (
     precompute,
     train,
     evaluate,
+    compare,
+    ablate,
     generate,
     operate,
     weights,

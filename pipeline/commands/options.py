@@ -1,5 +1,6 @@
 """Options that several commands share, and their validation."""
 
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -19,6 +20,34 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a field: detectors.0.low=80."),
 ]
+
+# Of trainings:
+TrainFile = Annotated[
+    Path | None, typer.Option(help="YAML with any of the settings; docs/training.md has all.")
+]
+Base = Annotated[
+    str | None, typer.Option(help="Stable Diffusion: folder or hub id; default the recipe's.")
+]
+Condition = Annotated[
+    str | None, typer.Option(help="Which of the dataset's conditions; default its only one.")
+]
+Runs = Annotated[
+    Path | None,
+    typer.Option(help="Folder of runs: that which the recipe starts from is there."),
+]
+FromBase = Annotated[
+    bool, typer.Option("--from-base", help="Start from the base whatever the recipe says.")
+]
+Steps = Annotated[int | None, typer.Option(help="Optimizer steps.", show_default="10000")]
+BatchSize = Annotated[int | None, typer.Option(help="Samples a process and micro-step.")]
+LearningRate = Annotated[float | None, typer.Option(help="AdamW's; the paper's is 1e-5.")]
+HeldOut = Annotated[
+    int | None, typer.Option(help="Samples kept out, to measure on; default 16 or a tenth.")
+]
+ProbeEvery = Annotated[
+    int | None, typer.Option(help="Steps between probes of adherence; 0 for none.")
+]
+Seed = Annotated[int | None, typer.Option(help="Of order, noise and dropout.")]
 
 
 def execution_of(fields: dict[str, Any]) -> Execution:

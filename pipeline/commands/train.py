@@ -8,7 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from pipeline.commands.options import Overrides, SubsetName
+from pipeline.commands.options import (
+    Base,
+    BatchSize,
+    Condition,
+    FromBase,
+    HeldOut,
+    LearningRate,
+    Overrides,
+    ProbeEvery,
+    Runs,
+    Seed,
+    Steps,
+    SubsetName,
+    TrainFile,
+)
 from pipeline.errors import UsageError
 from pipeline.terminal.console import out
 from pipeline.terminal.quiet import quiet_libraries
@@ -27,33 +41,18 @@ def train(
     out_: Annotated[
         str | None, typer.Option("--out", help="The run's folder; again resumes it.")
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="YAML with any of the settings; docs/training.md has all.")
-    ] = None,
+    config: TrainFile = None,
     overrides: Overrides = None,
-    base: Annotated[
-        str | None, typer.Option(help="Stable Diffusion: folder or hub id; default the recipe's.")
-    ] = None,
-    condition: Annotated[
-        str | None, typer.Option(help="Which of the dataset's conditions; default its only one.")
-    ] = None,
+    base: Base = None,
+    condition: Condition = None,
     start_from: Annotated[
         str | None, typer.Option(help="A run whose ControlNet to go on from.")
     ] = None,
-    runs: Annotated[
-        Path | None,
-        typer.Option(help="Folder of runs: that which the recipe starts from is there."),
-    ] = None,
-    from_base: Annotated[
-        bool, typer.Option("--from-base", help="Start from the base whatever the recipe says.")
-    ] = False,
+    runs: Runs = None,
+    from_base: FromBase = False,
     subset: SubsetName = None,
-    steps: Annotated[
-        int | None, typer.Option(help="Optimizer steps.", show_default="10000")
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Samples a process and micro-step.")
-    ] = None,
+    steps: Steps = None,
+    batch_size: BatchSize = None,
     gradient_accumulation: Annotated[
         int | None, typer.Option(help="Micro-steps an optimizer step.")
     ] = None,
@@ -63,9 +62,7 @@ def train(
     ] = None,
     method: Annotated[str | None, typer.Option(help="controlnet, or the concat baseline.")] = None,
     hint_encoder: Annotated[str | None, typer.Option(help="released or paper.")] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="AdamW's; the paper's is 1e-5.")
-    ] = None,
+    learning_rate: LearningRate = None,
     schedule: Annotated[str | None, typer.Option(help="constant or cosine.")] = None,
     warmup: Annotated[int | None, typer.Option(help="Steps over which the rate rises.")] = None,
     max_grad_norm: Annotated[
@@ -81,13 +78,9 @@ def train(
     ] = None,
     crop: Annotated[int | None, typer.Option(help="Side of a random square; pixels.")] = None,
     flip: Annotated[bool | None, typer.Option("--flip", help="Mirror half of the samples.")] = None,
-    held_out: Annotated[
-        int | None, typer.Option(help="Samples kept out, to measure on; default 16 or a tenth.")
-    ] = None,
-    probe_every: Annotated[
-        int | None, typer.Option(help="Steps between probes of adherence; 0 for none.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of order, noise and dropout.")] = None,
+    held_out: HeldOut = None,
+    probe_every: ProbeEvery = None,
+    seed: Seed = None,
     num_workers: Annotated[int | None, typer.Option(help="Loader processes.")] = None,
     cache: Annotated[
         str | None, typer.Option(help="Local folder that keeps what is read of a remote dataset.")
@@ -126,10 +119,11 @@ def train(
     if phases is not None:
         flags["phases"] = parse_phases(phases)
     made = settings_of(flags, config, overrides or [], runs=runs, from_base=from_base)
-    _run(_for_device(made))
+    run_training(for_device(made))
 
 
-def _run(config: "TrainConfig") -> None:
+def run_training(config: "TrainConfig") -> None:
+    """Train, or go on with the run that is there, with the detector of its condition; say so."""
     quiet_libraries()
     from catalog.dataset.dataset import Dataset
     from pipeline.recipe.made_by import condition_spec
@@ -149,7 +143,7 @@ def _run(config: "TrainConfig") -> None:
         out.print(f"damaged samples that were passed over: {result.damaged}, see {file}")
 
 
-def _for_device(config: "TrainConfig") -> "TrainConfig":
+def for_device(config: "TrainConfig") -> "TrainConfig":
     """Choose what nobody stated for a GPU, where there is one, and say so.
 
     A run that is resumed keeps what it was begun with.

@@ -69,9 +69,18 @@ def view_type() -> type[FakeView]:
 
 
 @pytest.fixture(scope="session")
-def base_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("base") / "random"
+def whole_base_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A base with all of Stable Diffusion's parts: 12 encoder outputs and a middle block."""
+    folder = tmp_path_factory.mktemp("base") / "whole"
     write_random_base(str(folder), seed=0)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def base_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A base with fewer parts of each kind: a run of a few steps mostly loads and saves them."""
+    folder = tmp_path_factory.mktemp("base") / "random"
+    write_random_base(str(folder), seed=0, resolutions=2, layers=1)
     return str(folder)
 
 

@@ -21,12 +21,14 @@ It exists to run the code of controlnet-factory in tests and in the demo; its im
 """
 
 
-def write_random_base(folder: str, seed: int = 0) -> None:
+def write_random_base(folder: str, seed: int = 0, *, resolutions: int = 4, layers: int = 2) -> None:
     """Write a base with random weights, of about a megabyte, as a diffusers pipeline folder.
 
     Args:
         folder: local folder; `StableDiffusionPipeline.from_pretrained(folder)` loads it.
         seed: of the weights; equal seeds give equal weights.
+        resolutions: of the UNet, at least 2; all but the lowest attend to the text.
+        layers: of each resolution. Fewer of both make a run shorter.
     """
     with torch.random.fork_rng(devices=[]):  # networks initialise from the global generator
         torch.manual_seed(seed)
@@ -37,7 +39,7 @@ def write_random_base(folder: str, seed: int = 0) -> None:
                 tokenizer, width=_WIDTH, heads=2, feed_forward=4 * _WIDTH
             ),
             tokenizer=tokenizer,
-            unet=_unet(),
+            unet=_unet(resolutions, layers),
             scheduler=noise_levels(),
             safety_checker=None,
             feature_extractor=None,
@@ -60,14 +62,14 @@ def _vae() -> AutoencoderKL:
     )
 
 
-def _unet() -> UNet2DConditionModel:
-    attended = ("CrossAttnDownBlock2D",) * 3
+def _unet(resolutions: int, layers: int) -> UNet2DConditionModel:
+    attended = resolutions - 1
     return UNet2DConditionModel(
         sample_size=8,
-        down_block_types=(*attended, "DownBlock2D"),
-        up_block_types=("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
-        block_out_channels=(8, 16, 16, 16),
-        layers_per_block=2,
+        down_block_types=(*("CrossAttnDownBlock2D",) * attended, "DownBlock2D"),
+        up_block_types=("UpBlock2D", *("CrossAttnUpBlock2D",) * attended),
+        block_out_channels=(8, *(16,) * attended),
+        layers_per_block=layers,
         norm_num_groups=4,
         attention_head_dim=2,
         cross_attention_dim=_WIDTH,

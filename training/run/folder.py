@@ -128,10 +128,9 @@ def as_begun(config: TrainConfig, run: Path) -> TrainConfig:
     A run of before there was a setting goes on as it did. Where the two do not go together, the
     settings stay as they are: `check_identity` tells how they differ.
     """
-    settings = read_settings(run)
-    if settings is None:
+    begun = begun_with(run)
+    if begun is None:
         return config
-    begun = {**_BEFORE, **settings["config"]}
     kept = {name: begun[name] for name in (*_SAME_TO_RESUME, "held_out") if name in begun}
     try:
         return TrainConfig.model_validate({**kept, **config.model_dump(exclude_unset=True)})
@@ -143,6 +142,15 @@ def latents_begun_with(run: Path) -> str | None:
     """Return the name of the latents that a run began with, "" for none; None for a new run."""
     settings = read_settings(run)
     return None if settings is None else settings["identity"].get("latents") or ""
+
+
+def begun_with(run: Path) -> dict[str, Any] | None:
+    """Return the settings that a run was begun with, by name; None where there is no run yet.
+
+    Settings that there were not yet are what the run did without them.
+    """
+    settings = read_settings(run)
+    return None if settings is None else {**_BEFORE, **settings["config"]}
 
 
 def check_identity(run: Path, wanted: Identity, position: Position | None) -> None:

@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from training.measure.adherence import References
 from training.measure.convergence import Convergence
 
+STEPS = "optimizer steps"
 _INCHES = (8.0, 4.8)
 _DOTS_AN_INCH = 120
 _FONT_POINTS = 11
@@ -41,7 +42,12 @@ class Curve:
 
 
 def plot_adherence(
-    curves: Sequence[Curve], *, metric: str, references: References, title: str = ""
+    curves: Sequence[Curve],
+    *,
+    metric: str,
+    references: References,
+    title: str = "",
+    unit: str = STEPS,
 ) -> bytes:
     """Draw adherence over steps between its baseline and its ceiling; return a PNG.
 
@@ -50,6 +56,7 @@ def plot_adherence(
         metric: name of the metric, with its unit.
         references: what the scores stand beside.
         title: over the plot.
+        unit: of the axis below.
     """
     figure, axes = _canvas(title)
     levels = {
@@ -61,7 +68,7 @@ def plot_adherence(
         axes.axhline(level, color=_GREY, linewidth=1, linestyle=(0, (5, 3)), zorder=1)
     remark = _draw(axes, curves)
     _label_levels(axes, levels)
-    _label(figure, axes, f"adherence: {metric}", remark, several=len(curves) > 1)
+    _label(figure, axes, f"adherence: {metric}", unit + remark, several=len(curves) > 1)
     return _png(figure)
 
 
@@ -76,7 +83,7 @@ def plot_series(curves: Sequence[Curve], *, quantity: str, title: str = "") -> b
         title: over the plot.
     """
     figure, axes = _canvas(title)
-    _label(figure, axes, quantity, _draw(axes, curves), several=len(curves) > 1)
+    _label(figure, axes, quantity, STEPS + _draw(axes, curves), several=len(curves) > 1)
     return _png(figure)
 
 
@@ -162,8 +169,8 @@ def _label_levels(axes: Any, levels: dict[str, float]) -> None:
         )
 
 
-def _label(figure: Figure, axes: Any, quantity: str, remark: str, *, several: bool) -> None:
-    axes.set_xlabel(f"optimizer steps{remark}", fontsize=_FONT_POINTS)
+def _label(figure: Figure, axes: Any, quantity: str, below: str, *, several: bool) -> None:
+    axes.set_xlabel(below, fontsize=_FONT_POINTS)
     axes.set_ylabel(quantity, fontsize=_FONT_POINTS)
     axes.tick_params(labelsize=_FONT_POINTS - 1)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))

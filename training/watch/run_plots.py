@@ -1,12 +1,13 @@
 """A run's signals as plots in its folder, and several runs on one plot."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from catalog.storage import write_atomic
 from training.errors import TrainingError
 from training.measure.convergence import Convergence, find_convergence
-from training.watch.plots import Curve, plot_adherence, plot_series
+from training.watch.plots import STEPS, Curve, plot_adherence, plot_series
 from training.watch.signals import ReferenceRecord, losses, probes, read_references
 
 PLOTS = "plots"
@@ -33,8 +34,35 @@ def write_run_plots(run: Path) -> list[Path]:
     return written
 
 
-def plot_runs(runs: Mapping[str, Path], *, title: str = "") -> bytes:
+def plot_runs(
+    runs: Mapping[str, Path], *, title: str = "", samples_per_step: Mapping[str, int] | None = None
+) -> bytes:
     """Draw the adherence of several runs, by label, over their steps; return a PNG.
+
+    Args:
+        runs: folders by label.
+        title: over the plot.
+        samples_per_step: by label, where the axis is to count images seen in place of steps.
+
+    Raises:
+        TrainingError: a run has no probes, or was probed on other samples than the first.
+    """
+    first = common_references(runs)[0]
+    factors = samples_per_step or dict.fromkeys(runs, 1)
+    return plot_adherence(
+        [_curve(label, run, factors[label]) for label, run in runs.items()],
+        metric=first.metric,
+        references=first.references,
+        title=title,
+        unit="images seen" if samples_per_step else STEPS,
+    )
+
+
+def common_references(runs: Mapping[str, Path]) -> list[ReferenceRecord]:
+    """Return what the probes of runs on the same samples are read by, one a run.
+
+    Args:
+        runs: folders by label.
 
     Raises:
         TrainingError: a run has no probes, or was probed on other samples than the first.
@@ -47,28 +75,26 @@ def plot_runs(runs: Mapping[str, Path], *, title: str = "") -> bytes:
                 f"{label} was probed on other held-out samples than {next(iter(runs))}: runs that "
                 "are compared need the same ones"
             )
-    return plot_adherence(
-        [_curve(label, run) for label, run in runs.items()],
-        metric=first.metric,
-        references=first.references,
-        title=title,
-    )
+    return list(references.values())
 
 
 def _references(run: Path) -> ReferenceRecord:
     record = read_references(run)
-    if record is None:
+    if record is None or not probes(run).read():
         raise TrainingError(f"{run} has no probes of adherence: train it with held-out samples")
     return record
 
 
-def _curve(label: str, run: Path) -> Curve:
-    records = probes(run).read()
+def _curve(label: str, run: Path, factor: int = 1) -> Curve:
+    """Return a run's adherence over its steps, each counted `factor` times."""
+    records, found = probes(run).read(), run_convergence(run)
+    if found is not None:
+        found = replace(found, before=found.before * factor, step=found.step * factor)
     return Curve(
         label=label,
-        steps=[record.step for record in records],
+        steps=[record.step * factor for record in records],
         values=[record.adherence for record in records],
-        convergence=run_convergence(run),
+        convergence=found,
     )
 
 

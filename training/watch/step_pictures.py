@@ -13,6 +13,7 @@ from pathlib import Path
 from catalog.images import Image, decode_image, encode_png
 from catalog.publish.grid import draw_grid, enlarged
 from catalog.storage import write_atomic
+from training.errors import TrainingError
 from training.measure.adherence import ProbeSample, References
 from training.measure.convergence import Convergence
 from training.watch.run_plots import PLOTS
@@ -39,7 +40,7 @@ def keep_pictures(
         images: a picture a sample.
     """
     for sample, image in list(zip(samples, images, strict=True))[:SHOWN]:
-        path = _picture(run, step, sample)
+        path = _picture(run, step, sample.key)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(str(path), encode_png(image))
 
@@ -71,7 +72,7 @@ def draw_step_pictures(
     steps = choose_steps(sorted(scores), convergence)
     shown = samples[:SHOWN]
     cells = [
-        enlarged([sample.hint, *(_read(run, step, sample) for step in (None, *steps))])
+        enlarged([sample.hint, *(read_picture(run, step, sample.key) for step in (None, *steps))])
         for sample in shown
     ]
     titles = [f"step {step:,}: {scores[step]:.2f}" for step in steps]
@@ -108,10 +109,24 @@ def choose_steps(
     return sorted(chosen)
 
 
-def _picture(run: Path, step: int | None, sample: ProbeSample) -> Path:
+def read_picture(run: Path, step: int | None, key: str) -> Image:
+    """Return the picture that a probe made of a sample.
+
+    Args:
+        run: the run folder.
+        step: optimizer steps done; None for the picture without control.
+        key: of the sample.
+
+    Raises:
+        TrainingError: it is not there.
+    """
+    path = _picture(run, step, key)
+    try:
+        return decode_image(path.read_bytes())
+    except FileNotFoundError as error:
+        raise TrainingError(f"{run} has no picture {path.relative_to(run)} of its probe") from error
+
+
+def _picture(run: Path, step: int | None, key: str) -> Path:
     name = "no_control" if step is None else f"{step:06d}"
-    return run / SIGNALS / PICTURES / name / f"{sample.key}.png"
-
-
-def _read(run: Path, step: int | None, sample: ProbeSample) -> Image:
-    return decode_image(_picture(run, step, sample).read_bytes())
+    return run / SIGNALS / PICTURES / name / f"{key}.png"

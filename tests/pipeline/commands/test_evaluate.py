@@ -37,7 +37,7 @@ def dataset(make, pictures, tmp_path) -> Dataset:
 @pytest.fixture
 def run(dataset, tmp_path) -> Path:
     """A step on a base with random weights, on all rows but three."""
-    write_random_base(str(tmp_path / "base"))
+    write_random_base(str(tmp_path / "base"), resolutions=2, layers=1)
     config = TrainConfig(
         dataset=dataset.uri,
         condition="canny",

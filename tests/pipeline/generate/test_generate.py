@@ -31,7 +31,7 @@ class Models:
 
     def __init__(self, folder: Path) -> None:
         self.base = folder / "base"
-        write_random_base(str(self.base))
+        write_random_base(str(self.base), resolutions=2, layers=1)
         self.runs = [self._learned(folder / f"run{seed}", seed) for seed in range(2)]
 
     def _learned(self, folder: Path, seed: int) -> Path:

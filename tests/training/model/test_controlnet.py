@@ -52,7 +52,8 @@ def test_training_reaches_the_network_through_its_zero_convolutions(base):
     assert reached[2] >= hint
 
 
-def test_the_copy_starts_as_the_base(base):
+def test_the_copy_starts_as_the_base(whole_base_folder):
+    base = load_base(whole_base_folder)
     controlnet = new_controlnet(base, seed=0)
     unet = base.unet.state_dict()
     copied = {name: w for name, w in controlnet.state_dict().items() if name in unet}
@@ -123,10 +124,10 @@ def test_a_hub_id_is_read_from_the_cache(base, base_folder, tmp_path, monkeypatc
     assert fingerprint(loaded.networks) == fingerprint(base.networks)
 
 
-def test_the_random_base_is_a_function_of_its_seed(base, tmp_path):
+def test_the_random_base_is_a_function_of_its_seed(whole_base_folder, tmp_path):
     write_random_base(str(tmp_path / "same"), seed=0)
     write_random_base(str(tmp_path / "other"), seed=1)
-    weights = fingerprint(base.networks)
+    weights = fingerprint(load_base(whole_base_folder).networks)
     assert fingerprint(load_base(str(tmp_path / "same")).networks) == weights
     assert fingerprint(load_base(str(tmp_path / "other")).networks) != weights
 

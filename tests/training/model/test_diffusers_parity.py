@@ -33,10 +33,10 @@ FIRST_MOMENT = 0.1  # share of the first gradient in AdamW's moving average
 
 
 @pytest.fixture(scope="module")
-def velocity_folder(base_folder, tmp_path_factory) -> str:
+def velocity_folder(whole_base_folder, tmp_path_factory) -> str:
     """A base like SD 2.1 (768 px): it predicts velocity, and its attention projects linearly."""
     folder = tmp_path_factory.mktemp("bases") / "velocity"
-    shutil.copytree(base_folder, folder)
+    shutil.copytree(whole_base_folder, folder)
     _change(folder / "scheduler" / "scheduler_config.json", prediction_type="v_prediction")
     config = {
         **UNet2DConditionModel.load_config(folder / "unet"),
@@ -55,8 +55,8 @@ def _change(path: Path, **values: str) -> None:
 
 
 @pytest.fixture(params=["epsilon", "v_prediction"])
-def any_folder(request, base_folder, velocity_folder) -> str:
-    return base_folder if request.param == "epsilon" else velocity_folder
+def any_folder(request, whole_base_folder, velocity_folder) -> str:
+    return whole_base_folder if request.param == "epsilon" else velocity_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,10 +157,10 @@ def test_one_step_is_that_of_diffusers_script(any_folder, make_config, view_type
 
 
 @torch.no_grad()
-def test_the_comparison_would_notice_other_noise(base_folder, view_type):
-    controlnet, samples = opened_controlnet(base_folder), samples_of(view_type(), seed=11)
+def test_the_comparison_would_notice_other_noise(whole_base_folder, view_type):
+    controlnet, samples = opened_controlnet(whole_base_folder), samples_of(view_type(), seed=11)
     ours, other = (
-        float(reference_loss(base_folder, controlnet, samples, draws))
+        float(reference_loss(whole_base_folder, controlnet, samples, draws))
         for draws in (draw(INDICES, (4, 8, 8), seed=seed, timesteps=1000) for seed in (11, 12))
     )
     assert abs(ours - other) > 1e-4
