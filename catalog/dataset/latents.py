@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -134,8 +135,9 @@ class LatentsFolder:
         self.uri = storage.join(dataset, LATENTS, identity.name)
 
     def claim(self) -> None:
-        """Write down what the folder is made by."""
-        storage.write_atomic(storage.join(self.uri, _IDENTITY), self.identity.to_json())
+        """Write down what the folder is made by, unless it stands there."""
+        with suppress(FileExistsError):
+            storage.create_once(storage.join(self.uri, _IDENTITY), self.identity.to_json())
 
     def committed(self, units: Iterable[Commit]) -> list[UnitLatents]:
         """Return what is committed of these units, in their order; what is stale is left out."""

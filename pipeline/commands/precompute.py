@@ -39,7 +39,7 @@ def precompute(
         bool, typer.Option("--mirrored", help="Mirrored images, too, for training with --flip.")
     ] = False,
     device: Device = "cpu",
-    batch_size: Annotated[int, typer.Option(help="Images at once.")] = 8,
+    batch_size: Annotated[int, typer.Option(help="Images at once; best that of the training.")] = 8,
     threads: Annotated[int, typer.Option(help="Threads that decode, in each worker.")] = 2,
     local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
     actors: Annotated[

@@ -23,8 +23,7 @@ from catalog.images import Image, decode_image
 from catalog.sample import Sample
 from detectors.graph import out_of_memory
 from pipeline.unit.streams import chunks, map_ahead
-from training.errors import DataError
-from training.model.base import Base, load_base
+from training.model.base import Base, load_base, locate_base
 from training.model.latents import DTYPES, identity_of, image_moments, text_embeddings
 
 _BATCHES_AHEAD = 2  # decoded before the networks ask for them
@@ -45,7 +44,9 @@ class Precompute(BaseModel):
     text: bool = Field(True, description="captions, too")
     mirrored: bool = Field(False, description="the mirrored images, too")
     device: str = Field("cpu", description="of the networks")
-    batch_size: int = Field(8, ge=1, description="images at once")
+    batch_size: int = Field(
+        8, ge=1, description="images at once; training's own gives its very numbers on a CPU"
+    )
     threads: int = Field(2, ge=1, description="that decode beside the networks")
 
 
@@ -62,9 +63,9 @@ class Encoder:
 
     def __init__(self, request: Precompute) -> None:
         self._request = request
-        self._base = load_networks(request)
+        self._base = _load_networks(request)
         self._view = Dataset.open(request.dataset).view()
-        self._folder = LatentsFolder(request.dataset, identity(request, self._base))
+        self._folder = LatentsFolder(request.dataset, identity(request))
         self._batch = request.batch_size
 
     def run(self, unit_id: str) -> UnitLatents:
@@ -72,7 +73,7 @@ class Encoder:
 
         Raises:
             CatalogError: a sample is damaged.
-            DataError: a sample's size does not do, or a number is too large.
+            DataError: a number is too large.
         """
         commit = read_commit(self._request.dataset, unit_id)
         assert commit is not None, unit_id
@@ -98,7 +99,6 @@ class Encoder:
         decoded = map_ahead(pool, lambda place: _decode(samples.read(place)), places, ahead=ahead)
         for batch in chunks(decoded, self._request.batch_size):
             keys, images = zip(*batch, strict=True)
-            self._check_size(images[0], keys[0])
             made = self._moments(images)
             arrays |= {image_name(key): one for key, one in zip(keys, made, strict=True)}
             if self._request.mirrored:
@@ -107,25 +107,22 @@ class Encoder:
                 arrays |= dict(zip(names, made, strict=True))
         return arrays
 
-    def _check_size(self, image: Image, key: str) -> None:
-        height, width = image.shape[:2]
-        if height % self._base.scale or width % self._base.scale:
-            raise DataError(
-                f"sample {key} is {width}x{height}; height and width must be multiples of "
-                f"{self._base.scale}: rebuild the dataset with such a resolution"
-            )
-
     def _moments(self, images: Sequence[Image]) -> np.ndarray:
-        """Encode images of one size, in smaller batches from then on where memory runs out."""
+        """Encode images of one size, in smaller batches from then on where memory runs out.
+
+        A batch is filled up with its last image: libraries sum in another order in batches of
+        other sizes, and training's are full.
+        """
         made: list[np.ndarray] = []
         while (at := sum(map(len, made))) < len(images):
             batch = images[at : at + self._batch]
+            full = [*batch, *[batch[-1]] * (self._batch - len(batch))]
             try:
-                made.append(image_moments(self._base, batch))
+                made.append(image_moments(self._base, full)[: len(batch)])
             except Exception as error:
-                if not out_of_memory(error) or len(batch) == 1:
+                if not out_of_memory(error) or self._batch == 1:
                     raise
-                self._batch = len(batch) // 2
+                self._batch //= 2
         return np.concatenate(made)
 
     def _texts(self, samples: View, places: Sequence[int]) -> dict[str, np.ndarray]:
@@ -138,7 +135,7 @@ class Encoder:
         return arrays
 
 
-def load_networks(request: Precompute) -> Base:
+def _load_networks(request: Precompute) -> Base:
     """Load the base on the device, in the precision asked for."""
     base = load_base(
         request.base,
@@ -151,10 +148,13 @@ def load_networks(request: Precompute) -> Base:
     return base
 
 
-def identity(request: Precompute, base: Base) -> Identity:
-    """Return what the latents of a request are kept under."""
+def identity(request: Precompute) -> Identity:
+    """Return what the latents of a request are kept under; no network is loaded."""
+    folder = locate_base(
+        request.base, revision=request.revision, local_files_only=request.local_files_only
+    )
     return identity_of(
-        base,
+        folder,
         precision=request.precision,
         stored=request.stored,
         text=request.text,

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from catalog.dataset.commits import Commit, read_commits
 from catalog.dataset.dataset import Dataset
 from catalog.dataset.latents import Latents, LatentsFolder, UnitLatents
-from pipeline.precompute.encoder import Encoder, Precompute, identity, load_networks
+from pipeline.precompute.encoder import Encoder, Precompute, identity
 
 Executor: TypeAlias = Callable[[Precompute, Sequence[str]], Iterator[UnitLatents]]
 """Encodes units by their ids; yields each as it is committed."""
@@ -57,7 +57,7 @@ def precompute(
     shards = pc.unique(dataset.view(subset).table["shard"]).to_pylist()
     every = read_commits(dataset.uri)
     units = [unit for unit in every if unit.shard.name in set(shards)]
-    folder = LatentsFolder(dataset.uri, identity(request, load_networks(request)))
+    folder = LatentsFolder(dataset.uri, identity(request))
     folder.claim()
     done = {unit.unit_id for unit in folder.committed(units)}
     pending = [unit.unit_id for unit in units if unit.unit_id not in done]

@@ -75,7 +75,8 @@ class Base:
     def moments(self, pixels: Float[torch.Tensor, "b 3 h w"]) -> Float[torch.Tensor, "b c2 y x"]:
         """Return mean and log-variance of the latents of images -1..1, in fp32, stacked."""
         distribution = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist
-        return torch.cat([distribution.mean, distribution.logvar], dim=1).float()
+        moments = torch.cat([distribution.mean, distribution.logvar], dim=1).float()
+        return moments.contiguous()  # as stored ones are: convolutions sum in the order of memory
 
     def latents(
         self, moments: Float[torch.Tensor, "b c2 y x"], posterior: Float[torch.Tensor, "b c y x"]
@@ -90,19 +91,6 @@ class Base:
     ) -> Float[torch.Tensor, "b c y x"]:
         """Return z_0 of images -1..1, in fp32, scaled; `posterior`, standard normal, picks it."""
         return self.latents(self.moments(pixels), posterior)
-
-    def weights_sha256(self, part: str) -> str:
-        """Return the hex sha256 of the file that a part's weights came from, in whatever type.
-
-        Raises:
-            BaseModelError: the part has no such file.
-        """
-        folder = self.folder / part
-        for names in ("*model.safetensors", "*model.bin"):
-            files = sorted(folder.glob(names))
-            if files:
-                return sha256_hex("".join(sha256_file(str(file)) for file in files).encode())
-        raise BaseModelError(f"{folder} holds no weights: no *model.safetensors")
 
 
 def load_base(
@@ -123,7 +111,7 @@ def load_base(
     Raises:
         BaseModelError: there is no such base here, or a part of it is missing.
     """
-    folder = _folder(base, revision, local_files_only)
+    folder = locate_base(base, revision=revision, local_files_only=local_files_only)
     missing = [part for part in PARTS if not (folder / part).is_dir()]
     if missing:
         raise BaseModelError(_cannot_load(base, f"{', '.join(missing)} missing"))
@@ -143,8 +131,11 @@ def load_base(
     return loaded
 
 
-def _folder(base: str, revision: str | None, local_files_only: bool) -> Path:
-    """Return the local folder of `base`; a hub id's files are fetched, or found in the cache."""
+def locate_base(base: str, *, revision: str | None = None, local_files_only: bool = False) -> Path:
+    """Return the local folder of a base; a hub id's files are fetched, or found in the cache.
+
+    Args and errors are those of `load_base`.
+    """
     if Path(base).is_dir():
         return Path(base)
     if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", base):
@@ -160,6 +151,22 @@ def _folder(base: str, revision: str | None, local_files_only: bool) -> Path:
     except (OSError, ValueError) as error:
         raise BaseModelError(_cannot_load(base, f"{type(error).__name__}: {error}")) from error
     return Path(snapshot)
+
+
+def weights_sha256(folder: Path, part: str) -> str:
+    """Return the hex sha256 of the file that holds a part's weights, in whatever type.
+
+    Args:
+        folder: of a base, see `locate_base`.
+        part: such as ``vae``.
+
+    Raises:
+        BaseModelError: the part has no such file.
+    """
+    for names in ("*model.safetensors", "*model.bin"):
+        if files := sorted((folder / part).glob(names)):
+            return sha256_hex("".join(sha256_file(str(file)) for file in files).encode())
+    raise BaseModelError(f"{folder / part} holds no weights: no *model.safetensors")
 
 
 def _cannot_load(base: str, reason: str) -> str:

@@ -1,6 +1,7 @@
 """What the locked networks make of a sample, ahead of training: moments of the latent, and text."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from jaxtyping import Float, UInt8
 from catalog.dataset.latents import Identity, Precision, Stored
 from training.data.pixels import to_unit
 from training.errors import DataError
-from training.model.base import Base
+from training.model.base import Base, weights_sha256
 
 DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
@@ -19,20 +20,20 @@ DTYPES: dict[Precision, torch.dtype] = {
 
 
 def identity_of(
-    base: Base, *, precision: Precision, stored: Stored, text: bool, mirrored: bool
+    folder: Path, *, precision: Precision, stored: Stored, text: bool, mirrored: bool
 ) -> Identity:
     """Return what latents by this base are kept under.
 
     Args:
-        base: the locked networks.
+        folder: of the base.
         precision: type of the numbers that they compute in.
         stored: type of the numbers on disk.
         text: whether captions are encoded as well.
         mirrored: whether mirrored images are.
     """
     return Identity(
-        vae=base.weights_sha256("vae"),
-        text_encoder=base.weights_sha256("text_encoder") if text else None,
+        vae=weights_sha256(folder, "vae"),
+        text_encoder=weights_sha256(folder, "text_encoder") if text else None,
         precision=precision,
         stored=stored,
         mirrored=mirrored,

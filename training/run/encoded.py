@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from catalog.dataset.latents import Identity, Latents, LatentsFolder
 from training.data.view import SampleView
 from training.errors import DataError
-from training.model.base import Base
+from training.model.base import Base, weights_sha256
 from training.settings.config import TrainConfig
 
 _log = logging.getLogger(__name__)
@@ -72,8 +72,8 @@ def _misfit(identity: Identity, base: Base, config: TrainConfig) -> str | None:
         return "they are of whole images, and crop shows squares"
     if config.flip and not identity.mirrored:
         return "mirrored images have none; precompute with --mirrored"
-    if identity.vae != base.weights_sha256("vae"):
+    if identity.vae != weights_sha256(base.folder, "vae"):
         return "they are of another autoencoder"
-    if identity.text_encoder not in (None, base.weights_sha256("text_encoder")):
+    if identity.text_encoder not in (None, weights_sha256(base.folder, "text_encoder")):
         return "they are of another text encoder"
     return None
