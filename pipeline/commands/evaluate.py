@@ -1,12 +1,13 @@
 """The command that measures a trained run."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
+from detectors.base import Precision
 from pipeline.commands.options import Device, one_of
 from pipeline.terminal.console import err, out
 from pipeline.terminal.quiet import quiet_libraries
@@ -37,6 +38,9 @@ def evaluate(
         str | None, typer.Option(help="For the CLIP score: a folder, or a hub id in the cache.")
     ] = None,
     device: Device = "cpu",
+    precision: Annotated[
+        str, typer.Option(help="Of what makes the pictures: fp32, fp16 or bf16.")
+    ] = "fp32",
     local_files_only: Annotated[bool, typer.Option(help="Never ask the hub.")] = False,
     out_: Annotated[
         Path | None,
@@ -63,6 +67,7 @@ def evaluate(
         batch_size=batch_size,
         clip=clip,
         device=device,
+        precision=one_of("--precision", precision, get_args(Precision)),
         local_files_only=local_files_only,
     )
     evaluation, grid = evaluate_run(request)

@@ -15,6 +15,10 @@ from training.settings.config import TrainConfig
 
 _STEPS = 10_000
 
+_LENGTH = ("steps",)
+_KEPT = ("batch_size", "gradient_accumulation", "learning_rate", "prompt_dropout", "phases")
+"""What a recipe may say of its training, beside where it starts."""
+
 
 def settings_of(
     flags: dict[str, Any],
@@ -48,8 +52,9 @@ def settings_of(
         raise UsageError("train needs --dataset, or dataset: in the file of --config")
     if "out" not in stated:
         raise UsageError("train needs --out RUN, or out: in the file of --config")
-    found = {"steps": _STEPS} if "steps" not in stated else {}
-    found |= {**_of_recipe(dataset, stated, runs, from_base), **flags}
+    found = {**_of_recipe(dataset, stated, runs, from_base), **flags}
+    if "steps" not in stated:
+        found.setdefault("steps", _STEPS)
     if file is None and not overrides:
         try:
             return TrainConfig(**found)
@@ -113,6 +118,10 @@ def _of_recipe(
             names = "|".join(conditions)
             raise UsageError(f"{dataset} has several conditions: --condition {names}")
         found["condition"] = conditions[0]
+    begun = read_settings(Path(stated["out"])) is not None  # such a run keeps what it began with
+    for name in _LENGTH if begun else (*_LENGTH, *_KEPT):
+        if name not in stated and training.get(name) is not None:
+            found[name] = training[name]
     start = training.get("start")
     if start and "start_from" not in stated and not from_base and stated.get("method") != "concat":
         found["start_from"] = _run_to_start_from(start, runs)

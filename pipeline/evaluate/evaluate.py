@@ -8,6 +8,7 @@ import torch
 
 from catalog.dataset.dataset import Dataset
 from catalog.images import Image
+from detectors.base import Precision
 from pipeline.errors import UsageError
 from pipeline.evaluate.rows import held_out_rows
 from pipeline.recipe.made_by import condition_spec
@@ -16,7 +17,7 @@ from training.measure.adherence import AdherenceProbe, probe_samples
 from training.measure.evaluation import Evaluation, evaluate
 from training.measure.picture_quality import CLIP, load_clip, load_inception
 from training.measure.redetect import Redetector
-from training.model.base import load_base
+from training.model.base import DTYPES, load_base
 from training.model.choose import load_denoiser
 from training.run.folder import SETTINGS, read_settings, run_of, trained_as
 from training.sample.for_probes import controlled, uncontrolled
@@ -39,6 +40,7 @@ class Request:
         batch_size: pictures made at once.
         clip: CLIP model, a folder or a hub id; None for the default.
         device: of all networks.
+        precision: of those that make pictures.
         local_files_only: use only what is on this machine.
     """
 
@@ -54,6 +56,7 @@ class Request:
     batch_size: int
     clip: str | None
     device: str
+    precision: Precision
     local_files_only: bool
 
 
@@ -77,20 +80,23 @@ def evaluate_run(request: Request) -> tuple[Evaluation, Image]:
         request.base or config["base"],
         revision=config["revision"],
         local_files_only=request.local_files_only,
+        dtype=DTYPES[request.precision],
     )
     base.to(torch.device(request.device))
     denoiser = load_denoiser(request.run, base, trains=trains).to(request.device).eval()
     steps, scale = request.steps, request.guidance_scale
-    return evaluate(
-        AdherenceProbe(samples, redetector, seed=request.seed),
-        controlled(base, denoiser, steps=steps, guidance_scale=scale),
-        uncontrolled(base, steps=steps, guidance_scale=scale),
-        base,
-        clip=load_clip(request.clip or CLIP, request.device),
-        inception=load_inception(request.device),
-        settings=_record(request, config, view.name, len(samples)),
-        batch_size=request.batch_size,
-    )
+    low = request.precision != "fp32"  # as in training: what learned stays fp32, products do not
+    with torch.autocast(request.device, DTYPES[request.precision], enabled=low):
+        return evaluate(
+            AdherenceProbe(samples, redetector, seed=request.seed),
+            controlled(base, denoiser, steps=steps, guidance_scale=scale),
+            uncontrolled(base, steps=steps, guidance_scale=scale),
+            base,
+            clip=load_clip(request.clip or CLIP, request.device),
+            inception=load_inception(request.device),
+            settings=_record(request, config, view.name, len(samples)),
+            batch_size=request.batch_size,
+        )
 
 
 def evaluation_folder(folder: Path) -> Path:
@@ -139,6 +145,7 @@ def _record(request: Request, config: dict[str, Any], rows: str, count: int) -> 
         "condition": config["condition"],
         "base": request.base or config["base"],
         "seed": request.seed,
+        "precision": request.precision,
         "steps": request.steps,
         "guidance_scale": request.guidance_scale,
     }

@@ -16,7 +16,7 @@ from pipeline.generate.config import GenerateConfig, check_request
 from pipeline.generate.files import Made, Pass, joined, pass_of, write_row, write_summary
 from pipeline.generate.inputs import Row, read_picture, read_rows
 from training.errors import SamplingError
-from training.model.base import Base, load_base
+from training.model.base import DTYPES, Base, load_base
 from training.model.choose import load_denoiser
 from training.model.denoiser import Controlled, Denoiser
 from training.run.folder import trained_as
@@ -25,9 +25,6 @@ from training.sample.controls import WHOLE, Conditioned, Control, check_window, 
 from training.sample.prompts import choose_prompt
 from training.sample.repaint import Edit, check_edit
 from training.sample.sampler import Sampled, Sampling, sample
-
-_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-
 
 Progress: TypeAlias = Callable[[int], AbstractContextManager[Callable[[], None]]]
 """Opens what shows this many steps; yields what is called at each of them."""
@@ -74,7 +71,7 @@ class Painter:
         ]
         self._unet = _trained_unet(config, self._base, self._trained)
         for network in (*self._base.networks, *self._trained):
-            network.to(config.device, _DTYPES[config.precision])
+            network.to(config.device, DTYPES[config.precision])
 
     def check(self, rows: Sequence[Row]) -> None:
         """Raise SamplingError for the first row, window or edit that cannot be sampled."""
@@ -188,7 +185,7 @@ def _load_base(config: GenerateConfig) -> Base:
         config.base,
         revision=config.revision,
         local_files_only=config.local_files_only,
-        dtype=_DTYPES[config.precision],
+        dtype=DTYPES[config.precision],
     )
 
 

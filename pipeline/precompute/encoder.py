@@ -23,8 +23,8 @@ from catalog.images import Image, decode_image
 from catalog.sample import Sample
 from detectors.graph import out_of_memory
 from pipeline.unit.streams import chunks, map_ahead
-from training.model.base import Base, load_base, locate_base
-from training.model.latents import DTYPES, identity_of, image_moments, text_embeddings
+from training.model.base import DTYPES, Base, load_base, locate_base
+from training.model.latents import identity_of, image_moments, text_embeddings
 
 _BATCHES_AHEAD = 2  # decoded before the networks ask for them
 _CAPTIONS = 64  # at once: they take little memory

@@ -32,6 +32,7 @@ from detectors.segmentation import SegDeepLabSpec, SegLabelsSpec, SegUperNetSpec
 from pipeline.errors import RecipeError
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.yaml_file import load_model
+from training.settings.phases import Phase
 
 FORMAT = 2
 """Counts up when the code comes to write other bytes for the same recipe."""
@@ -146,6 +147,14 @@ class TrainingDefaults(_Strict):
     base: str = Field(description="Stable Diffusion: a hub id or a folder")
     start: str | None = Field(None, description="recipe whose ControlNet training starts from")
     samples: int | None = Field(None, ge=1, description="pairs that the paper had")
+    gpu_hours: int | None = Field(None, ge=1, description="that the paper trained")
+    gpu: str | None = Field(None, description="on which the paper trained")
+    steps: int | None = Field(None, ge=1, description="optimizer steps")
+    batch_size: int | None = Field(None, ge=1, description="samples a process and micro-step")
+    gradient_accumulation: int | None = Field(None, ge=1, description="micro-steps a step")
+    learning_rate: float | None = Field(None, gt=0, description="AdamW's")
+    prompt_dropout: float | None = Field(None, ge=0, le=1, description="share of empty prompts")
+    phases: tuple[Phase, ...] | None = Field(None, description="what learns, and from when")
 
 
 class Recipe(_Strict):

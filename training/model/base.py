@@ -18,6 +18,9 @@ from catalog.sample import sha256_hex
 from catalog.storage import sha256_file
 from training.errors import BaseModelError
 
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+"""Types of weights and activations, by the names of commands and recipes."""
+
 PARTS = ("tokenizer", "text_encoder", "vae", "unet", "scheduler")
 
 _FILES = (".json", ".txt", "model.safetensors")

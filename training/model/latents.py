@@ -12,12 +12,6 @@ from training.data.pixels import to_unit
 from training.errors import DataError
 from training.model.base import Base, weights_sha256
 
-DTYPES: dict[Precision, torch.dtype] = {
-    "fp32": torch.float32,
-    "fp16": torch.float16,
-    "bf16": torch.bfloat16,
-}
-
 
 def identity_of(
     folder: Path, *, precision: Precision, stored: Stored, text: bool, mirrored: bool

@@ -121,3 +121,15 @@ def test_the_detector_comes_out_of_the_recipe(dataset):
     dataset.recipe["detectors"] = [{"condition": "canny", "detector": "sobel"}]
     with pytest.raises(UsageError, match="another version, its detector of 'canny'"):
         condition_spec(dataset, "canny")
+
+
+def test_a_lower_precision_stays_near(runner, run, dataset, tmp_path):
+    found = {}
+    for precision in ("fp32", "bf16"):
+        line = arguments(run, dataset, "--precision", precision, "--out", str(tmp_path / precision))
+        assert runner.invoke(app, line, catch_exceptions=False).exit_code == 0
+        kept = json.loads((tmp_path / precision / "evaluation.json").read_bytes())
+        assert kept["settings"]["precision"] == precision
+        found[precision] = {row["pictures"]: row["mean"] for row in kept["rows"]}
+    assert found["bf16"] == pytest.approx(found["fp32"], abs=0.1)
+    assert found["bf16"] != found["fp32"]

@@ -8,7 +8,10 @@ import pytest
 
 from pipeline.commands.train_settings import parse_phases, settings_of
 from pipeline.errors import RecipeError, UsageError
+from pipeline.recipe.recipe import load_recipe
 from training.settings.config import TrainConfig
+
+RECIPES = Path(__file__).parents[3] / "recipes"
 
 
 @pytest.fixture
@@ -104,3 +107,31 @@ def test_flags_that_do_not_go_together_are_told_in_words(dataset: str) -> None:
     flags = {"dataset": dataset, "out": "o", "start_from": "there"}
     with pytest.raises(UsageError, match=r"^Value error, the last phase has no until"):
         made({**flags, "phases": parse_phases("full:5")})
+
+
+def test_a_recipe_says_how_it_is_trained_until_a_run_has_begun(
+    dataset: str, tmp_path: Path
+) -> None:
+    path = Path(dataset, "recipe.json")
+    content = json.loads(path.read_bytes())
+    phases = [{"trains": "mid_only", "until": 5}, {"trains": "full"}]
+    stated = {"steps": 20, "batch_size": 3, "learning_rate": 1e-4, "phases": phases, "gpu_hours": 6}
+    content["recipe"]["training"] |= stated
+    path.write_text(json.dumps(content))
+    flags = {"dataset": dataset, "out": str(tmp_path / "run"), "start_from": "there"}
+    config = made({**flags, "batch_size": 2})
+    assert (config.steps, config.batch_size, config.learning_rate) == (20, 2, 1e-4)
+    assert [phase.trains for phase in config.phases] == ["mid_only", "full"]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "train.json").write_text(json.dumps({"config": {}, "identity": {}}))
+    assert made(flags).model_fields_set == {*flags, "base", "condition", "steps"}
+
+
+def test_the_papers_recipes_say_what_the_paper_says() -> None:
+    recipes = [load_recipe(path.stem) for path in RECIPES.glob("*.yaml")]
+    assert len(recipes) == 13
+    for recipe in recipes:
+        training = recipe.training
+        assert training is not None
+        assert (training.learning_rate, training.prompt_dropout) == (1e-5, 0.5)
+        assert (training.gpu_hours is None) == (recipe.name == "depth_small")
