@@ -18,6 +18,7 @@ from pipeline.commands import (
     compare,
     dataset,
     evaluate,
+    export,
     generate,
     ledger,
     operate,
@@ -54,6 +55,7 @@ for group in (
     compare,
     ablate,
     generate,
+    export,
     operate,
     weights,
 ):
