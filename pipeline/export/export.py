@@ -8,7 +8,8 @@ from catalog.dataset.dataset import Dataset
 from pipeline.errors import UsageError
 from pipeline.export.model_card import MADE_BY, Subject, model_card
 from pipeline.recipe.made_by import condition_spec
-from training.run.checkpoint import CONFIG, UNET, WEIGHTS, list_checkpoints, publish, verify
+from training.model.denoiser import UNET
+from training.run.checkpoint import CONFIG, WEIGHTS, list_checkpoints, publish, verify
 from training.run.folder import SETTINGS, read_settings, run_of
 from training.watch.run_plots import PLOTS
 

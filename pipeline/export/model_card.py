@@ -60,7 +60,7 @@ def model_card(subject: Subject) -> str:
         made=made,
         unet=subject.unet,
         pictures=subject.pictures,
-        detector=subject.spec.detector,
+        detector=getattr(subject.spec, "detector", subject.spec.condition),
         facts=_facts(subject, made, identity),
         judged=_judged(subject),
         licences=_licences(subject.spec, made["base"]),
