@@ -15,8 +15,16 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from training.errors import BaseModelError
+from training.settings.config import MixedPrecision
 
 PARTS = ("tokenizer", "text_encoder", "vae", "unet", "scheduler")
+
+LOCKED_TYPES: dict[MixedPrecision, torch.dtype] = {
+    "no": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+"""Of a base's weights, by the precision of a run."""
 
 _FILES = (".json", ".txt", "model.safetensors")
 

@@ -36,8 +36,8 @@ class TrainConfig(BaseModel):
     )
     start_from: str | None = Field(
         default=None,
-        description="Run or checkpoint folder whose ControlNet training starts from; null for a "
-        "copy of the base's encoder.",
+        description="Run or checkpoint folder whose ControlNet training starts from, trained "
+        "beside the same base's UNet; null for a copy of the base's encoder.",
     )
     local_files_only: bool = Field(
         default=False, description="Use only a hub id's files that are already on this machine."
