@@ -77,7 +77,8 @@ class RunProbe:
             step: optimizer steps done.
             sample: makes pictures with the networks as they are.
             loss: mean loss of inputs, with the networks as they are.
-            batch_size: pictures made at once.
+            batch_size: pictures made at once, and rows of the gap; fewer where the device's
+                memory does not suffice.
         """
         known = {record.step: record for record in self._probes.read()}
         if step in known:
@@ -88,7 +89,9 @@ class RunProbe:
             per_sample=score.per_sample,
             adherence=score.mean,
             normalised=self.references.normalised(score.mean),
-            condition_gap=None if self._gap is None else condition_gap(loss, self._gap),
+            condition_gap=None
+            if self._gap is None
+            else condition_gap(loss, self._gap, batch_size=batch_size),
         )
         keep_pictures(self._run, step, self._probe.samples, score.images)
         self._probes.append(record)

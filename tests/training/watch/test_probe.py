@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from catalog.images import decode_image
-from tests.training.probing import SPEC, Obedient, Photographs, blind, make_probe
+from tests.training.probing import SPEC, Obedient, Photographs, blind, heeding, make_probe
 from training.errors import DataError
 from training.measure.condition_gap import gap_inputs
 from training.measure.convergence import Convergence
@@ -30,7 +30,7 @@ def measure(run: Path, base, steps, *, obeys_from: int):
         opened.measure(
             step,
             Obedient(probe) if obeys else blind,
-            lambda given, obeys=obeys: ((given.hint - gap.hint) ** 2).mean() * obeys,
+            lambda given, obeys=obeys: heeding(gap)(given) * obeys,
         )
     return opened
 
