@@ -35,6 +35,7 @@ from training.run.folder import (
     run_path,
     write_settings,
 )
+from training.run.shared_disk import check_shared
 from training.run.starting import check_start
 from training.settings.config import TrainConfig
 from training.settings.phases import Phase, advance
@@ -160,6 +161,7 @@ def open_session(config: TrainConfig, rows: Rows) -> Session:
     run = run_path(config.out)
     config = as_begun(config, run)
     accelerator = _accelerator(config)
+    check_shared(accelerator, run)
     held = list_checkpoints(run)
     keys = read_held_out(run) if held else choose_held_out(rows.whole.keys(), config.held_out)
     view, held_out = held_out_view(rows.whole, rows.view, keys)

@@ -42,7 +42,10 @@ class TrainConfig(BaseModel):
     local_files_only: bool = Field(
         default=False, description="Use only a hub id's files that are already on this machine."
     )
-    out: str = Field(description="Run folder, on a local disk. The same command again resumes it.")
+    out: str = Field(
+        description="Run folder, on a disk that all processes see, not in a bucket. The same "
+        "command again resumes it."
+    )
     steps: int = Field(gt=0, description="Length of the run, in optimizer steps.")
     batch_size: int = Field(
         default=4, gt=0, description="Samples a process takes through the networks at once."
