@@ -276,4 +276,3 @@ def test_a_recipe_shows_the_colours_of_the_one_it_starts_from() -> None:
         if start is not None and colours[name] != [None]:
             assert colours[name] == colours[start], name
     assert colours["normal_midas"] == ["midas"]
-
