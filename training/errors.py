@@ -4,6 +4,8 @@ TrainingError (ValueError)       a user can act on it: the message names value, 
 ├── BaseModelError               a base model that is missing, incomplete or of another shape
 ├── ControlNetError              a folder without a ControlNet, or with one for another base
 ├── DataError                    a dataset that this training cannot read: condition, size, number
+│   └── DamagedSample            one sample of it, whose place in a step another takes
+├── DataUnavailable              a disk or storage that does not give a sample, after all tries
 ├── ResumeMismatch               the run folder holds another training than the one asked for
 ├── CheckpointError              a checkpoint that is damaged
 ├── DivergedError                the loss is no longer a finite number
@@ -25,6 +27,14 @@ class ControlNetError(TrainingError):
 
 class DataError(TrainingError):
     """The dataset lacks the condition, has no rows, or has sizes that cannot be trained on."""
+
+
+class DamagedSample(DataError):
+    """One sample's bytes changed, or are no pair of pictures that can be trained on."""
+
+
+class DataUnavailable(TrainingError):
+    """A disk, mount or storage does not give a sample, which says nothing of the sample."""
 
 
 class ResumeMismatch(TrainingError):

@@ -24,6 +24,7 @@ from catalog import storage, tables
 from catalog.dataset import commits, tombstones
 from catalog.dataset.commits import Attempt, Commit
 from catalog.dataset.dataset import MANIFEST, PLAN, SOURCE, SUBSETS, Dataset
+from catalog.dataset.latents import forget_stale
 from catalog.dataset.shards import ShardWriter
 from catalog.dataset.subset_tars import delete_stale
 from catalog.dataset.verify import check_commit
@@ -39,7 +40,8 @@ class Compacted:
 
     Attributes:
         units: units rewritten.
-        deleted: files deleted: shards and rows that were replaced, copies made for a card.
+        deleted: files deleted: shards and rows that were replaced, copies made for a card, and
+            latents made of what was replaced.
     """
 
     units: int
@@ -67,7 +69,9 @@ def compact(dataset: Dataset) -> Compacted:
     for name in (SOURCE, PLAN):
         _blank_texts(dataset.path(name), keys)
     _verify(dataset)
-    return Compacted(units=rewritten, deleted=_delete_unnamed(dataset) + delete_stale(dataset))
+    deleted = _delete_unnamed(dataset) + delete_stale(dataset)
+    deleted += forget_stale(dataset.uri, commits.read_commits(dataset.uri))
+    return Compacted(units=rewritten, deleted=deleted)
 
 
 @contextmanager

@@ -15,8 +15,9 @@ logs/                       what ran when; the only files that differ between eq
 
 import json
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from jaxtyping import Int32
 
 from catalog import storage, tables
 from catalog.dataset import commits, tombstones
+from catalog.dataset.block_cache import BlockCache
 from catalog.dataset.fold import Fold
 from catalog.dataset.shards import unpack
 from catalog.errors import CatalogError, CorruptSampleError, DatasetError
@@ -38,6 +40,8 @@ PLAN = "plan.parquet"
 MANIFEST = "manifest.parquet"
 REJECTS = "rejects.parquet"
 SUBSETS = "subsets"
+
+_TRIED = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +68,22 @@ class Status:
 
 
 class View:
-    """An ordered choice of samples: rows, no copies. Picklable; reads shards by offset."""
+    """An ordered choice of samples: rows, no copies. Picklable; reads shards by offset.
 
-    def __init__(self, dataset: str, name: str, table: pa.Table) -> None:
+    Args:
+        dataset: URI of the dataset.
+        name: of the choice.
+        table: its rows of the manifest.
+        cache: where samples of remote shards are kept; None keeps none.
+    """
+
+    def __init__(
+        self, dataset: str, name: str, table: pa.Table, cache: BlockCache | None = None
+    ) -> None:
         self.dataset = dataset
         self.name = name
         self.table = table
+        self.cache = cache
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -81,8 +95,16 @@ class View:
 
     @cached_property
     def conditions(self) -> tuple[str, ...]:
-        """Names of the condition maps that each sample holds."""
-        return tuple(sorted(self.read(0).conditions)) if len(self) else ()
+        """Names of the condition maps that each sample holds, by the first that is not damaged.
+
+        Raises:
+            CorruptSampleError: the first `_TRIED` are all damaged.
+        """
+        last = min(len(self), _TRIED) - 1
+        for index in range(last):
+            with suppress(CorruptSampleError):
+                return tuple(sorted(self.read(index).conditions))
+        return tuple(sorted(self.read(last).conditions)) if len(self) else ()
 
     def keys(self) -> list[str]:
         """Return the key of each row; no shard is read."""
@@ -110,10 +132,31 @@ class View:
         row = self.table.slice(index, 1).to_pylist()[0]
         return unpack_verified(self.read_block(row), row)
 
+    def cached(self, folder: str | None) -> "View":
+        """Return the view, with what it reads of remote shards kept in a local folder.
+
+        A local dataset's view, or without a folder, is returned as it is.
+
+        Raises:
+            StorageError: the folder is remote.
+        """
+        if folder is None or storage.local_path(self.dataset) is not None:
+            return self
+        return View(self.dataset, self.name, self.table, BlockCache(folder))
+
     def read_block(self, row: dict[str, Any]) -> bytes:
-        """Return the tar bytes of one row, unverified."""
+        """Return the tar bytes of one row, unverified; an OSError names the shard."""
+        if self.cache is None:
+            return self._fetch(row)
+        return self.cache.read(row["block_sha256"], partial(self._fetch, row))
+
+    def _fetch(self, row: dict[str, Any]) -> bytes:
         uri = storage.join(self.dataset, commits.SHARDS, row["shard"])
-        return storage.read_bytes(uri, row["offset"], row["length"])
+        try:
+            return storage.read_bytes(uri, row["offset"], row["length"])
+        except OSError as error:
+            error.filename = error.filename or uri  # reads, unlike open, do not tell
+            raise
 
 
 def unpack_verified(block: bytes, row: dict[str, Any]) -> Sample:

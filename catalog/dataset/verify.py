@@ -12,8 +12,9 @@ from catalog.dataset.commits import Commit, StoredFile
 from catalog.dataset.dataset import MANIFEST, Dataset, View, unpack_verified
 from catalog.errors import CatalogError
 
-NOT_COMPARED = ("logs", "scan", "tmp")
-"""Folders that may differ between equal builds: times, and what killed attempts left."""
+NOT_COMPARED = ("latents", "logs", "scan", "tmp")
+"""Folders that may differ between equal builds: what one base makes of the samples, times, and what
+killed attempts left."""
 
 _THREADS = 4
 

@@ -9,20 +9,18 @@ from dataclasses import asdict
 from typing import Any
 
 import ray
-from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import RayError
 
 from pipeline.attempts.outcome import UnitFailure, UnitReport
 from pipeline.build import prometheus
 from pipeline.cluster.connect import connected
+from pipeline.cluster.units import room_for_actors, through_actors, unit_rows
 from pipeline.errors import BuildError
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe
 from pipeline.unit.worker import UnitWorker
 
 log = logging.getLogger(__name__)
-
-_WAITING = 1  # units queued at an actor beside those it has in hand: no pause when one ends
 
 
 class UnitActor:
@@ -103,52 +101,9 @@ def run_on_ray(
 def _dataset(
     arguments: dict[str, Any], execution: Execution, wave: Sequence[int], captioned: bool
 ) -> ray.data.Dataset:
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.execution_no_progress_timeout_s = execution.no_progress_timeout
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    gpus = execution.gpus_per_actor if execution.device == "cuda" else 0
-    room = execution.actors or _actors_that_fit(execution.cpus_per_actor, gpus)
-    units: ray.data.Dataset = ray.data.from_items(
-        [{"unit": i} for i in wave], override_num_blocks=len(wave)
-    )
-
-    def mapped(rows: ray.data.Dataset, actor: type, most: int) -> ray.data.Dataset:
-        most = min(most, len(wave))
-        return rows.map_batches(
-            actor,
-            fn_constructor_kwargs=arguments,
-            batch_size=1,
-            num_cpus=execution.cpus_per_actor,
-            num_gpus=gpus,
-            compute=ActorPoolStrategy(
-                min_size=min(execution.min_actors, most),
-                max_size=most,
-                max_tasks_in_flight_per_actor=execution.units_in_hand + _WAITING,
-                max_concurrent_calls_per_actor=execution.units_in_hand,
-                enable_true_multi_threading=True,
-            ),
-        )
-
+    room = room_for_actors(execution)
+    units = unit_rows(wave, execution)
     if execution.split_captions and captioned:
-        units = mapped(units, CaptionActor, execution.caption_actors or room)
-    return mapped(units, UnitActor, room)
-
-
-def _actors_that_fit(cpus: float, gpus: float) -> int:
-    """Return how many actors of this size the nodes that are up have room for.
-
-    Raises:
-        BuildError: for none; a cluster that grows must be told how far.
-    """
-    have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    fit = have.get("CPU", 0) / cpus
-    if gpus:
-        fit = min(fit, have.get("GPU", 0) / gpus)
-    if fit < 1:
-        raise BuildError(
-            f"no room for an actor of {cpus:g} CPUs and {gpus:g} GPUs on the nodes that are up "
-            f"({have.get('CPU', 0):g} CPUs, {have.get('GPU', 0):g} GPUs): lower what an actor "
-            "takes or, where the cluster grows by itself, say how far with --actors"
-        )
-    return int(fit)
+        most = min(execution.caption_actors or room, len(wave))
+        units = through_actors(units, CaptionActor, arguments, execution, most=most)
+    return through_actors(units, UnitActor, arguments, execution, most=min(room, len(wave)))

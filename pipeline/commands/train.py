@@ -82,6 +82,12 @@ def train(
     probe_every: ProbeEvery = None,
     seed: Seed = None,
     num_workers: Annotated[int | None, typer.Option(help="Loader processes.")] = None,
+    cache: Annotated[
+        str | None, typer.Option(help="Local folder that keeps what is read of a remote dataset.")
+    ] = None,
+    latents: Annotated[
+        str | None, typer.Option(help="What precompute made: auto, never or always.")
+    ] = None,
     mixed_precision: Annotated[str | None, typer.Option(help="no, fp16 or bf16.")] = None,
     checkpoint_every: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
     keep_last: Annotated[
@@ -121,6 +127,7 @@ def run_training(config: "TrainConfig") -> None:
     quiet_libraries()
     from catalog.dataset.dataset import Dataset
     from pipeline.recipe.made_by import condition_spec
+    from training.run.damage import FILE as DAMAGED
     from training.run.loop import train as run
 
     spec = condition_spec(Dataset.open(config.dataset), config.condition)
@@ -131,6 +138,9 @@ def run_training(config: "TrainConfig") -> None:
     else:
         speed = f"loss {result.loss:.4f}, {result.images_per_second:.2f} images/s"
         out.print(f"trained: {done} in {escape(config.out)}, {speed}")
+    if result.damaged:
+        file = escape(str(result.folder / DAMAGED))
+        out.print(f"damaged samples that were passed over: {result.damaged}, see {file}")
 
 
 def for_device(config: "TrainConfig") -> "TrainConfig":

@@ -11,7 +11,7 @@ from catalog.images import Image
 from pipeline.errors import UsageError
 from pipeline.evaluate.rows import held_out_rows
 from pipeline.recipe.made_by import condition_spec
-from training.data.loader import SampleView
+from training.data.view import SampleView
 from training.measure.adherence import AdherenceProbe, probe_samples
 from training.measure.evaluation import Evaluation, evaluate
 from training.measure.picture_quality import CLIP, load_clip, load_inception

@@ -5,7 +5,7 @@ from pathlib import Path
 from catalog.dataset.dataset import Dataset
 from pipeline.errors import UsageError
 from training.data.held_out import held_out_view, read_held_out
-from training.data.loader import SampleView
+from training.data.view import SampleView
 from training.run.folder import run_of
 
 

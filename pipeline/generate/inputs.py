@@ -15,7 +15,7 @@ from pipeline.errors import UsageError
 from pipeline.evaluate.rows import held_out_rows
 from pipeline.generate.config import GenerateConfig
 from pipeline.sheet.sheet import specs_of
-from training.data.loader import SampleView
+from training.data.view import SampleView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,14 +1,14 @@
 """One process of several that train together: ``rank.py OUT BASE STEPS BATCH [SIGNAL_AT]``.
 
-Signals itself in step SIGNAL_AT where it is the last process. A ``{rank}`` in OUT stands for a disk
-of each process's own.
+Signals itself in step SIGNAL_AT where it is the last process. The rows in $DAMAGED are damaged. A
+``{rank}`` in OUT stands for a disk of each process's own.
 """
 
 import os
 import signal
 import sys
 
-from tests.training.conftest import FakeView
+from tests.training.damaged import DamagedView
 from tests.training.stepping import rows_of
 from training.run import loop, shared_disk
 from training.settings.config import TrainConfig
@@ -37,4 +37,5 @@ config = TrainConfig(
     log_every=1,
     learning_rate=1e-3,
 )
-loop.train_on(config, rows_of(FakeView()), lambda report: None)
+damaged = tuple(int(row) for row in os.environ.get("DAMAGED", "").split())
+loop.train_on(config, rows_of(DamagedView(changed=damaged)), lambda report: None)

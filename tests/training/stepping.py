@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from accelerate.state import AcceleratorState, GradientState
 
-from training.data.loader import SampleView
+from training.data.view import SampleView
 from training.run.checkpoint import WEIGHTS, list_checkpoints, load_state
 from training.run.session import Rows
 from training.watch.reports import StepReport

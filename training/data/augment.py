@@ -98,10 +98,14 @@ class Augment:
         if self.crop is not None:
             square = crop_square(image.shape[:2], self.crop, seed=seed, index=index)
             image, hint = image[square], hint[square]
-        if self.flip and flips(seed, index):
+        if self.mirrors(seed, index):
             assert detector is not None, "flip without check"
             image, hint = _mirror(image), flip_hint(detector, hint, parameters)
         return image, hint
+
+    def mirrors(self, seed: int, index: int) -> bool:
+        """Say whether the global sample `index` is shown mirrored."""
+        return self.flip and flips(seed, index)
 
 
 def flips(seed: int, index: int) -> bool:

@@ -20,8 +20,8 @@ import numpy as np
 from catalog.dataset.dataset import View
 from catalog.sample import Sample
 from catalog.storage import write_atomic
-from training.data.loader import SampleView
 from training.data.order import Sizes
+from training.data.view import SampleView
 from training.errors import DataError
 
 FILE = "held_out.json"
@@ -153,4 +153,5 @@ def _rows(view: SampleView, places: tuple[int, ...], name: str) -> SampleView:
     if not isinstance(view, View):
         return Rows(view=view, places=places, name=name)
     chosen = view.table.take(np.asarray(places, dtype=np.int64))
-    return View(view.dataset, name, chosen)  # a dataset's own view has a table, which others read
+    # A dataset's own view stays one: it has a table, which others read.
+    return View(view.dataset, name, chosen, view.cache)

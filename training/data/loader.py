@@ -6,178 +6,63 @@ number of workers and processes changes nothing about what is read.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch.utils.data import DataLoader, Dataset
 
-from catalog.images import decode_image
-from catalog.sample import Sample
-from training.data.augment import Augment, Pixels
-from training.data.buckets import order_of
-from training.data.draws import keyed_generator
-from training.data.order import Order, Sizes
-from training.errors import DataError
-
-
-class SampleView(Protocol):
-    """What the loader needs of a `catalog.dataset.dataset.View`; picklable, for the workers."""
-
-    @property
-    def name(self) -> str:
-        """Name of the choice: ``all``, or a subset's."""
-        ...
-
-    @property
-    def fingerprint(self) -> str:
-        """Identity of the rows, hex."""
-        ...
-
-    @property
-    def conditions(self) -> tuple[str, ...]:
-        """Names of the condition maps that each sample holds."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def keys(self) -> Sequence[str]:
-        """Return the key of each row, unread."""
-        ...
-
-    def row_sizes(self) -> Sizes | None:
-        """Return (height, width) in pixels of every row, unread; None where nothing tells them."""
-        ...
-
-    def read(self, index: int) -> Sample:
-        """Return the sample at `index`, verified."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
-    """One decoded sample.
-
-    Attributes:
-        index: global sample index.
-        key: the sample's key in the dataset.
-        image: RGB.
-        hint: the condition, RGB, of the image's height and width.
-        caption: the text; "" where it was dropped.
-    """
-
-    index: int
-    key: str
-    image: UInt8[np.ndarray, "h w 3"]
-    hint: UInt8[np.ndarray, "h w 3"]
-    caption: str
+from catalog.errors import CatalogError
+from training.data.examples import Example, Examples
+from training.data.pixels import stack
+from training.data.reading import Damage, size_text
+from training.errors import DataError, TrainingError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Examples of one size, ready for the networks, on the CPU.
+    """Examples of one size, on the CPU, in as few bytes as they are stored in.
 
     Attributes:
-        pixel_values: images, -1..1.
-        hint: conditions, 0..1.
+        images: RGB, 0..255; `training.data.pixels.as_signed` makes floats of them. None where they
+            are encoded.
+        hints: conditions, RGB, 0..255; `training.data.pixels.as_unit` makes floats of them.
         captions: one text a sample; "" where it was dropped.
         keys: the samples' keys in the dataset.
         indices: the samples' global indices.
+        moments: in the images' place, mean and log-variance of their latents, as they are stored.
+        text: embeddings of the captions, likewise; None leaves them to the text encoder.
+        passed_over: damaged samples in whose place others are shown, each at most once.
     """
 
-    pixel_values: Float[torch.Tensor, "b 3 h w"]
-    hint: Float[torch.Tensor, "b 3 h w"]
+    images: UInt8[torch.Tensor, "b 3 h w"] | None
+    hints: UInt8[torch.Tensor, "b 3 h w"]
     captions: list[str]
     keys: list[str]
     indices: list[int]
+    moments: Float[torch.Tensor, "b c2 y x"] | None
+    text: Float[torch.Tensor, "b tokens width"] | None
+    passed_over: list[Damage]
+
+    def pin_memory(self) -> "Batch":
+        """Return the batch in page-locked memory, from which a GPU copies; torch's loader asks."""
+        tensors = {name: getattr(self, name) for name in ("images", "hints", "moments", "text")}
+        return replace(
+            self, **{name: t.pin_memory() for name, t in tensors.items() if t is not None}
+        )
 
 
-def drops_prompt(seed: int, index: int, probability: float) -> bool:
-    """Say whether the global sample `index` is shown without its prompt (paper 3.3)."""
-    return bool(keyed_generator(seed, "prompt", index).random() < probability)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What a worker sends in place of a batch, as torch would bury the words in a traceback.
 
-
-class Examples(Dataset[Example]):
-    """Global sample index -> decoded sample.
-
-    Args:
-        view: the rows.
-        condition: which of the view's conditions is the hint.
-        seed: keys the order and the prompt dropout.
-        prompt_dropout: share of prompts replaced by "", 0..1.
-        multiple: height and width must be multiples of this, in pixels.
-        group: samples in a row that must have one size, those of an optimizer step of all
-            processes; None leaves it to chance, see `training.data.buckets`.
-        augment: what is changed in a sample; None for nothing. With a crop all have one size.
-        detector: what made the condition, by its name in recipes; a flip needs it.
-
-    Raises:
-        DataError: the view is empty, has no such condition, no size with rows for a group, images
-            smaller than the crop, or a condition that cannot be flipped.
+    Attributes:
+        error: for the user.
     """
 
-    def __init__(
-        self,
-        view: SampleView,
-        condition: str,
-        *,
-        seed: int,
-        prompt_dropout: float,
-        multiple: int,
-        group: int | None = None,
-        augment: Augment | None = None,
-        detector: str | None = None,
-    ) -> None:
-        if condition not in view.conditions:
-            known = ", ".join(view.conditions) or "none"
-            raise DataError(f"view {view.name!r} has no condition {condition!r}; it has: {known}")
-        if len(view) < 1:
-            raise DataError(f"view {view.name!r} has no rows; training needs at least 1")
-        self._view = view
-        self._condition = condition
-        self._seed = seed
-        self._prompt_dropout = prompt_dropout
-        self._multiple = multiple
-        self._augment = augment or Augment()
-        self._augment.check(detector, multiple=multiple)
-        self._detector = detector
-        self.order = self._order(group)
-
-    def __getitem__(self, index: int) -> Example:
-        """Return global sample `index`, any integer from 0; raises DataError for a wrong size."""
-        sample = self._view.read(self.order.row_of(index))
-        image, hint = self._pixels(sample, index)
-        dropped = drops_prompt(self._seed, index, self._prompt_dropout)
-        caption = "" if dropped else sample.caption
-        return Example(index=index, key=sample.key, image=image, hint=hint, caption=caption)
-
-    def _order(self, group: int | None) -> Order:
-        if self._augment.crop is not None:
-            self._augment.check_sizes(self._view.row_sizes())
-            group = None  # what is shown has one size, whatever the rows have
-        sizes = None if group is None else self._view.row_sizes()
-        return order_of(len(self._view), sizes, seed=self._seed, group=group)
-
-    def _pixels(self, sample: Sample, index: int) -> tuple[Pixels, Pixels]:
-        image = decode_image(sample.image)
-        hint = decode_image(sample.conditions[self._condition])
-        if image.shape != hint.shape:
-            raise DataError(
-                f"sample {sample.key}: image is {_size(image.shape)} but {self._condition} is "
-                f"{_size(hint.shape)}; a condition must have its image's size: rebuild the dataset"
-            )
-        noted = sample.metadata.get("conditions", {}).get(self._condition, {})
-        image, hint = self._augment.apply(
-            image, hint, seed=self._seed, index=index, detector=self._detector, parameters=noted
-        )
-        if image.shape[0] % self._multiple or image.shape[1] % self._multiple:
-            raise DataError(
-                f"sample {sample.key} is {_size(image.shape)}; height and width must be multiples "
-                f"of {self._multiple}: rebuild the dataset with such a resolution"
-            )
-        return image, hint
+    error: CatalogError | TrainingError
 
 
 def collate(examples: Sequence[Example]) -> Batch:
@@ -186,25 +71,23 @@ def collate(examples: Sequence[Example]) -> Batch:
     Raises:
         DataError: the examples have more than one size.
     """
-    sizes = sorted({_size(example.image.shape) for example in examples})
+    sizes = sorted({size_text(example.hint) for example in examples})
     if len(sizes) > 1:
         raise DataError(
             f"a batch mixes the sizes {', '.join(sizes)}; rebuild the dataset with one size, "
             "train with aspect_buckets, or with batch_size 1"
         )
+    encoded = [example.encoded for example in examples if example.encoded is not None]
     return Batch(
-        pixel_values=to_unit([example.image for example in examples]) * 2 - 1,
-        hint=to_unit([example.hint for example in examples]),
+        images=None if encoded else stack([one.image for one in examples if one.image is not None]),
+        hints=stack([example.hint for example in examples]),
         captions=[example.caption for example in examples],
         keys=[example.key for example in examples],
         indices=[example.index for example in examples],
+        moments=_stacked([one.moments for one in encoded]),
+        text=_stacked([one.text for one in encoded if one.text is not None]),
+        passed_over=list(dict.fromkeys(one for each in examples for one in each.passed_over)),
     )
-
-
-def to_unit(images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> Float[torch.Tensor, "b 3 h w"]:
-    """Stack RGB images 0..255 into one float32 tensor 0..1."""
-    stacked = torch.from_numpy(np.stack(images))  # (B, h, w, 3)
-    return stacked.permute(0, 3, 1, 2).contiguous().float() / 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,13 +117,52 @@ class IndexBatches:
         return len(range(self.start, self.stop, self.batch_size * self.processes))
 
 
-def load_batches(examples: Examples, indices: IndexBatches, *, workers: int) -> Iterator[Batch]:
-    """Yield the batches of `indices` in order, read by `workers` processes (0: by this one)."""
-    batches: Iterator[Batch] = iter(
-        DataLoader(examples, batch_sampler=indices, collate_fn=collate, num_workers=workers)
+class _Batches(Dataset[Batch | Failure]):
+    """The indices of a batch -> the batch."""
+
+    def __init__(self, examples: Examples) -> None:
+        self._examples = examples
+
+    def __getitem__(self, indices: list[int]) -> Batch | Failure:
+        try:
+            return collate(self._examples.read_all(indices))
+        except (CatalogError, TrainingError) as error:
+            return Failure(error=error)
+
+
+def load_batches(
+    examples: Examples, indices: IndexBatches, *, workers: int, pin_memory: bool = False
+) -> Iterator[Batch]:
+    """Yield the batches of `indices` in order.
+
+    Args:
+        examples: what the indices stand for.
+        indices: the batches of this process.
+        workers: processes that read; 0 reads in this one.
+        pin_memory: whether to put the batches into page-locked memory, for a CUDA device.
+
+    Raises:
+        DataError: a batch has more than one size, or what it should show is damaged or cannot be
+            augmented as asked for.
+        DataUnavailable: the storage did not give a sample, after all tries.
+    """
+    batches = DataLoader(
+        _Batches(examples),
+        sampler=indices,  # one element a batch, which torch need not gather
+        batch_size=None,
+        collate_fn=_as_it_is,
+        num_workers=workers,
+        pin_memory=pin_memory,
     )
-    return batches
+    for batch in batches:
+        if isinstance(batch, Failure):
+            raise batch.error
+        yield batch
 
 
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]}x{shape[0]}"
+def _stacked(arrays: Sequence[np.ndarray]) -> torch.Tensor | None:
+    return torch.from_numpy(np.stack(arrays)) if arrays else None
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

@@ -11,7 +11,7 @@ from statistics import fmean, pstdev
 from catalog.images import Image, decode_image
 from catalog.sample import Sample
 from detectors.graph import by_size
-from training.data.loader import SampleView
+from training.data.view import SampleView
 from training.errors import DataError
 from training.measure.batches import in_batches
 from training.measure.redetect import Found, Metric, Redetector

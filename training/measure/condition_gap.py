@@ -12,7 +12,7 @@ import torch
 
 from detectors.graph import by_size
 from training.data.draws import keyed_normal
-from training.data.loader import to_unit
+from training.data.pixels import as_signed, stack, to_unit
 from training.errors import DataError
 from training.measure.adherence import ProbeSample
 from training.measure.batches import in_batches
@@ -43,7 +43,7 @@ def gap_inputs(base: Base, samples: Sequence[ProbeSample], *, seed: int) -> Inpu
     height, width = (side // base.scale for side in samples[0].image.shape[:2])
     shape = (base.vae.config.latent_channels, height, width)
     order = [at for at, _ in rows]
-    pixels = to_unit([sample.image for sample in samples]) * 2 - 1
+    pixels = as_signed(stack([sample.image for sample in samples]))
 
     def encode(batch: list[int]) -> torch.Tensor:
         return base.encode_images(pixels[batch], torch.zeros(len(batch), *shape))

@@ -14,6 +14,8 @@ from jaxtyping import Float
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from catalog.sample import sha256_hex
+from catalog.storage import sha256_file
 from training.errors import BaseModelError
 from training.settings.config import MixedPrecision
 
@@ -78,14 +80,25 @@ class Base:
         return cast(torch.Tensor, self.text_encoder(ids)[0])
 
     @torch.no_grad()
+    def moments(self, pixels: Float[torch.Tensor, "b 3 h w"]) -> Float[torch.Tensor, "b c2 y x"]:
+        """Return mean and log-variance of the latents of images -1..1, in fp32, stacked."""
+        distribution = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist
+        moments = torch.cat([distribution.mean, distribution.logvar], dim=1).float()
+        return moments.contiguous()  # as stored ones are: convolutions sum in the order of memory
+
+    def latents(
+        self, moments: Float[torch.Tensor, "b c2 y x"], posterior: Float[torch.Tensor, "b c y x"]
+    ) -> Float[torch.Tensor, "b c y x"]:
+        """Return z_0, scaled, where `posterior`, standard normal, picks it."""
+        mean, logvar = moments.chunk(2, dim=1)
+        latents = mean + torch.exp(0.5 * logvar) * posterior.to(mean)
+        return cast(torch.Tensor, latents * self.vae.config.scaling_factor)
+
     def encode_images(
         self, pixels: Float[torch.Tensor, "b 3 h w"], posterior: Float[torch.Tensor, "b c y x"]
     ) -> Float[torch.Tensor, "b c y x"]:
         """Return z_0 of images -1..1, in fp32, scaled; `posterior`, standard normal, picks it."""
-        distribution = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist
-        mean, std = distribution.mean.float(), distribution.std.float()
-        latents = mean + std * posterior.to(mean)
-        return cast(torch.Tensor, latents * self.vae.config.scaling_factor)
+        return self.latents(self.moments(pixels), posterior)
 
 
 def load_base(
@@ -106,7 +119,7 @@ def load_base(
     Raises:
         BaseModelError: there is no such base here, or a part of it is missing.
     """
-    folder = _folder(base, revision, local_files_only)
+    folder = locate_base(base, revision=revision, local_files_only=local_files_only)
     missing = [part for part in PARTS if not (folder / part).is_dir()]
     if missing:
         raise BaseModelError(_cannot_load(base, f"{', '.join(missing)} missing"))
@@ -126,8 +139,11 @@ def load_base(
     return loaded
 
 
-def _folder(base: str, revision: str | None, local_files_only: bool) -> Path:
-    """Return the local folder of `base`; a hub id's files are fetched, or found in the cache."""
+def locate_base(base: str, *, revision: str | None = None, local_files_only: bool = False) -> Path:
+    """Return the local folder of a base; a hub id's files are fetched, or found in the cache.
+
+    Args and errors are those of `load_base`.
+    """
     if Path(base).is_dir():
         return Path(base)
     if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", base):
@@ -143,6 +159,22 @@ def _folder(base: str, revision: str | None, local_files_only: bool) -> Path:
     except (OSError, ValueError) as error:
         raise BaseModelError(_cannot_load(base, f"{type(error).__name__}: {error}")) from error
     return Path(snapshot)
+
+
+def weights_sha256(folder: Path, part: str) -> str:
+    """Return the hex sha256 of the file that holds a part's weights, in whatever type.
+
+    Args:
+        folder: of a base, see `locate_base`.
+        part: such as ``vae``.
+
+    Raises:
+        BaseModelError: the part has no such file.
+    """
+    for names in ("*model.safetensors", "*model.bin"):
+        if files := sorted((folder / part).glob(names)):
+            return sha256_hex("".join(sha256_file(str(file)) for file in files).encode())
+    raise BaseModelError(f"{folder / part} holds no weights: no *model.safetensors")
 
 
 def _cannot_load(base: str, reason: str) -> str:

@@ -2,6 +2,7 @@
 
 RUN/train.json                                         this module
 RUN/held_out.json                                      training/data/held_out.py
+RUN/damaged.jsonl                                      training/run/damage.py
 RUN/signals/, RUN/plots/                               training/watch
 RUN/checkpoints/                                       training/run/checkpoint.py
 RUN/logs/                                              TensorBoard
@@ -17,7 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from catalog.storage import local_path, write_atomic
-from training.data.loader import SampleView
+from training.data.view import SampleView
 from training.errors import ResumeMismatch, TrainingError
 from training.run.checkpoint import Position, list_checkpoints
 from training.run.shared_disk import TOKEN
@@ -53,6 +54,7 @@ _BEFORE = {
     "crop": None,
     "flip": False,
     "aspect_buckets": False,
+    "latents": None,
 }
 """What runs did that were begun before there was such a setting."""
 
@@ -72,6 +74,7 @@ def identify(
     removed: int,
     held_out: int,
     base: str,
+    latents: str | None,
     processes: int,
 ) -> Identity:
     """Return the identity of the training that `config` asks for.
@@ -83,6 +86,7 @@ def identify(
         removed: samples that were taken down from the dataset so far.
         held_out: samples kept out of training.
         base: fingerprint of the base's weights.
+        latents: name of those that are trained on; None for the images.
         processes: how many train together.
     """
     return {
@@ -92,6 +96,7 @@ def identify(
         "removed": removed,
         "held_out": held_out,
         "base": base,
+        "latents": latents,
         "samples_per_step": config.batch_size * config.gradient_accumulation * processes,
         **config.model_dump(mode="json", include=set(_SAME_TO_RESUME)),
         **({"schedule": f"cosine over {config.steps}"} if config.schedule == "cosine" else {}),
@@ -134,6 +139,12 @@ def as_begun(config: TrainConfig, run: Path) -> TrainConfig:
         return TrainConfig.model_validate({**kept, **config.model_dump(exclude_unset=True)})
     except ValidationError:
         return config
+
+
+def latents_begun_with(run: Path) -> str | None:
+    """Return the name of the latents that a run began with, "" for none; None for a new run."""
+    settings = read_settings(run)
+    return None if settings is None else settings["identity"].get("latents") or ""
 
 
 def begun_with(run: Path) -> dict[str, Any] | None:

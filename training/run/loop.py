@@ -10,12 +10,17 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+from accelerate.utils import gather_object
 
 from catalog.dataset import tombstones
 from catalog.dataset.dataset import Dataset
+from catalog.dataset.latents import find_latents
 from detectors.base import Spec
 from training.data.loader import Batch, IndexBatches, load_batches
+from training.data.pixels import as_signed, as_unit
+from training.data.reading import Damage
 from training.errors import DivergedError
+from training.model.base import Base
 from training.model.objective import Inputs, denoising_loss, draw
 from training.run.probing import Probing, open_probing
 from training.run.session import Rows, Session, Trained, finish, load_trained, open_session, save
@@ -46,6 +51,7 @@ class RunSummary:
         images_per_second: samples trained on a second of the steps' wall time, with the wait for
             data and without checkpoints and probes, all processes together; None where no step
             was done.
+        damaged: samples that the run has passed over so far, listed in its damaged.jsonl.
     """
 
     folder: Path
@@ -54,6 +60,7 @@ class RunSummary:
     steps_done: int
     loss: float | None
     images_per_second: float | None
+    damaged: int = 0
 
 
 def train(
@@ -70,20 +77,23 @@ def train(
             probes.
 
     Raises:
-        CatalogError: the dataset or the subset is not there, or a sample is damaged.
+        CatalogError: the dataset or the subset is not there.
         BaseModelError: the base model is not there.
-        DataError: the dataset has no such condition, or sizes that cannot be trained on.
+        DataError: the dataset has no such condition, sizes that cannot be trained on, or more
+            damaged samples than may be passed over.
+        DataUnavailable: the storage does not give a sample.
         ResumeMismatch: `config.out` holds another training.
         CheckpointError: the checkpoint to resume from is damaged.
         DivergedError: the loss is no longer a number.
     """
     dataset = Dataset.open(config.dataset)
     rows = Rows(
-        view=dataset.view(config.subset),
-        whole=dataset.view(),
+        view=dataset.view(config.subset).cached(config.cache),
+        whole=dataset.view().cached(config.cache),
         dataset=dataset.fingerprint,
         removed=len(tombstones.removed_keys(dataset.uri)),
         detector=getattr(spec, "detector", None),
+        latents=find_latents(dataset.uri),
     )
     return train_on(config, rows, report, spec=spec)
 
@@ -116,6 +126,7 @@ def train_on(
         steps_done=len(done),
         loss=done[-1].loss if done else None,
         images_per_second=sum(step.samples for step in done) / seconds if done else None,
+        damaged=len(session.damage.keys()),
     )
 
 
@@ -178,7 +189,12 @@ def _batches(session: Session, last: int) -> Iterator[Batch]:
         rank=session.accelerator.process_index,
         processes=session.accelerator.num_processes,
     )
-    return load_batches(session.examples, indices, workers=session.config.num_workers)
+    return load_batches(
+        session.examples,
+        indices,
+        workers=session.config.num_workers,
+        pin_memory=session.accelerator.device.type == "cuda",
+    )
 
 
 def _reports(session: Session, report: Report | None, stack: ExitStack) -> list[Report]:
@@ -239,9 +255,11 @@ def _step(
     """Take one optimizer step; return the mean loss over its samples, on all processes.
 
     A signal that one process got is passed on to all, so that they stop after the same step; one
-    that comes once a process has told what it knows counts at the next step.
+    that comes once a process has told what it knows counts at the next step. What one found
+    damaged is passed on likewise.
     """
     accelerator, losses, config = session.accelerator, [], session.config
+    damaged: list[Damage] = []
     for batch in islice(batches, config.gradient_accumulation):
         with accelerator.accumulate(trained.denoiser):
             loss = batch_loss(session, trained, batch)
@@ -252,18 +270,21 @@ def _step(
             trained.optimizer.step()
             trained.optimizer.zero_grad()
         losses.append(loss.detach().float())
+        damaged += batch.passed_over
     if trained.average is not None and not accelerator.optimizer_step_was_skipped:
         trained.average.update(accelerator.unwrap_model(trained.denoiser), step)
-    told = torch.stack([torch.stack(losses).mean(), losses[0].new_tensor(stop.number or 0)])
-    loss, number = accelerator.reduce(told, reduction="mean").tolist()
+    news = losses[0].new_tensor([stop.number or 0, len(damaged)])
+    told = torch.cat([torch.stack(losses).mean()[None], news])
+    loss, number, found = accelerator.reduce(told, reduction="mean").tolist()
     stop.agree(number > 0)
+    session.damage.add(gather_object(damaged) if found else [], session.samples_per_step)
     return float(loss)
 
 
 def batch_loss(session: Session, trained: Trained, batch: Batch) -> torch.Tensor:
     """Return the loss of `batch`, with the noise and the timesteps that belong to its samples."""
     base, device = session.base, session.accelerator.device
-    height, width = (side // base.scale for side in batch.pixel_values.shape[-2:])
+    height, width = (side // base.scale for side in batch.hints.shape[-2:])
     draws = draw(
         batch.indices,
         (base.vae.config.latent_channels, height, width),
@@ -272,10 +293,23 @@ def batch_loss(session: Session, trained: Trained, batch: Batch) -> torch.Tensor
     )
     with session.accelerator.autocast():
         inputs = Inputs(
-            latents=base.encode_images(batch.pixel_values, draws.posterior),
+            latents=base.latents(_moments(base, batch, device), draws.posterior),
             noise=draws.noise.to(device),
             timesteps=draws.timesteps.to(device),
-            text=base.encode_text(batch.captions),
-            hint=batch.hint.to(device),
+            text=_text(base, batch, device),
+            hint=as_unit(batch.hints.to(device, non_blocking=True)),
         )
         return denoising_loss(base, trained.denoiser, inputs)
+
+
+def _moments(base: Base, batch: Batch, device: torch.device) -> torch.Tensor:
+    if batch.moments is not None:
+        return batch.moments.to(device, non_blocking=True).float()
+    assert batch.images is not None, "neither images nor latents"
+    return base.moments(as_signed(batch.images.to(device, non_blocking=True)))
+
+
+def _text(base: Base, batch: Batch, device: torch.device) -> torch.Tensor:
+    if batch.text is None:
+        return base.encode_text(batch.captions)
+    return batch.text.to(device, base.text_encoder.dtype, non_blocking=True)

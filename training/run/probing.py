@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from catalog.errors import CatalogError
 from detectors.base import Spec
 from detectors.errors import DetectorError
-from training.data.loader import SampleView
+from training.data.view import SampleView
 from training.errors import TrainingError
 from training.model.objective import Inputs, denoising_loss
 from training.run.session import Session, Trained

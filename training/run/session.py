@@ -1,6 +1,7 @@
 """One process's part in a run: opened from the newest checkpoint, saved to the next."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -11,14 +12,16 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 from torch import nn
 
+from catalog.dataset.latents import LatentsFolder
 from training.data.augment import Augment
+from training.data.examples import Examples
 from training.data.held_out import (
     choose_held_out,
     held_out_view,
     read_held_out,
     write_held_out,
 )
-from training.data.loader import Examples, SampleView
+from training.data.view import SampleView
 from training.errors import TrainingError
 from training.model.base import LOCKED_TYPES, Base, fingerprint, load_base
 from training.model.choose import load_denoiser, new_denoiser
@@ -26,11 +29,14 @@ from training.model.denoiser import Denoiser
 from training.model.weight_average import Average
 from training.run import checkpoint as checkpoints
 from training.run.checkpoint import Checkpoint, Position, State, list_checkpoints
+from training.run.damage import DamageLog
+from training.run.encoded import choose_latents
 from training.run.folder import (
     Identity,
     as_begun,
     check_identity,
     identify,
+    latents_begun_with,
     read_settings,
     run_path,
     write_settings,
@@ -57,6 +63,7 @@ class Rows:
         removed: how many samples were taken down from it so far.
         detector: the kind that made the condition, which decides how it may be mirrored; None
             where nobody knows it.
+        latents: that the dataset has.
     """
 
     view: SampleView
@@ -64,6 +71,7 @@ class Rows:
     dataset: str
     removed: int = 0
     detector: str | None = None
+    latents: Sequence[LatentsFolder] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +86,7 @@ class Session:
         held_out: rows that are kept out of training, to measure on.
         run: the run folder.
         identity: what the run may not change.
+        damage: what of the rows is damaged.
         resumed: False where the run is new.
         start: the checkpoint it goes on from; of step 0 for a new run.
     """
@@ -89,6 +98,7 @@ class Session:
     held_out: SampleView
     run: Path
     identity: Identity
+    damage: DamageLog
     resumed: bool
     start: Checkpoint
 
@@ -172,15 +182,18 @@ def open_session(config: TrainConfig, rows: Rows) -> Session:
         dtype=LOCKED_TYPES[config.mixed_precision],
     )
     group = config.batch_size * config.gradient_accumulation * accelerator.num_processes
+    latents = choose_latents(rows.latents, base, view, config, latents_begun_with(run))
     examples = Examples(
         view,
         config.condition,
         seed=config.seed,
         prompt_dropout=config.prompt_dropout,
         multiple=base.scale,
+        step=group,
         group=group if config.aspect_buckets else None,
         augment=Augment(crop=config.crop, flip=config.flip),
         detector=rows.detector,
+        latents=latents,
     )
     if examples.order.left_out:
         _log.warning(
@@ -195,6 +208,7 @@ def open_session(config: TrainConfig, rows: Rows) -> Session:
         removed=rows.removed,
         held_out=len(keys) if config.held_out is None else config.held_out,
         base=fingerprint(base.networks),
+        latents=None if latents is None else latents.identity.name,
         processes=accelerator.num_processes,
     )
     check_identity(run, identity, held[-1].position if held else None)
@@ -216,6 +230,12 @@ def open_session(config: TrainConfig, rows: Rows) -> Session:
         held_out=held_out,
         run=run,
         identity=identity,
+        damage=DamageLog(
+            run,
+            rows=len(view),
+            share=config.max_damaged_share,
+            writes=accelerator.is_main_process,
+        ),
         resumed=bool(held),
         start=list_checkpoints(run)[-1],
     )

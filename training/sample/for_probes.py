@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 
 from catalog.images import Image
-from training.data.loader import to_unit
+from training.data.pixels import as_signed, stack
 from training.model.base import Base
 from training.model.denoiser import Denoiser
 from training.sample.controls import Conditioned
@@ -77,7 +77,7 @@ def reconstruct(base: Base, images: Sequence[Image]) -> list[Image]:
     """Return images as the base's autoencoder gives them back, without noise."""
     made = []
     for image in images:  # one by one: photographs may differ in size
-        pixels = (to_unit([image]) * 2 - 1).to(base.vae.device, base.vae.dtype)
+        pixels = as_signed(stack([image])).to(base.vae.device, base.vae.dtype)
         latents = base.vae.encode(pixels).latent_dist.mode()
         made += decode(base, latents * base.vae.config.scaling_factor)
     return made

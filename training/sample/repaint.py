@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from training.data.loader import to_unit
+from training.data.pixels import as_signed, stack
 from training.errors import SamplingError
 from training.model.base import Base
 
@@ -52,7 +52,7 @@ class Kept:
         """
         height, width = (side * base.scale for side in noise.shape[-2:])
         check_edit(edit, height=height, width=width)
-        pixels = to_unit([edit.source]) * 2 - 1
+        pixels = as_signed(stack([edit.source]))
         self._clean = base.encode_images(pixels, torch.zeros(1, *noise.shape[1:]))
         self._repaints = cells_to_repaint(edit.mask, base.scale).to(noise)
         self._noise = noise

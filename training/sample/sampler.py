@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from catalog.images import Image
-from training.data.loader import to_unit
+from training.data.pixels import to_unit
 from training.errors import SamplingError
 from training.model.base import Base
 from training.sample.controls import (

@@ -92,6 +92,12 @@ class TrainConfig(BaseModel):
     prompt_dropout: float = Field(
         default=0.5, ge=0, le=1, description="Share of prompts replaced by '' (paper 3.3: 0.5)."
     )
+    latents: Literal["auto", "never", "always"] = Field(
+        default="auto",
+        description="Whether to train on what `precompute` made of the samples: where it fits, "
+        "never, or always, so that it is an error where it does not. A resumed run keeps to what "
+        "it began with.",
+    )
     aspect_buckets: bool = Field(
         default=True,
         description="Of a dataset of several sizes, let the samples of a step have one size.",
@@ -112,6 +118,13 @@ class TrainConfig(BaseModel):
         description="Samples of the whole dataset kept out of training, to measure on; null for "
         "16, or a tenth of the samples where that is less.",
     )
+    max_damaged_share: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of the distinct samples read that may be damaged, and are passed over; "
+        "up to 10 may be in any case. 0 ends the run at the first.",
+    )
     probe_every: int = Field(
         default=1000,
         ge=0,
@@ -130,6 +143,11 @@ class TrainConfig(BaseModel):
     seed: int = Field(default=0, ge=0, description="Seed of order, noise, dropout and new weights.")
     num_workers: int = Field(
         default=0, ge=0, description="Processes that read and decode; 0 reads in the training one."
+    )
+    cache: str | None = Field(
+        default=None,
+        description="Local folder that keeps what is read of a remote dataset, so that a later "
+        "epoch or run reads it there; as large as what is trained on. null for none.",
     )
     mixed_precision: MixedPrecision = Field(
         default="no", description="Type of activations and locked weights; trained ones stay fp32."

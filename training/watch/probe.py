@@ -12,7 +12,7 @@ import torch
 
 from detectors.base import Spec
 from detectors.graph import by_size
-from training.data.loader import SampleView
+from training.data.view import SampleView
 from training.measure.adherence import AdherenceProbe, References, probe_samples
 from training.measure.condition_gap import condition_gap, gap_inputs
 from training.measure.convergence import Convergence

@@ -11,7 +11,7 @@ from pipeline.commands import cli
 from pipeline.errors import Exit
 from pipeline.ledger.remake import rebuild_sampled
 from pipeline.recipe.execution import Execution
-from training.data.loader import Examples
+from training.data.examples import Examples
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from detectors.normal import Convention, NormalBaeSpec, NormalLabelsSpec, Normal
 from detectors.openpifpaf import OpenPifPafSpec
 from detectors.openpose import OpenposeLightSpec, OpenposeSpec
 from training.data.augment import NORMALS, POSES, Augment, crop_square, flip_hint, flips
+from training.data.examples import Examples
 from training.data.held_out import Rows
-from training.data.loader import Batch, Examples, IndexBatches, load_batches
+from training.data.loader import Batch, IndexBatches, load_batches
 from training.errors import DataError
 
 CONVENTIONS = get_args(Convention)
@@ -165,7 +166,7 @@ def batches(view, *, batch_size: int, processes: int = 1, workers: int = 0) -> l
 
 def by_index(found: list[Batch]) -> torch.Tensor:
     indices = torch.tensor([index for batch in found for index in batch.indices])
-    pixels = torch.cat([torch.cat([batch.pixel_values, batch.hint], dim=1) for batch in found])
+    pixels = torch.cat([torch.cat([batch.images, batch.hints], dim=1) for batch in found])
     return pixels[indices.argsort()]
 
 

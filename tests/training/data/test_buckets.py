@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.data.buckets import Buckets, order_of
+from training.data.examples import Examples
 from training.data.held_out import held_out_view
-from training.data.loader import Batch, Examples, IndexBatches, load_batches
+from training.data.loader import Batch, IndexBatches, load_batches
 from training.data.order import Shuffled, row_of
 from training.errors import DataError
 
@@ -124,7 +125,7 @@ def read(examples: Examples, *, start: int, batch_size: int, processes: int, wor
 
     batches = [batch for rank in range(processes) for batch in share(rank)]
     found = [
-        (index, key, caption, batch.pixel_values.shape[1:])
+        (index, key, caption, batch.images.shape[1:])
         for batch in batches
         for index, key, caption in zip(batch.indices, batch.keys, batch.captions, strict=True)
     ]

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.dataset.dataset import View
+from training.data.examples import Examples
 from training.data.held_out import (
     choose_held_out,
     held_out_view,
     read_held_out,
     write_held_out,
 )
-from training.data.loader import Examples
 from training.errors import DataError
 
 KEYS = [f"{number:032x}" for number in range(400)]

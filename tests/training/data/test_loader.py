@@ -5,15 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog.images import decode_image
-from training.data.loader import (
-    Batch,
-    Examples,
-    IndexBatches,
-    collate,
-    drops_prompt,
-    load_batches,
-)
+from training.data.examples import Examples, drops_prompt
+from training.data.loader import Batch, IndexBatches, collate, load_batches
 from training.data.order import epoch_order, row_of
+from training.data.pixels import as_signed, as_unit
 from training.errors import DataError
 
 seeds = st.integers(0, 2**40)
@@ -90,8 +85,8 @@ def assert_same(left: list[Batch], right: list[Batch]) -> None:
     assert [batch.indices for batch in left] == [batch.indices for batch in right]
     for one, other in zip(left, right, strict=True):
         assert (one.keys, one.captions) == (other.keys, other.captions)
-        assert torch.equal(one.pixel_values, other.pixel_values)
-        assert torch.equal(one.hint, other.hint)
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.hints, other.hints)
 
 
 def test_workers_change_nothing(view_type):
@@ -105,15 +100,25 @@ def test_a_later_start_reads_what_an_earlier_one_would_have(view_type):
 def test_a_batch_holds_what_the_view_holds(view_type):
     view = view_type(rows=3, sizes=((64, 128),))
     (batch,) = load(view, start=3, stop=5)  # the second epoch
-    assert batch.pixel_values.shape == batch.hint.shape == (2, 3, 64, 128)
-    assert batch.pixel_values.dtype == batch.hint.dtype == torch.float32
+    assert batch.images.shape == batch.hints.shape == (2, 3, 64, 128)
+    assert batch.images.dtype == batch.hints.dtype == torch.uint8
+    assert batch.images.is_contiguous()
+    assert batch.hints.is_contiguous()
     for place, index in enumerate(batch.indices):
         sample = view.read(row_of(7, index, 3))
         image = decode_image(sample.image).transpose(2, 0, 1)
         assert batch.keys[place] == sample.key
         assert batch.captions[place] == ("" if drops_prompt(7, index, 0.5) else sample.caption)
-        np.testing.assert_allclose(batch.pixel_values[place], image / 127.5 - 1, atol=1e-6)
-        np.testing.assert_array_equal(batch.hint[place], np.where(image > 127, 1.0, 0.0))
+        np.testing.assert_array_equal(batch.images[place], image)
+        np.testing.assert_array_equal(batch.hints[place], np.where(image > 127, 255, 0))
+
+
+def test_levels_become_the_floats_that_the_networks_know():
+    levels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).expand(1, 3, 16, 16)
+    as_floats = np.arange(256, dtype=np.float32).reshape(16, 16) / np.float32(255)
+    np.testing.assert_array_equal(as_unit(levels)[0, 0], as_floats)
+    np.testing.assert_array_equal(as_signed(levels)[0, 2], as_floats * 2 - 1)
+    assert as_unit(levels).dtype == as_signed(levels).dtype == torch.float32
 
 
 def test_an_unknown_condition_names_those_there_are(view_type):

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.training.damaged import DamagedView
 from tests.training.stepping import Steps, rows_of
 from training.errors import TrainingError
 from training.run.checkpoint import list_checkpoints
+from training.run.damage import FILE
 from training.run.folder import run_path
 from training.run.loop import train_on
 from training.run.shared_disk import TOKEN
@@ -88,3 +90,22 @@ def test_what_a_killed_check_left_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "other").touch()
     with pytest.raises(TrainingError, match="holds something else"):
         run_path(str(tmp_path))
+
+
+def test_what_either_process_finds_damaged_is_recorded_by_the_first(
+    config_of: Callable[..., TrainConfig],
+    base_folder: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    view = DamagedView(changed=(0, 3))
+    alone = Steps()
+    train_on(config_of(tmp_path / "one", steps=2, batch_size=4), rows_of(view), alone)
+    monkeypatch.setenv("DAMAGED", "0 3")
+    both = run(2, tmp_path / "two", base_folder, 2, 2)
+    assert [code for code, _ in both] == [0, 0], both[0][1]
+    found = {record.step: record.loss for record in losses(tmp_path / "two").read()}
+    assert found == pytest.approx(alone.losses, rel=1e-4)
+    told = [(tmp_path / run / FILE).read_text().splitlines() for run in ("one", "two")]
+    assert sorted(told[0]) == sorted(told[1])
+    assert len(told[1]) == 2

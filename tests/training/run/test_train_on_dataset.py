@@ -10,7 +10,8 @@ from catalog import tables
 from catalog.dataset.dataset import MANIFEST, RECIPE, Dataset
 from catalog.dataset.shards import ShardWriter
 from catalog.errors import CatalogError, CorruptSampleError
-from training.errors import DataError, ResumeMismatch
+from training.data import reading
+from training.errors import DataError, DataUnavailable, ResumeMismatch
 from training.run.checkpoint import WEIGHTS
 from training.run.loop import train
 
@@ -67,7 +68,29 @@ def test_another_subset_does_not_resume(dataset, make_config):
         train(make_config(dataset=dataset.uri, steps=1), ignore)
 
 
-def test_a_damaged_shard_ends_the_run(dataset, make_config):
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("picture", [b"picture 0", b"picture 2"])
+def test_a_damaged_sample_is_passed_over(dataset, make_config, picture, workers):
+    shard = Path(dataset.uri, "shards", SHARD)
+    shard.write_bytes(shard.read_bytes().replace(picture, b"forgery !"))
+    summary = train(make_config(dataset=dataset.uri, num_workers=workers), ignore)
+    assert (summary.steps_done, summary.damaged) == (4, 1)
+    (line,) = Path(summary.folder, "damaged.jsonl").read_text().splitlines()
+    damaged = json.loads(line)
+    assert damaged["key"] == dataset.view().keys()[damaged["row"]]
+    assert "changed after the commit" in damaged["error"]
+
+
+def test_a_shard_that_is_missing_is_no_damage(dataset, monkeypatch):
+    monkeypatch.setattr(reading, "PAUSES", (0.0,))
+    view = dataset.view()
+    Path(dataset.uri, "shards", SHARD).rename(Path(dataset.uri, "elsewhere"))
+    reader = reading.Reader(view, "canny", multiple=8)
+    with pytest.raises(DataUnavailable, match=rf"tried 2 times .*{SHARD}"):
+        reader.read(0)
+
+
+def test_a_shard_damaged_all_over_ends_the_run(dataset, make_config):
     shard = Path(dataset.uri, "shards", SHARD)
     shard.write_bytes(shard.read_bytes().replace(b"picture", b"forgery"))
     with pytest.raises(CorruptSampleError, match="changed after the commit"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.data.loader import to_unit
+from training.data.pixels import to_unit
 from training.errors import SamplingError
 from training.sample.repaint import Edit, cells_to_repaint, paste
 from training.sample.sampler import Sampling, decode, sample
