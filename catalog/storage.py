@@ -230,7 +230,7 @@ def write_atomic(uri: str, data: bytes) -> None:
         return
     temporary = _write_temporary(path, data)
     os.replace(temporary, path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 @contextmanager
@@ -245,7 +245,7 @@ def replacing(uri: str) -> Iterator[Path]:
                 fs.put_file(str(temporary), name)
         else:
             os.replace(temporary, path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -266,7 +266,7 @@ def create_once(uri: str, data: bytes) -> None:
         os.link(temporary, path)  # atomic, and fails where the name is taken; rename would replace
     finally:
         temporary.unlink()
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def publish(finished: Path, uri: str) -> None:
@@ -282,7 +282,7 @@ def publish(finished: Path, uri: str) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     os.link(finished, path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def remove(uri: str) -> None:
@@ -323,7 +323,8 @@ def _temporary(path: Path) -> Path:
     return path.parent / f".{path.name}.{uuid.uuid4().hex}{_TEMPORARY}"
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Let the names in `folder` outlive a crash of the machine: of new files, after a rename."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

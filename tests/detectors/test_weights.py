@@ -116,7 +116,7 @@ def test_the_table_is_in_order() -> None:
         assert checkpoint.name == name
         assert len(bytes.fromhex(weights.identity(name))) == 32
         assert checkpoint.sources or checkpoint.origin
-    hashes = [checkpoint.sha256 for checkpoint in CHECKPOINTS.values()]
+    hashes = [(checkpoint.sha256, checkpoint.conversion) for checkpoint in CHECKPOINTS.values()]
     kept = [checkpoint.stored_in(Path()) for checkpoint in CHECKPOINTS.values()]
     assert len(set(hashes)) == len(set(kept)) == len(CHECKPOINTS)
     assert "NON-COMMERCIAL" in CHECKPOINTS["openpose_body"].licence

@@ -1,14 +1,16 @@
 """A view of drawn pictures with their Canny edges, and samplers whose obedience is known."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 
 from catalog.images import encode_png
 from catalog.sample import Sample
 from detectors.canny import CannySpec
 from training.measure.adherence import AdherenceProbe, probe_samples
 from training.measure.redetect import Redetector
+from training.model.objective import Inputs
 
 SPEC = CannySpec(low=(60, 100), gap=(60, 100))
 
@@ -70,6 +72,19 @@ class Obedient:
     def __call__(self, hints, prompts, seeds):
         self.calls.append((len(hints), tuple(prompts), tuple(seeds)))
         return [self.known[hint.tobytes()] for hint in hints]
+
+
+def heeding(inputs: Inputs) -> Callable[[Inputs], torch.Tensor]:
+    """Return a loss of rows: how far each condition is from its own, which its noise tells."""
+    own = {
+        noise.numpy().tobytes(): hint for noise, hint in zip(inputs.noise, inputs.hint, strict=True)
+    }
+
+    def loss(given: Inputs) -> torch.Tensor:
+        true = torch.stack([own[noise.numpy().tobytes()] for noise in given.noise])
+        return ((given.hint - true) ** 2).mean()
+
+    return loss
 
 
 def blind(hints, prompts, seeds):

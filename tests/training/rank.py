@@ -1,6 +1,7 @@
 """One process of several that train together: ``rank.py OUT BASE STEPS BATCH [SIGNAL_AT]``.
 
-Signals itself in step SIGNAL_AT where it is the last process. The rows in $DAMAGED are damaged.
+Signals itself in step SIGNAL_AT where it is the last process. The rows in $DAMAGED are damaged. A
+``{rank}`` in OUT stands for a disk of each process's own.
 """
 
 import os
@@ -9,7 +10,7 @@ import sys
 
 from tests.training.damaged import DamagedView
 from tests.training.stepping import rows_of
-from training.run import loop
+from training.run import loop, shared_disk
 from training.settings.config import TrainConfig
 
 out, base, steps, batch, *signal_at = sys.argv[1:]
@@ -24,11 +25,12 @@ def _step(session, trained, batches, step, stop):
 
 
 loop._step = _step
+shared_disk._PATIENCE = 1.0
 config = TrainConfig(
     dataset="unused",
     condition="canny",
     base=base,
-    out=out,
+    out=out.format(rank=os.environ["RANK"]),
     steps=int(steps),
     batch_size=int(batch),
     checkpoint_every=100,

@@ -13,6 +13,7 @@ from catalog.sample import Sample
 from detectors.graph import by_size
 from training.data.view import SampleView
 from training.errors import DataError
+from training.measure.batches import in_batches
 from training.measure.redetect import Found, Metric, Redetector
 from training.model.base import Base
 from training.sample.for_probes import Sampler, reconstruct
@@ -125,9 +126,11 @@ class AdherenceProbe:
     def measure(self, sample: Sampler, *, batch_size: int = 8) -> AdherenceScore:
         """Make a picture for each sample and score it.
 
+        One on which the detector fails gets the metric's worst score.
+
         Args:
             sample: makes the pictures.
-            batch_size: pictures a call.
+            batch_size: pictures a call; fewer where the device's memory does not suffice.
         """
         return self._measure(sample, range(len(self.samples)), batch_size)
 
@@ -144,8 +147,7 @@ class AdherenceProbe:
 
     def measure_images(self, images: Sequence[Image]) -> AdherenceScore:
         """Score pictures that are there, one a sample."""
-        scores = self._redetector.scores(images, [sample.wanted for sample in self.samples])
-        return AdherenceScore(per_sample=tuple(scores), images=tuple(images))
+        return self._score(images, forgiving=False)
 
     def references(
         self, uncontrolled: Sampler, base: Base, *, batch_size: int = 8
@@ -170,14 +172,23 @@ class AdherenceProbe:
         self, sample: Sampler, conditions: Sequence[int], batch_size: int
     ) -> AdherenceScore:
         made: dict[int, Image] = {}
-        for batch in _batches([one.image for one in self.samples], batch_size):
-            pictures = sample(
+
+        def make(batch: list[int]) -> Sequence[Image]:
+            return sample(
                 [self.samples[conditions[at]].hint for at in batch],
                 [self.samples[at].caption for at in batch],
                 [self._seed + at for at in batch],
             )
-            made |= zip(batch, pictures, strict=True)
-        return self.measure_images([made[at] for at in range(len(self.samples))])
+
+        for group in by_size([one.image for one in self.samples]):
+            for batch, pictures in in_batches(make, group, batch_size):
+                made |= zip(batch, pictures, strict=True)
+        return self._score([made[at] for at in range(len(self.samples))], forgiving=True)
+
+    def _score(self, images: Sequence[Image], *, forgiving: bool) -> AdherenceScore:
+        wanted = [sample.wanted for sample in self.samples]
+        scores = self._redetector.scores(images, wanted, forgiving=forgiving)
+        return AdherenceScore(per_sample=tuple(scores), images=tuple(images))
 
     def _others(self) -> list[int]:
         """Return another sample of the same size for each: the next one."""
@@ -220,7 +231,3 @@ def _probe_sample(sample: Sample, condition: str, redetector: Redetector) -> Pro
         caption=sample.caption,
         wanted=wanted,
     )
-
-
-def _batches(images: Sequence[Image], size: int) -> list[list[int]]:
-    return [group[at : at + size] for group in by_size(images) for at in range(0, len(group), size)]

@@ -5,7 +5,8 @@ pictures.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from math import fsum
 
 import torch
 
@@ -14,11 +15,14 @@ from training.data.draws import keyed_normal
 from training.data.pixels import as_signed, stack, to_unit
 from training.errors import DataError
 from training.measure.adherence import ProbeSample
+from training.measure.batches import in_batches
 from training.model.base import Base
 from training.model.objective import Inputs
 
 GAP_TIMESTEPS = (0.3, 0.6, 0.9)
 """Parts of the noise schedule at which the gap is taken, 0..1."""
+
+_BATCH = 8  # rows at once
 
 
 def gap_inputs(base: Base, samples: Sequence[ProbeSample], *, seed: int) -> Inputs:
@@ -40,9 +44,13 @@ def gap_inputs(base: Base, samples: Sequence[ProbeSample], *, seed: int) -> Inpu
     shape = (base.vae.config.latent_channels, height, width)
     order = [at for at, _ in rows]
     pixels = as_signed(stack([sample.image for sample in samples]))
-    latents = base.encode_images(pixels, torch.zeros(len(samples), *shape))
+
+    def encode(batch: list[int]) -> torch.Tensor:
+        return base.encode_images(pixels[batch], torch.zeros(len(batch), *shape))
+
+    encoded = [made for _, made in in_batches(encode, range(len(samples)), _BATCH)]
     return Inputs(
-        latents=latents[order],
+        latents=torch.cat(encoded)[order],
         noise=keyed_normal(seed, "gap", range(len(rows)), shape).to(device),
         timesteps=torch.tensor([timestep for _, timestep in rows], device=device),
         text=base.encode_text([sample.caption for sample in samples])[order],
@@ -51,7 +59,9 @@ def gap_inputs(base: Base, samples: Sequence[ProbeSample], *, seed: int) -> Inpu
 
 
 @torch.no_grad()
-def condition_gap(loss: Callable[[Inputs], torch.Tensor], inputs: Inputs) -> float:
+def condition_gap(
+    loss: Callable[[Inputs], torch.Tensor], inputs: Inputs, *, batch_size: int = _BATCH
+) -> float:
     """Return the mean loss with the conditions shuffled, less that with the true ones.
 
     Near 0 while the networks do not heed their condition, and above it from the sudden convergence
@@ -61,6 +71,17 @@ def condition_gap(loss: Callable[[Inputs], torch.Tensor], inputs: Inputs) -> flo
         loss: mean loss of inputs, for example `training.model.objective.denoising_loss` of two
             networks.
         inputs: what `gap_inputs` returns; neighbouring rows are different samples.
+        batch_size: rows at once; fewer where the device's memory does not suffice.
     """
     shuffled = replace(inputs, hint=inputs.hint.roll(1, dims=0))
-    return float(loss(shuffled) - loss(inputs))
+    return _mean(loss, shuffled, batch_size) - _mean(loss, inputs, batch_size)
+
+
+def _mean(loss: Callable[[Inputs], torch.Tensor], inputs: Inputs, batch_size: int) -> float:
+    rows = range(len(inputs.hint))
+    made = in_batches(lambda batch: float(loss(_rows(inputs, batch))), rows, batch_size)
+    return fsum(len(batch) * mean for batch, mean in made) / len(rows)
+
+
+def _rows(inputs: Inputs, rows: list[int]) -> Inputs:
+    return Inputs(**{field.name: getattr(inputs, field.name)[rows] for field in fields(inputs)})

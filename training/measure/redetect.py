@@ -6,6 +6,7 @@ network that speaks their palette or convention stands in, so that even the phot
 a perfect picture: compare with their score, never with 1.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +19,7 @@ from catalog.sample import Sample
 from detectors.base import Image, Map, Result, Spec
 from detectors.canny import CannySpec
 from detectors.depth import DepthSpec
-from detectors.graph import Graph, annotate
+from detectors.graph import Findings, Graph, annotate, out_of_memory
 from detectors.hed import HedSpec
 from detectors.keypoints import Person, PoseSpec
 from detectors.lineart_anime import LineartAnimeSpec
@@ -29,6 +30,8 @@ from detectors.scribble import ScribbleSpec, Synthesis
 from detectors.segmentation import SegDeepLabSpec, SegLabelsSpec, SegUperNetSpec
 from training.errors import DataError
 from training.measure import map_likeness
+
+_log = logging.getLogger(__name__)
 
 CANNY_TOLERANCE = 1
 """Pixels: the tolerance of the project's own target."""
@@ -159,15 +162,35 @@ class Redetector:
         pinned(self._spec, noted)  # a sample that lacks a parameter is found out before training
         return Found(map=decode_png(sample.conditions[name]), parameters=noted)
 
-    def scores(self, pictures: Sequence[Image], wanted: Sequence[Found]) -> list[float]:
-        """Return each picture's score; the condition has its height and width."""
-        findings = self._graph.run(pictures)
-        scores = []
-        for picture, target, found in zip(pictures, wanted, findings, strict=True):
-            spec = pinned(self._spec, target.parameters)
-            result = annotate(spec, picture, found, np.random.Generator(np.random.Philox(key=0)))
-            scores.append(self._score(target, result))
+    def scores(
+        self, pictures: Sequence[Image], wanted: Sequence[Found], *, forgiving: bool = False
+    ) -> list[float]:
+        """Return each picture's score; the condition has its height and width.
+
+        Args:
+            pictures: of any sizes.
+            wanted: a condition a picture.
+            forgiving: give a picture on which the detector fails the worst score, and say so,
+                unless it fails on all of them or for lack of memory.
+
+        Raises:
+            Exception: what the detector raises.
+        """
+        scores, failed = [], 0
+        for picture, target, found in zip(pictures, wanted, self._graph.run(pictures), strict=True):
+            try:
+                scores.append(self._score(target, self._found(picture, target, found)))
+            except Exception as error:  # a picture is no dataset's row: one must not end the rest
+                failed += 1
+                if not forgiving or failed == len(pictures) or out_of_memory(error):
+                    raise
+                _log.warning("the detector failed on a picture, which scores worst: %s", error)
+                scores.append(self.metric.worst)
         return scores
+
+    def _found(self, picture: Image, wanted: Found, found: Findings) -> Result:
+        spec = pinned(self._spec, wanted.parameters)
+        return annotate(spec, picture, found, np.random.Generator(np.random.Philox(key=0)))
 
     def _score(self, wanted: Found, result: Result) -> float:
         if result.map is None:  # refused, and with nothing to show: a flat depth

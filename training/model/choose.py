@@ -54,7 +54,8 @@ def load_denoiser(
 
 
 def _load_concat(folder: Path, base: Base) -> Concat:
-    unet = _trained_unet(folder)
+    unet = trained_unet(folder)
+    assert unet is not None, folder
     if not reads_condition(unet, base.unet):
         raise ControlNetError(
             f"the UNet in {str(folder)!r} has {unet.config.in_channels} input channels: it is no "
@@ -64,15 +65,19 @@ def _load_concat(folder: Path, base: Base) -> Concat:
 
 
 def _unet(folder: Path, base: Base, trains: Trains) -> UNet2DConditionModel:
-    if (folder / UNET).is_dir():
-        return _trained_unet(folder)
+    trained = trained_unet(folder)
+    if trained is not None:
+        return trained
     if trains != "unlocked":
         return base.unet
     unet = _in_fp32(base)
     return copy.deepcopy(unet) if unet is base.unet else unet  # the base stays what it is
 
 
-def _trained_unet(folder: Path) -> UNet2DConditionModel:
+def trained_unet(folder: Path) -> UNet2DConditionModel | None:
+    """Load the UNet that learned in a run or a checkpoint; None where none did."""
+    if not (folder / UNET).is_dir():
+        return None
     return UNet2DConditionModel.from_pretrained(folder / UNET, local_files_only=True)
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from catalog.storage import sha256_file, write_atomic
+from catalog.storage import sha256_file, sync_folder, write_atomic
 from training.errors import CheckpointError
 from training.model.denoiser import UNET, Denoiser
 
@@ -32,6 +32,8 @@ CONFIG = "config.json"
 STATE = "state.pt"
 AVERAGE = "average"
 MANIFEST = "checkpoint.json"
+_WRITING = ".tmp"
+_DOOMED = ".old"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,14 +99,16 @@ class Checkpoint:
 def begin(run: Path, step: int) -> Path:
     """Return an empty temporary folder for the checkpoint of `step`; on the main process."""
     folder = temporary(run, step)
-    shutil.rmtree(folder, ignore_errors=True)  # left by a run that was killed while writing
+    for ending in (_WRITING, _DOOMED):  # left by a run that was killed while writing or deleting
+        for left in folder.parent.glob(f".[0-9]*{ending}"):
+            shutil.rmtree(left)
     folder.mkdir(parents=True)
     return folder
 
 
 def temporary(run: Path, step: int) -> Path:
     """Return the folder in which the checkpoint of `step` is written, on every process."""
-    return run / "checkpoints" / f".{step:06d}.tmp"
+    return run / "checkpoints" / f".{step:06d}{_WRITING}"
 
 
 def write_random_state(folder: Path, process: int) -> None:
@@ -140,7 +144,10 @@ def commit(folder: Path, position: Position) -> Checkpoint:
     files = {path.relative_to(folder).as_posix(): _sync_and_hash(path) for path in paths}
     manifest = {**asdict(position), "files": files}
     write_atomic(str(folder / MANIFEST), json.dumps(manifest, indent=2).encode())
+    for part in {folder, *(path.parent for path in paths)}:
+        sync_folder(part)
     folder.rename(final)
+    sync_folder(final.parent)
     return Checkpoint(folder=final, position=position, files=files)
 
 
@@ -182,7 +189,7 @@ def prune(run: Path, *, keep_last: int, best: int | None) -> None:
     """Delete all but the newest `keep_last` checkpoints and the one of step `best`."""
     for checkpoint in list_checkpoints(run)[:-keep_last]:
         if checkpoint.step != best:
-            doomed = checkpoint.folder.with_name(f".{checkpoint.folder.name}.old")
+            doomed = checkpoint.folder.with_name(f".{checkpoint.folder.name}{_DOOMED}")
             checkpoint.folder.rename(doomed)
             shutil.rmtree(doomed)
 

@@ -21,6 +21,7 @@ from catalog.storage import local_path, write_atomic
 from training.data.view import SampleView
 from training.errors import ResumeMismatch, TrainingError
 from training.run.checkpoint import Position, list_checkpoints
+from training.run.shared_disk import TOKEN
 from training.settings.config import TrainConfig
 from training.settings.phases import Trains
 
@@ -119,7 +120,9 @@ def run_path(out: str) -> Path:
 
 
 def _is_ours(folder: Path) -> bool:
-    return (folder / SETTINGS).is_file() or not any(folder.iterdir())
+    return (folder / SETTINGS).is_file() or all(
+        path.name.startswith(TOKEN) for path in folder.iterdir()
+    )
 
 
 def as_begun(config: TrainConfig, run: Path) -> TrainConfig:

@@ -48,8 +48,9 @@ class RunSummary:
         resumed_from: step of the checkpoint it went on from; None for a new run.
         steps_done: optimizer steps that this command did; 0 where all were done already.
         loss: mean over the last step's samples; None where no step was done.
-        images_per_second: samples trained on a second of wall time, all processes together;
-            None where no step was done.
+        images_per_second: samples trained on a second of the steps' wall time, with the wait for
+            data and without checkpoints and probes, all processes together; None where no step
+            was done.
         damaged: samples that the run has passed over so far, listed in its damaged.jsonl.
     """
 

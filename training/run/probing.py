@@ -115,14 +115,18 @@ def open_probing(session: Session, held_out: SampleView, spec: Spec | None) -> P
             probe.resume(session.start.step)
         except (TrainingError, DetectorError, CatalogError) as error:
             why = str(error)
-    if why is not None and any(phase.until == "converged" for phase in config.phases):
-        raise TrainingError(f"phases wait until converged, but there are no probes: {why}")
+        except Exception as error:  # it watches the training, and must not end it
+            _log.warning("probes could not be prepared", exc_info=True)
+            why = f"{type(error).__name__}: {error}"
     if why is not None:
         _log.info("no probes: %s", why)
     here = torch.tensor(float(why is None), device=session.accelerator.device)
-    if float(session.accelerator.reduce(here, reduction="mean")) < 1:
-        return None
-    return Probing(session, probe)
+    if float(session.accelerator.reduce(here, reduction="mean")) == 1:
+        return Probing(session, probe)
+    if any(phase.until == "converged" for phase in config.phases):
+        why = why or "the first process could not prepare them, and says why"
+        raise TrainingError(f"phases wait until converged, but there are no probes: {why}")
+    return None
 
 
 def _tell(session: Session, record: ProbeRecord) -> None:

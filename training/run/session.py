@@ -23,7 +23,7 @@ from training.data.held_out import (
 )
 from training.data.view import SampleView
 from training.errors import TrainingError
-from training.model.base import Base, fingerprint, load_base
+from training.model.base import LOCKED_TYPES, Base, fingerprint, load_base
 from training.model.choose import load_denoiser, new_denoiser
 from training.model.denoiser import Denoiser
 from training.model.weight_average import Average
@@ -41,6 +41,8 @@ from training.run.folder import (
     run_path,
     write_settings,
 )
+from training.run.shared_disk import check_shared
+from training.run.starting import check_start
 from training.settings.config import TrainConfig
 from training.settings.phases import Phase, advance
 from training.watch.signals import best_step
@@ -48,8 +50,6 @@ from training.watch.signals import best_step
 _log = logging.getLogger(__name__)
 
 _PATIENCE = timedelta(hours=2)  # of the other processes, while the first one probes
-
-_LOCKED_TYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +171,7 @@ def open_session(config: TrainConfig, rows: Rows) -> Session:
     run = run_path(config.out)
     config = as_begun(config, run)
     accelerator = _accelerator(config)
+    check_shared(accelerator, run)
     held = list_checkpoints(run)
     keys = read_held_out(run) if held else choose_held_out(rows.whole.keys(), config.held_out)
     view, held_out = held_out_view(rows.whole, rows.view, keys)
@@ -178,7 +179,7 @@ def open_session(config: TrainConfig, rows: Rows) -> Session:
         config.base,
         revision=config.revision,
         local_files_only=config.local_files_only,
-        dtype=_LOCKED_TYPES[config.mixed_precision],
+        dtype=LOCKED_TYPES[config.mixed_precision],
     )
     group = config.batch_size * config.gradient_accumulation * accelerator.num_processes
     latents = choose_latents(rows.latents, base, view, config, latents_begun_with(run))
@@ -211,6 +212,8 @@ def open_session(config: TrainConfig, rows: Rows) -> Session:
         processes=accelerator.num_processes,
     )
     check_identity(run, identity, held[-1].position if held else None)
+    if not held:
+        check_start(config, base)
     accelerator.wait_for_everyone()  # all have looked, before one writes
     if accelerator.is_main_process:
         _record(config, run, identity)

@@ -36,13 +36,16 @@ class TrainConfig(BaseModel):
     )
     start_from: str | None = Field(
         default=None,
-        description="Run or checkpoint folder whose ControlNet training starts from; null for a "
-        "copy of the base's encoder.",
+        description="Run or checkpoint folder whose ControlNet training starts from, trained "
+        "beside the same base's UNet; null for a copy of the base's encoder.",
     )
     local_files_only: bool = Field(
         default=False, description="Use only a hub id's files that are already on this machine."
     )
-    out: str = Field(description="Run folder, on a local disk. The same command again resumes it.")
+    out: str = Field(
+        description="Run folder, on a disk that all processes see, not in a bucket. The same "
+        "command again resumes it."
+    )
     steps: int = Field(gt=0, description="Length of the run, in optimizer steps.")
     batch_size: int = Field(
         default=4, gt=0, description="Samples a process takes through the networks at once."

@@ -4,6 +4,7 @@ Numbers are kept by `training.watch.signals`, pictures by `training.watch.step_p
 drawn anew with each probe by `training.watch.run_plots`.
 """
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,16 +20,19 @@ from training.measure.redetect import Redetector
 from training.model.base import Base
 from training.model.objective import Inputs
 from training.sample.for_probes import Sampler, uncontrolled
-from training.sample.sampler import GUIDANCE_SCALE, STEPS
+from training.sample.sampler import GUIDANCE_SCALE, STEPS, Sampling
 from training.watch.run_plots import run_convergence, write_run_plots
 from training.watch.signals import (
     ProbeRecord,
     ReferenceRecord,
     probes,
     read_references,
+    set_aside,
     write_references,
 )
 from training.watch.step_pictures import draw_step_pictures, forget_pictures, keep_pictures
+
+_log = logging.getLogger(__name__)
 
 
 class RunProbe:
@@ -77,7 +81,8 @@ class RunProbe:
             step: optimizer steps done.
             sample: makes pictures with the networks as they are.
             loss: mean loss of inputs, with the networks as they are.
-            batch_size: pictures made at once.
+            batch_size: pictures made at once, and rows of the gap; fewer where the device's
+                memory does not suffice.
         """
         known = {record.step: record for record in self._probes.read()}
         if step in known:
@@ -88,7 +93,9 @@ class RunProbe:
             per_sample=score.per_sample,
             adherence=score.mean,
             normalised=self.references.normalised(score.mean),
-            condition_gap=None if self._gap is None else condition_gap(loss, self._gap),
+            condition_gap=None
+            if self._gap is None
+            else condition_gap(loss, self._gap, batch_size=batch_size),
         )
         keep_pictures(self._run, step, self._probe.samples, score.images)
         self._probes.append(record)
@@ -140,6 +147,7 @@ def prepare_run_probe(
         uncontrolled(base, steps=steps, guidance_scale=guidance_scale),
         base,
         gap=gap_inputs(base, samples, seed=seed) if comparable else None,
+        sampling=Sampling(steps=steps, guidance_scale=guidance_scale),
         batch_size=batch_size,
     )
 
@@ -151,9 +159,13 @@ def open_run_probe(
     base: Base,
     *,
     gap: Inputs | None = None,
+    sampling: Sampling | None = None,
     batch_size: int = 8,
 ) -> RunProbe:
     """Return the probe of a run; what its scores stand beside is measured for a new run only.
+
+    A run that was probed otherwise, on other samples, by another metric or sampling, has its probes
+    set aside: one curve is of one measure.
 
     Args:
         run: the run folder.
@@ -161,23 +173,42 @@ def open_run_probe(
         uncontrolled: makes pictures by prompt and seed alone.
         base: whose autoencoder the photographs go through.
         gap: inputs for the condition gap; None leaves it out.
+        sampling: how the pictures are made; None where nobody knows.
         batch_size: pictures made at once.
 
     Raises:
         DataError: the photographs score no better than pictures without control.
     """
-    keys = tuple(sample.key for sample in probe.samples)
     known = read_references(run)
-    if known is not None and known.keys == keys and known.metric == probe.metric.name:
+    if known is not None and _is_of(known, probe, sampling):
         return RunProbe(run, probe, known.references, gap)
     references, baseline = probe.references(uncontrolled, base, batch_size=batch_size)
     references.normalised(references.baseline)  # refuses samples that tell nothing, before training
+    earlier = set_aside(run)
+    if earlier is not None:
+        _log.warning("%s was probed otherwise so far: those probes are in %s now", run, earlier)
     keep_pictures(run, None, probe.samples, baseline.images)
     record = ReferenceRecord(
         metric=probe.metric.name,
         higher_is_better=probe.metric.higher_is_better,
-        keys=keys,
+        keys=_keys(probe),
         references=references,
+        steps=None if sampling is None else sampling.steps,
+        guidance_scale=None if sampling is None else sampling.guidance_scale,
     )
     write_references(run, record)
     return RunProbe(run, probe, references, gap)
+
+
+def _keys(probe: AdherenceProbe) -> tuple[str, ...]:
+    return tuple(sample.key for sample in probe.samples)
+
+
+def _is_of(known: ReferenceRecord, probe: AdherenceProbe, sampling: Sampling | None) -> bool:
+    """Say whether references are those of a probe; what either does not tell is taken as equal."""
+    if (known.keys, known.metric) != (_keys(probe), probe.metric.name):
+        return False
+    if sampling is None or known.steps is None:
+        return True
+    asked = (sampling.steps, sampling.guidance_scale)
+    return (known.steps, known.guidance_scale) == asked

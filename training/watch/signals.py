@@ -3,6 +3,8 @@
 RUN/signals/probes.jsonl      a `ProbeRecord` a probe
 RUN/signals/losses.jsonl      a `LossRecord` each few steps
 RUN/signals/references.json   what adherence stands beside: measured once, before the first step
+RUN/signals/pictures/         what was made; see training/watch/step_pictures.py
+RUN/signals/earlier/001/      the last three of before the run was probed on other samples
 
 A line is written whole or, by a process that was killed, in part: a last line without its end is
 none. A run that resumes first forgets what lies behind its checkpoint, so that no step is there
@@ -20,6 +22,10 @@ from training.errors import TrainingError
 from training.measure.adherence import References
 
 SIGNALS = "signals"
+PICTURES = "pictures"
+_PROBES = "probes.jsonl"
+_REFERENCES = "references.json"
+_EARLIER = "earlier"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,12 +71,16 @@ class ReferenceRecord:
         higher_is_better: whether obedience raises the score.
         keys: of the held-out samples.
         references: scores that adherence stands beside.
+        steps: of DDIM; None in runs of earlier versions.
+        guidance_scale: of the pictures; None likewise.
     """
 
     metric: str
     higher_is_better: bool
     keys: tuple[str, ...]
     references: References
+    steps: int | None = None
+    guidance_scale: float | None = None
 
 
 Record = TypeVar("Record", bound=ProbeRecord | LossRecord)
@@ -129,7 +139,7 @@ class Series(Generic[Record]):
 
 def probes(run: Path) -> Series[ProbeRecord]:
     """Return the probes of a run."""
-    return Series(run / SIGNALS / "probes.jsonl", _probe)
+    return Series(run / SIGNALS / _PROBES, _probe)
 
 
 def best_step(run: Path) -> int | None:
@@ -145,19 +155,36 @@ def losses(run: Path) -> Series[LossRecord]:
 
 def write_references(run: Path, record: ReferenceRecord) -> None:
     """Keep what the probes of a run are read by, atomically."""
-    path = run / SIGNALS / "references.json"
+    path = run / SIGNALS / _REFERENCES
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(str(path), json.dumps(asdict(record), indent=2).encode())
 
 
 def read_references(run: Path) -> ReferenceRecord | None:
     """Return what `write_references` kept; None where it has not been called."""
-    path = run / SIGNALS / "references.json"
+    path = run / SIGNALS / _REFERENCES
     if not path.is_file():
         return None
     fields = json.loads(path.read_bytes())
     fields["references"] = References(**fields["references"])
     return ReferenceRecord(**fields | {"keys": tuple(fields["keys"])})
+
+
+def set_aside(run: Path) -> Path | None:
+    """Move the probes of a run, with what they are read by, away; return where, None without any.
+
+    What they are read by goes last: who is killed on the way finds them as they were.
+    """
+    folder = run / SIGNALS
+    if not (folder / _PROBES).is_file() and not (folder / _REFERENCES).is_file():
+        return None
+    number = 1 + len(list((folder / _EARLIER).glob("[0-9]*")))
+    earlier = folder / _EARLIER / f"{number:03d}"
+    earlier.mkdir(parents=True)
+    for name in (PICTURES, _PROBES, _REFERENCES):
+        if (folder / name).exists():
+            (folder / name).rename(earlier / name)
+    return earlier
 
 
 def _probe(fields: dict[str, Any]) -> ProbeRecord:

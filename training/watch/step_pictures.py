@@ -17,9 +17,7 @@ from training.errors import TrainingError
 from training.measure.adherence import ProbeSample, References
 from training.measure.convergence import Convergence
 from training.watch.run_plots import PLOTS
-from training.watch.signals import SIGNALS, ProbeRecord
-
-PICTURES = "pictures"
+from training.watch.signals import PICTURES, SIGNALS, ProbeRecord
 
 SHOWN = 6
 """Samples whose pictures are kept."""

@@ -262,3 +262,17 @@ def test_the_papers_thirteen_are_shipped_and_start_from_each_other() -> None:
         "scribble": "canny",
         "normal_midas": "normal_diode",
     }
+
+
+def test_a_recipe_shows_the_colours_of_the_one_it_starts_from() -> None:
+    """The normals of both have one convention, also where it is a detector's default."""
+    recipes = {name: load_recipe(name) for name in shipped_recipes()}
+    colours = {
+        name: [getattr(spec, "convention", None) for spec in recipe.detectors]
+        for name, recipe in recipes.items()
+    }
+    starts = {name: recipe.training.start for name, recipe in recipes.items()}
+    for name, start in starts.items():
+        if start is not None and colours[name] != [None]:
+            assert colours[name] == colours[start], name
+    assert colours["normal_midas"] == ["midas"]

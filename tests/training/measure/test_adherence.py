@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.training.probing import Obedient, blind, make_probe
+from detectors import graph
+from tests.training.probing import Obedient, blind, heeding, make_probe
 from training.errors import DataError
+from training.measure import redetect
 from training.measure.adherence import (
     References,
     normalised,
@@ -93,18 +95,83 @@ def test_the_gap_is_what_the_condition_is_worth(base):
     assert torch.equal(inputs.latents, again.latents)
     assert not torch.equal(inputs.noise, gap_inputs(base, samples, seed=1).noise)
 
-    def heeding(given):
-        return ((given.hint - inputs.hint) ** 2).mean()
-
     assert condition_gap(lambda given: given.noise.square().mean(), inputs) == 0
-    gap = condition_gap(heeding, inputs)
+    gap = condition_gap(heeding(inputs), inputs)
     assert gap > 0
     rows = inputs.hint.flatten(1)
     assert all(
         not torch.equal(one, other) for one, other in zip(rows, rows.roll(1, 0), strict=True)
     )
     worse = replace(inputs, hint=inputs.hint * 0)
-    assert condition_gap(heeding, worse) == 0  # no condition, nothing to shuffle
+    assert condition_gap(heeding(worse), worse) == 0  # no condition, nothing to shuffle
+
+
+def test_the_gap_is_the_same_in_any_batches(base):
+    """One forward of all rows is more memory than a training leaves."""
+    inputs = gap_inputs(base, make_probe(64, 64, 64).samples, seed=0)
+    loss, rows = heeding(inputs), []
+
+    def counted(given):
+        rows.append(len(given.hint))
+        return loss(given)
+
+    whole = condition_gap(loss, inputs, batch_size=9)
+    assert condition_gap(counted, inputs, batch_size=2) == pytest.approx(whole, rel=1e-5)
+    assert rows == [2, 2, 2, 2, 1] * 2
+
+
+class Full:
+    """Makes pictures until memory is out, at more than two at once."""
+
+    def __init__(self, probe) -> None:
+        self.obedient = Obedient(probe)
+
+    def __call__(self, hints, prompts, seeds):
+        if len(hints) > 2:
+            raise torch.OutOfMemoryError("full")
+        return self.obedient(hints, prompts, seeds)
+
+
+def test_memory_that_does_not_suffice_halves_the_batch(base, caplog):
+    probe = make_probe(64, 64, 64, 64, 64)
+    full = Full(probe)
+    assert probe.measure(full, batch_size=5).per_sample == (1.0,) * 5
+    assert [seeds for _, _, seeds in full.obedient.calls] == [(7, 8), (9, 10), (11,)]
+    assert "batches of a probe now have 2" in caplog.text
+    inputs = gap_inputs(base, probe.samples, seed=0)
+
+    def crowded(given):
+        if len(given.hint) > 3:
+            raise torch.OutOfMemoryError("full")
+        return heeding(inputs)(given)
+
+    gap = condition_gap(crowded, inputs)
+    assert gap == pytest.approx(condition_gap(heeding(inputs), inputs), rel=1e-5)
+
+    def never(*_):
+        raise torch.OutOfMemoryError("full")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        probe.measure(never)
+
+
+def test_one_picture_that_the_detector_fails_on_scores_worst(monkeypatch, caplog):
+    probe = make_probe(64, 64, 64)
+    unreadable = {probe.samples[1].image.tobytes()}
+
+    def annotate(spec, picture, *rest):
+        if picture.tobytes() in unreadable:
+            raise ZeroDivisionError("no edges")
+        return graph.annotate(spec, picture, *rest)
+
+    monkeypatch.setattr(redetect, "annotate", annotate)
+    assert probe.measure(Obedient(probe)).per_sample == (1.0, 0.0, 1.0)
+    assert "the detector failed on a picture, which scores worst: no edges" in caplog.text
+    with pytest.raises(ZeroDivisionError):  # a photograph is what scores stand beside
+        probe.measure_images([sample.image for sample in probe.samples])
+    unreadable |= {sample.image.tobytes() for sample in probe.samples}
+    with pytest.raises(ZeroDivisionError):
+        probe.measure(Obedient(probe))
 
 
 @pytest.mark.parametrize("sizes", [(64,), (64, 32)])

@@ -3,9 +3,10 @@
 import json
 
 import pytest
+import torch
 
 from tests.training.probing import SPEC, Photographs
-from tests.training.stepping import Killed, Steps, assert_same_state, rows_of
+from tests.training.stepping import Killed, Steps, assert_same_state, forget_accelerate, rows_of
 from training.errors import TrainingError
 from training.run import probing
 from training.run.checkpoint import list_checkpoints
@@ -109,6 +110,23 @@ def test_a_probe_that_fails_is_told_and_left_out(probed, rows, monkeypatch, capl
     monkeypatch.setattr(RunProbe, "measure", broken)
     assert train_on(probed(steps=2), rows, Steps(), spec=SPEC).steps == 2
     assert "the probe after step 2 failed and is left out: no picture" in caplog.text
+
+
+def test_probes_that_cannot_be_prepared_do_not_end_a_training(
+    probed, rows, monkeypatch, caplog, tmp_path
+):
+    """A detector that fails on a photograph; memory that does not suffice for one picture."""
+
+    def broken(*_, **__):
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(probing, "prepare_run_probe", broken)
+    assert train_on(probed(steps=1), rows, Steps(), spec=SPEC).steps == 1
+    assert "probes could not be prepared" in caplog.text
+    forget_accelerate()
+    waiting = probed(steps=1, phases=CONVERGED, out=str(tmp_path / "waiting"))
+    with pytest.raises(TrainingError, match="there are no probes: OutOfMemoryError: full"):
+        train_on(waiting, rows, Steps(), spec=SPEC)
 
 
 def test_nothing_to_probe_is_told_and_refused_where_a_phase_waits_for_it(

@@ -12,9 +12,12 @@ import pytest
 
 from tests.training.damaged import DamagedView
 from tests.training.stepping import Steps, rows_of
+from training.errors import TrainingError
 from training.run.checkpoint import list_checkpoints
 from training.run.damage import FILE
+from training.run.folder import run_path
 from training.run.loop import train_on
+from training.run.shared_disk import TOKEN
 from training.settings.config import TrainConfig
 from training.watch.signals import losses
 
@@ -60,6 +63,33 @@ def test_two_processes_train_as_one_and_stop_after_the_same_step(
     assert [one.step for one in list_checkpoints(tmp_path / "two")] == [0, 3]
     (folder,) = (tmp_path / "two" / "checkpoints").glob("*3")
     assert {path.name for path in folder.glob("random-*")} == {"random-0000.pt", "random-0001.pt"}
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_processes_without_a_shared_disk_are_refused_together(
+    config_of: Callable[..., TrainConfig],
+    view_type: type,
+    base_folder: str,
+    tmp_path: Path,
+    stale: bool,
+) -> None:
+    """The second one's disk has nothing, or another run of before."""
+    if stale:
+        train_on(config_of(tmp_path / "disk-1", steps=1, seed=5), rows_of(view_type()), Steps())
+    both = run(2, tmp_path / "disk-{rank}", base_folder, 2, 2)
+    for code, said in both:
+        assert code == 1, said
+        assert "1 of 2 processes do not see what the first one wrote" in said
+        assert "out must be on a disk that all of them share" in said
+    assert list((tmp_path / "disk-0").iterdir()) == []
+
+
+def test_what_a_killed_check_left_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / f"{TOKEN}1").touch()
+    assert run_path(str(tmp_path)) == tmp_path
+    (tmp_path / "other").touch()
+    with pytest.raises(TrainingError, match="holds something else"):
+        run_path(str(tmp_path))
 
 
 def test_what_either_process_finds_damaged_is_recorded_by_the_first(

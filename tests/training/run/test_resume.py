@@ -10,6 +10,7 @@ import pytest
 from tests.training.stepping import Killed, Steps, assert_same_state, contents, rows_of
 from training.errors import CheckpointError, ResumeMismatch
 from training.model.base import fingerprint
+from training.run import checkpoint
 from training.run.checkpoint import WEIGHTS, list_checkpoints, load_state
 from training.run.folder import SETTINGS
 from training.run.loop import run_phases, train_on
@@ -145,12 +146,29 @@ def test_a_finished_run_is_left_alone(make_config, view_type, caplog):
 def test_what_a_killed_writer_left_is_ignored(make_config, view_type):
     config = make_config(steps=2)
     train_on(config, rows_of(view_type()), Steps())
-    torn = Path(config.out, "checkpoints", ".000004.tmp")
-    torn.mkdir()
-    (torn / "config.json").write_text("{")
+    names = (".000003.tmp", ".000004.tmp", ".000001.old")  # written, written, deleted
+    for name in names:
+        torn = Path(config.out, "checkpoints", name)
+        torn.mkdir()
+        (torn / "config.json").write_text("{")
     summary = train_on(config.model_copy(update={"steps": 4}), rows_of(view_type()), Steps())
     assert (summary.resumed_from, summary.steps) == (2, 4)
-    assert not torn.exists()
+    left = {path.name for path in Path(config.out, "checkpoints").iterdir()}
+    assert left == {"000000", "000002", "000004"}
+
+
+def test_a_commit_outlives_a_crash_of_the_machine(tmp_path, monkeypatch):
+    """Names are synced before the rename, which is synced itself."""
+    synced = []
+    final = tmp_path / "checkpoints" / "000007"
+    monkeypatch.setattr(
+        checkpoint, "sync_folder", lambda folder: synced.append((folder.name, final.exists()))
+    )
+    folder = checkpoint.begin(tmp_path, 7)
+    (folder / "unet").mkdir()
+    (folder / "unet" / "config.json").write_text("{}")
+    checkpoint.commit(folder, checkpoint.Position(step=7))
+    assert sorted(synced) == [(".000007.tmp", False), ("checkpoints", True), ("unet", False)]
 
 
 def test_a_run_killed_before_publishing_publishes(make_config, view_type):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from catalog.images import decode_image
-from tests.training.probing import SPEC, Obedient, Photographs, blind, make_probe
+from tests.training.probing import SPEC, Obedient, Photographs, blind, heeding, make_probe
 from training.errors import DataError
 from training.measure.condition_gap import gap_inputs
 from training.measure.convergence import Convergence
@@ -15,7 +15,7 @@ from training.model.denoiser import Controlled
 from training.model.objective import denoising_loss
 from training.sample.for_probes import controlled
 from training.watch.probe import open_run_probe, prepare_run_probe
-from training.watch.signals import probes, read_references
+from training.watch.signals import best_step, probes, read_references
 
 SIZES = [64] * 8
 
@@ -30,7 +30,7 @@ def measure(run: Path, base, steps, *, obeys_from: int):
         opened.measure(
             step,
             Obedient(probe) if obeys else blind,
-            lambda given, obeys=obeys: ((given.hint - gap.hint) ** 2).mean() * obeys,
+            lambda given, obeys=obeys: heeding(gap)(given) * obeys,
         )
     return opened
 
@@ -74,6 +74,41 @@ def test_references_are_measured_once(base, tmp_path):
     assert again.references == kept.references
     other = open_run_probe(tmp_path, make_probe(64, 64), blind, base)
     assert other.references != kept.references
+
+
+def test_other_samples_begin_another_curve(base, tmp_path):
+    """A run that is resumed with fewer probe samples, or without one that was taken down."""
+    measure(tmp_path, base, [0, 100], obeys_from=100)
+    fewer = make_probe(64, 64)
+    opened = open_run_probe(tmp_path, fewer, blind, base)
+    opened.resume(100)
+    opened.measure(200, Obedient(fewer), lambda given: given.noise.mean())
+    assert [(one.step, len(one.per_sample)) for one in probes(tmp_path).read()] == [(200, 2)]
+    assert best_step(tmp_path) == 200
+    earlier = tmp_path / "signals" / "earlier" / "001"
+    assert (earlier / "probes.jsonl").read_text().count("\n") == 2
+    assert (earlier / "pictures" / "000100").is_dir()
+    measure(tmp_path, base, [300], obeys_from=0)  # more again: the grid has only its own pictures
+    assert [one.step for one in probes(tmp_path).read()] == [300]
+    assert (tmp_path / "signals" / "earlier" / "002" / "references.json").is_file()
+
+
+def test_other_sampling_begins_another_curve(base, tmp_path):
+    view = Photographs([64] * 3)
+    prepare_run_probe(tmp_path, base, view, SPEC, steps=2)
+    before = read_references(tmp_path)
+    prepare_run_probe(tmp_path, base, view, SPEC, steps=2)
+    assert not (tmp_path / "signals" / "earlier").exists()
+    prepare_run_probe(tmp_path, base, view, SPEC, steps=1)
+    assert read_references(tmp_path) != before
+    assert (tmp_path / "signals" / "earlier" / "001").is_dir()
+
+
+def test_probes_without_what_they_are_read_by_are_set_aside(base, tmp_path):
+    measure(tmp_path, base, [0], obeys_from=1)
+    (tmp_path / "signals" / "references.json").unlink()
+    measure(tmp_path, base, [100], obeys_from=1)
+    assert [one.step for one in probes(tmp_path).read()] == [100]
 
 
 def test_samples_that_tell_nothing_are_refused_before_training(base, tmp_path):
