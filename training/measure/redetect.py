@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 
 from catalog.images import decode_png
 from catalog.sample import Sample
@@ -145,6 +146,7 @@ class Redetector:
         self.metric = metric_of(spec)
         self._spec = detecting(spec)
         self._graph = Graph([self._spec], device=device)
+        self._device = torch.device(device).type
 
     def wanted(self, sample: Sample) -> Found:
         """Return the condition of a sample with its stored parameters.
@@ -177,7 +179,9 @@ class Redetector:
             Exception: what the detector raises.
         """
         scores, failed = [], 0
-        for picture, target, found in zip(pictures, wanted, self._graph.run(pictures), strict=True):
+        with torch.autocast(self._device, enabled=False):  # the measure is no part of a training
+            findings = self._graph.run(pictures)
+        for picture, target, found in zip(pictures, wanted, findings, strict=True):
             try:
                 scores.append(self._score(target, self._found(picture, target, found)))
             except Exception as error:  # a picture is no dataset's row: one must not end the rest

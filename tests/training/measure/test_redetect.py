@@ -4,6 +4,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+import torch
 
 from catalog.images import encode_png
 from catalog.sample import Sample
@@ -153,6 +154,25 @@ def test_every_detector_of_a_recipe_has_a_metric():
     for kind in kinds:
         metric = metric_of(kind.model_construct())
         assert metric.higher_is_better == (metric.worst == 0)
+
+
+def test_a_training_in_a_lower_precision_does_not_round_the_measure(monkeypatch) -> None:
+    seen = []
+
+    def load(self: Brightness, device: str, precision: str) -> Any:
+        def run(images: np.ndarray) -> list[np.ndarray]:
+            seen.append((torch.eye(2) @ torch.eye(2)).dtype)
+            return [image.mean(axis=2).astype(np.float32) for image in images]
+
+        return run
+
+    monkeypatch.setattr(Brightness, "load", load)
+    redetector = Redetector(BrightDepth())
+    with torch.autocast("cpu", torch.bfloat16):
+        image = picture()
+        wanted = Found(map=np.zeros_like(image), parameters={})
+        redetector.scores([image], [wanted])
+    assert seen == [torch.float32]
 
 
 def test_what_a_sample_lacks_is_named():
