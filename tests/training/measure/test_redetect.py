@@ -170,7 +170,7 @@ def test_a_training_in_a_lower_precision_does_not_round_the_measure(monkeypatch)
     redetector = Redetector(BrightDepth())
     with torch.autocast("cpu", torch.bfloat16):
         image = picture()
-        wanted = Found(map=np.zeros_like(image), parameters={})
+        wanted = Found(map=image[:, :, 0], parameters={})
         redetector.scores([image], [wanted])
     assert seen == [torch.float32]
 
