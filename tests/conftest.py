@@ -17,6 +17,7 @@ os.environ.setdefault("RAY_worker_niceness", "0")  # else every other test goes 
 
 _ON_RAY = ("_on_ray.py", "test_cluster.py")
 _RAY = "ray"
+_AFTER_RAY = 5  # niceness
 
 # On a busy machine slow is no failure; what CI runs twice must say the same twice.
 settings.register_profile("factory", deadline=None, derandomize="CI" in os.environ)
@@ -86,6 +87,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
             return _group(nodeid)
 
     return Groups(config, log)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let what needs Ray, the longest row of tests, go before all that runs beside it."""
+    beside_others = "PYTEST_XDIST_WORKER" in os.environ
+    if beside_others and _group(item.nodeid) != _RAY and os.nice(0) < _AFTER_RAY:
+        os.nice(_AFTER_RAY)
 
 
 def _group(nodeid: str) -> str:

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -24,15 +24,15 @@ from pipeline.commands.options import (
     TrainFile,
 )
 from pipeline.errors import UsageError
-from pipeline.terminal.console import out
+from pipeline.terminal.console import err, out
 from pipeline.terminal.quiet import quiet_libraries
 
 if TYPE_CHECKING:
+    from training.run.loop import RunSummary
     from training.settings.config import TrainConfig
+    from training.watch.signals import LossRecord
 
 app = typer.Typer()
-
-_ON_GPU = {"mixed_precision": "bf16", "optimizer": "adamw_fused", "num_workers": 4}
 
 
 @app.command()
@@ -88,6 +88,9 @@ def train(
     latents: Annotated[
         str | None, typer.Option(help="What precompute made: auto, never or always.")
     ] = None,
+    wandb: Annotated[
+        str | None, typer.Option(help="Project of Weights & Biases that mirrors TensorBoard.")
+    ] = None,
     mixed_precision: Annotated[str | None, typer.Option(help="no, fp16 or bf16.")] = None,
     checkpoint_every: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
     keep_last: Annotated[
@@ -100,9 +103,14 @@ def train(
     gpus: Annotated[
         int | None, typer.Option(min=1, help="Processes, one a GPU, by accelerate launch.")
     ] = None,
+    ray_workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes on a Ray cluster, begun again if they die.")
+    ] = None,
 ) -> None:
     """Train a ControlNet on a dataset's shards; the run's folder loads in plain diffusers."""
     given = dict(locals())
+    if gpus is not None and ray_workers is not None:
+        raise UsageError("--gpus and --ray-workers are two ways to train with several: give one")
     if gpus is not None:
         _launch(gpus)
         return
@@ -119,7 +127,10 @@ def train(
     if phases is not None:
         flags["phases"] = parse_phases(phases)
     made = settings_of(flags, config, overrides or [], runs=runs, from_base=from_base)
-    run_training(for_device(made))
+    if ray_workers is not None:
+        _run_on_ray(made, ray_workers)
+    else:
+        run_training(for_device(made))
 
 
 def run_training(config: "TrainConfig") -> None:
@@ -127,11 +138,15 @@ def run_training(config: "TrainConfig") -> None:
     quiet_libraries()
     from catalog.dataset.dataset import Dataset
     from pipeline.recipe.made_by import condition_spec
-    from training.run.damage import FILE as DAMAGED
     from training.run.loop import train as run
 
     spec = condition_spec(Dataset.open(config.dataset), config.condition)
-    result = run(config, spec=spec)
+    _show(config, run(config, spec=spec))
+
+
+def _show(config: "TrainConfig", result: "RunSummary") -> None:
+    from training.run.damage import FILE as DAMAGED
+
     done = f"{result.steps} steps"
     if not result.steps_done:
         out.print(f"nothing to do: {escape(config.out)} has its {done}")
@@ -144,23 +159,24 @@ def run_training(config: "TrainConfig") -> None:
 
 
 def for_device(config: "TrainConfig") -> "TrainConfig":
-    """Choose what nobody stated for a GPU, where there is one, and say so.
+    """Choose what nobody stated for a GPU, where there is one, and say so."""
+    from training.run.device import for_device as choose
 
-    A run that is resumed keeps what it was begun with.
-    """
-    import torch
+    config, chosen = choose(config)
+    if chosen is not None:
+        out.print(f"for this GPU: {chosen}")
+    return config
 
-    from training.run.folder import read_settings
 
-    if not torch.cuda.is_available():
-        return config
-    torch.set_float32_matmul_precision("high")  # TF32 in what stays fp32
-    begun = read_settings(Path(config.out)) or {"identity": {}}
-    stated = {*config.model_fields_set, *begun["identity"]}
-    chosen: dict[str, Any] = {name: value for name, value in _ON_GPU.items() if name not in stated}
-    told = ", ".join(f"{name} {value}" for name, value in chosen.items())
-    out.print(f"for this GPU: {told or 'nothing chosen'}; TF32 in fp32 products")
-    return config.model_copy(update=chosen)
+def _run_on_ray(config: "TrainConfig", workers: int) -> None:
+    quiet_libraries()
+    from pipeline.retrain.on_ray import train_on_ray
+
+    def show(record: "LossRecord") -> None:
+        rate = f"{record.images_per_second:.2f} images/s"
+        err.print(f"step {record.step} of {config.steps}: loss {record.loss:.4f}, {rate}")
+
+    _show(config, train_on_ray(config, workers, progress=show))
 
 
 def _launch(gpus: int) -> None:

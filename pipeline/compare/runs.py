@@ -19,6 +19,8 @@ _CHANGES_NOTHING = {
     "checkpoint_every",
     "keep_last",
     "local_files_only",
+    "wandb",
+    "cache",
 }
 _BY_CONTENT = ("dataset", "base")
 """Settings that name a place: runs differ where the fingerprint of what lies there does."""

@@ -34,6 +34,7 @@ from training.watch.reports import (
     file_report,
     tensorboard_report,
 )
+from training.watch.trackers import LOGS, wandb_mirror
 
 _log = logging.getLogger(__name__)
 
@@ -201,7 +202,9 @@ def _reports(session: Session, report: Report | None, stack: ExitStack) -> list[
     config, first = session.config, session.start.step + 1
     if not session.accelerator.is_main_process:
         return []
-    logs = tensorboard_report(session.run / "logs", first=first, log_every=config.log_every)
+    shown = config.model_dump(mode="json")
+    stack.enter_context(wandb_mirror(session.run, config.wandb, shown))  # before TensorBoard opens
+    logs = tensorboard_report(session.run / LOGS, first=first, log_every=config.log_every)
     reports = [stack.enter_context(logs)]
     reports.append(file_report(session.run, first=first, log_every=config.log_every))
     if report is None:

@@ -8,11 +8,9 @@ and left out.
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.tensorboard import SummaryWriter
 
 from catalog.errors import CatalogError
 from detectors.base import Spec
@@ -23,7 +21,8 @@ from training.model.objective import Inputs, denoising_loss
 from training.run.session import Session, Trained
 from training.sample.for_probes import controlled
 from training.watch.probe import RunProbe, prepare_run_probe
-from training.watch.signals import ProbeRecord
+from training.watch.signals import ProbeRecord, read_references
+from training.watch.trackers import show_probe
 
 _log = logging.getLogger(__name__)
 
@@ -138,15 +137,7 @@ def _tell(session: Session, record: ProbeRecord) -> None:
         record.normalised,
         gap,
     )
-    scalars: dict[str, Any] = {
-        "adherence": record.adherence,
-        "adherence_normalised": record.normalised,
-        "condition_gap": record.condition_gap,
-    }
-    with SummaryWriter(str(session.run / "logs")) as writer:
-        for name, value in scalars.items():
-            if value is not None:
-                writer.add_scalar(name, value, record.step)
+    show_probe(session.run, record, read_references(session.run))
 
 
 @contextmanager

@@ -160,6 +160,11 @@ class TrainConfig(BaseModel):
     keep_last: int | None = Field(
         default=None, ge=1, description="Newest checkpoints kept, with the best; null for all."
     )
+    wandb: str | None = Field(
+        default=None,
+        description="Weights & Biases project that gets what TensorBoard gets; null for none. "
+        "Needs wandb installed.",
+    )
     log_every: int = Field(default=10, gt=0, description="Optimizer steps between log lines.")
     hint_encoder: HintEncoder = Field(
         default="released",

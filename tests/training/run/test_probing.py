@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.training.probing import SPEC, Photographs
 from tests.training.stepping import Killed, Steps, assert_same_state, forget_accelerate, rows_of
@@ -63,6 +64,11 @@ def test_a_run_is_probed_at_its_start_on_the_way_and_at_its_end(probed, rows, tm
     held = json.loads((run / "held_out.json").read_bytes())["keys"]
     pictures = run / "signals" / "pictures" / "000005"
     assert {path.stem for path in pictures.iterdir()} == set(held)
+    shown = EventAccumulator(str(run / "logs")).Reload()
+    assert [event.step for event in shown.Scalars("adherence")] == [0, 2, 4, 5]
+    names = shown.Tags()["images"]
+    assert {name.partition("/")[2] for name in names} == {key[:8] for key in held}
+    assert [event.step for event in shown.Images(names[0])] == [0, 2, 4, 5]
 
 
 @pytest.mark.parametrize("ema", [None, 0.9])

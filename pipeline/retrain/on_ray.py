@@ -1,0 +1,122 @@
+"""Training under Ray Train: the same loop in workers of a cluster, begun again where one dies.
+
+The run folder lies on a disk that all nodes share, as for `accelerate launch`; what a worker goes
+on from is its newest checkpoint there, never Ray's. So a run may begin under Ray and go on without,
+or with another number of workers, as long as a step reads as many samples.
+"""
+
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from catalog.dataset.dataset import Dataset
+from pipeline.cluster.connect import connected
+from pipeline.errors import BuildError
+from pipeline.recipe.made_by import condition_spec
+from training.run.device import for_device
+from training.run.loop import RunSummary, train
+from training.settings.config import TrainConfig
+from training.watch.signals import LossRecord, losses
+
+_LOOK_EVERY = 5.0  # seconds between looks at what the run has recorded
+
+
+def train_on_ray(
+    config: TrainConfig,
+    workers: int,
+    *,
+    retries: int = 3,
+    progress: Callable[[LossRecord], None] = lambda record: None,
+) -> RunSummary:
+    """Train with workers of a Ray cluster (RAY_ADDRESS), or of a local one that stops by itself.
+
+    Args:
+        config: the settings; `out`, and local datasets and bases, at paths that all nodes have.
+        workers: processes, a GPU each where the cluster has as many.
+        retries: times that the run is taken up again where a worker fails.
+        progress: told of the losses as the run records them.
+
+    Raises:
+        BuildError: Ray failed, or the training did, more often than that.
+    """
+    settings = config.model_dump(mode="json", exclude_unset=True)
+    settings |= {name: _from_anywhere(settings[name]) for name in ("dataset", "base", "out")}
+    run = Path(settings["out"])
+    try:
+        with connected(), tempfile.TemporaryDirectory() as scratch, _followed(run, progress):
+            gpus = float(ray.cluster_resources().get("GPU", 0)) >= workers  # type: ignore[no-untyped-call]
+            trainer = TorchTrainer(
+                _work,
+                train_loop_config=settings,
+                scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus),
+                run_config=RunConfig(
+                    storage_path=scratch, failure_config=FailureConfig(max_failures=retries)
+                ),
+            )
+            found = trainer.fit().metrics
+    except (RayError, RuntimeError) as error:
+        raise BuildError(f"the training stopped: {_first_cause(error)}") from error
+    assert found is not None, "a worker that ended reports"
+    return RunSummary(**{**found, "folder": Path(found["folder"])})
+
+
+def _work(settings: dict[str, Any]) -> None:
+    """Train, in each worker."""
+    if not ray.get_gpu_ids():  # type: ignore[attr-defined]
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+    config, _ = for_device(TrainConfig.model_validate(settings))
+    spec = condition_spec(Dataset.open(config.dataset), config.condition)
+    summary = train(config, lambda report: None, spec=spec)
+    ray.train.report({**asdict(summary), "folder": str(summary.folder)})
+
+
+@contextmanager
+def _followed(run: Path, progress: Callable[[LossRecord], None]) -> Iterator[None]:
+    """Tell of what the run records while the block lasts."""
+    ended = threading.Event()
+    last = max((record.step for record in losses(run).read()), default=0)
+
+    def follow() -> None:
+        told = last
+        while not ended.wait(_LOOK_EVERY):
+            for record in losses(run).read():
+                if record.step > told:
+                    told = record.step
+                    progress(record)
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _first_cause(error: BaseException) -> str:
+    """Return the words of the error in the worker, without Ray's wrapping."""
+    failures = getattr(error, "worker_failures", None) or {}
+    for failure in failures.values():
+        cause = getattr(failure, "cause", None) or failure.__cause__ or failure
+        return f"{type(cause).__name__}: {cause}"
+    return f"{type(error).__name__}: {error}"
+
+
+def _from_anywhere(place: str) -> str:
+    """Return a URI, a hub id, or a local path from the root."""
+    local = "://" not in place and (os.path.exists(place) or not _is_hub_id(place))
+    return os.path.abspath(place) if local else place
+
+
+def _is_hub_id(place: str) -> bool:
+    return place.count("/") == 1 and not place.startswith((".", "/"))
