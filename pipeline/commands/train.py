@@ -151,8 +151,10 @@ def _show(config: "TrainConfig", result: "RunSummary") -> None:
     if not result.steps_done:
         out.print(f"nothing to do: {escape(config.out)} has its {done}")
     else:
-        speed = f"loss {result.loss:.4f}, {result.images_per_second:.2f} images/s"
-        out.print(f"trained: {done} in {escape(config.out)}, {speed}")
+        told = f"trained: {done} in {escape(config.out)}"
+        if result.loss is not None:  # a run of few steps under Ray may have recorded none
+            told += f", loss {result.loss:.4f}, {result.images_per_second:.2f} images/s"
+        out.print(told)
     if result.damaged:
         file = escape(str(result.folder / DAMAGED))
         out.print(f"damaged samples that were passed over: {result.damaged}, see {file}")

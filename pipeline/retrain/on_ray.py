@@ -10,19 +10,24 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 
 from catalog.dataset.dataset import Dataset
+from catalog.errors import CatalogError, StorageUnavailable
+from detectors.errors import DetectorError
 from pipeline.cluster.connect import connected
-from pipeline.errors import BuildError
+from pipeline.errors import BuildError, UsageError
 from pipeline.recipe.made_by import condition_spec
+from training.errors import DataUnavailable, TrainingError
+from training.run.checkpoint import list_checkpoints
+from training.run.damage import count_damaged
 from training.run.device import for_device
 from training.run.loop import RunSummary, train
 from training.settings.config import TrainConfig
@@ -52,32 +57,77 @@ def train_on_ray(
     settings = config.model_dump(mode="json", exclude_unset=True)
     settings |= {name: _from_anywhere(settings[name]) for name in ("dataset", "base", "out")}
     run = Path(settings["out"])
+    begun = _newest_step(run)
     try:
         with connected(), tempfile.TemporaryDirectory() as scratch, _followed(run, progress):
             gpus = float(ray.cluster_resources().get("GPU", 0)) >= workers  # type: ignore[no-untyped-call]
+            mistakes: Any = ray.remote(num_cpus=0)(_Mistakes).remote()
             trainer = TorchTrainer(
                 _work,
-                train_loop_config=settings,
+                train_loop_config={"settings": settings, "mistakes": mistakes},
                 scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus),
                 run_config=RunConfig(
                     storage_path=scratch, failure_config=FailureConfig(max_failures=retries)
                 ),
             )
-            found = trainer.fit().metrics
-    except (RayError, RuntimeError) as error:
+            trainer.fit()
+            said: list[str] = ray.get(mistakes.said.remote())
+    except (RayError, TrainingFailedError) as error:
         raise BuildError(f"the training stopped: {_first_cause(error)}") from error
-    assert found is not None, "a worker that ended reports"
-    return RunSummary(**{**found, "folder": Path(found["folder"])})
+    if said:
+        raise BuildError(said[0])
+    return _summary(run, begun)
 
 
-def _work(settings: dict[str, Any]) -> None:
+class _Mistakes:
+    """An actor that the workers tell what only a person can mend: trying again would not help."""
+
+    def __init__(self) -> None:
+        self._said: list[str] = []
+
+    def tell(self, words: str) -> None:
+        self._said.append(words)
+
+    def said(self) -> list[str]:
+        return self._said
+
+
+def _work(told: dict[str, Any]) -> None:
     """Train, in each worker."""
-    if not ray.get_gpu_ids():  # type: ignore[attr-defined]
+    try:
+        _train(told["settings"])
+    except (DataUnavailable, StorageUnavailable):
+        raise  # of the place: another try may find it
+    except (CatalogError, DetectorError, TrainingError, UsageError) as error:
+        ray.get(told["mistakes"].tell.remote(str(error)))
+
+
+def _train(settings: dict[str, Any]) -> None:
+    if not ray.get_gpu_ids():
         os.environ["ACCELERATE_USE_CPU"] = "true"
     config, _ = for_device(TrainConfig.model_validate(settings))
     spec = condition_spec(Dataset.open(config.dataset), config.condition)
-    summary = train(config, lambda report: None, spec=spec)
-    ray.train.report({**asdict(summary), "folder": str(summary.folder)})
+    train(config, lambda report: None, spec=spec)
+
+
+def _newest_step(run: Path) -> int | None:
+    held = list_checkpoints(run)
+    return held[-1].step if held else None
+
+
+def _summary(run: Path, begun: int | None) -> RunSummary:
+    """Return what the workers did, from what the run recorded; Ray keeps nothing of it."""
+    steps = _newest_step(run) or 0
+    ours = [record for record in losses(run).read() if record.step > (begun or 0)]
+    return RunSummary(
+        folder=run,
+        steps=steps,
+        resumed_from=begun,
+        steps_done=steps - (begun or 0),
+        loss=ours[-1].loss if ours else None,
+        images_per_second=median(record.images_per_second for record in ours) if ours else None,
+        damaged=count_damaged(run),
+    )
 
 
 @contextmanager

@@ -22,6 +22,12 @@ FLOOR = 10
 _log = logging.getLogger(__name__)
 
 
+def count_damaged(run: Path) -> int:
+    """Return how many damaged samples a run has passed over so far."""
+    path = run / FILE
+    return len(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else 0
+
+
 class DamageLog:
     """What is damaged of what a run reads, and whether that is too much.
 
