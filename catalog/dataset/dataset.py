@@ -132,6 +132,11 @@ class View:
         row = self.table.slice(index, 1).to_pylist()[0]
         return unpack_verified(self.read_block(row), row)
 
+    @property
+    def remote(self) -> bool:
+        """Whether the shards are on no disk of this machine."""
+        return storage.local_path(self.dataset) is None
+
     def cached(self, folder: str | None) -> "View":
         """Return the view, with what it reads of remote shards kept in a local folder.
 
@@ -140,7 +145,7 @@ class View:
         Raises:
             StorageError: the folder is remote.
         """
-        if folder is None or storage.local_path(self.dataset) is not None:
+        if folder is None or not self.remote:
             return self
         return View(self.dataset, self.name, self.table, BlockCache(folder))
 

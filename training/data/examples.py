@@ -17,6 +17,7 @@ from functools import lru_cache
 
 import numpy as np
 from jaxtyping import UInt8
+from torch.utils.data import get_worker_info
 
 from catalog.dataset.latents import Latents
 from training.data.augment import Augment
@@ -28,7 +29,7 @@ from training.data.view import SampleView
 from training.errors import DamagedSample, DataError
 
 THREADS = 8
-"""Samples of a batch that a process reads at the same time."""
+"""Samples of a batch that a process reads at the same time, at most."""
 
 _REACH = 8  # steps whose rows may stand in for the first one's
 
@@ -156,9 +157,13 @@ class Examples:
     def read_all(self, indices: Sequence[int]) -> list[Example]:
         """Return the examples of these indices, in order, read at the same time; raises likewise.
 
-        While one waits for a remote storage, the others do too.
+        While one waits for a remote storage, the others do too. From a disk, decoding is the work:
+        there is a thread a core for it, and one alone in each of several loader processes.
         """
-        return list(_threads(os.getpid()).map(self.__getitem__, indices))
+        threads = THREADS if getattr(self._view, "remote", False) else _cores()
+        if threads == 1:
+            return [self[index] for index in indices]
+        return list(_threads(os.getpid(), threads).map(self.__getitem__, indices))
 
     def _read(self, index: int, *, dropped: bool) -> tuple[Pair, tuple[Damage, ...]]:
         """Return what `index` shows, and the damaged rows that come before it."""
@@ -182,10 +187,14 @@ class Examples:
                 yield self.order.row_of(first + (place + later) % self._step)
 
 
+def _cores() -> int:
+    return 1 if get_worker_info() is not None else min(THREADS, os.cpu_count() or 1)
+
+
 @lru_cache(maxsize=1)
-def _threads(process: int) -> ThreadPoolExecutor:
+def _threads(process: int, count: int) -> ThreadPoolExecutor:
     """Return this process's threads; a worker that was forked starts its own."""
-    return ThreadPoolExecutor(THREADS, thread_name_prefix=f"samples of {process}")
+    return ThreadPoolExecutor(count, thread_name_prefix=f"samples of {process}")
 
 
 def _none_left(damaged: Sequence[Damage]) -> str:

@@ -117,6 +117,8 @@ def test_samples_of_a_batch_are_read_at_the_same_time(view_type, monkeypatch):
     together = threading.Barrier(THREADS)
 
     class Slow(SilentView):
+        remote = True
+
         def read(self, index: int):
             together.wait(timeout=30)
             time.sleep(0.01 * (index % 3))  # they end in another order

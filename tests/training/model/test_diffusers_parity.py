@@ -29,6 +29,7 @@ from training.run.loop import train_on
 from training.watch.reports import StepReport
 
 INDICES = (0, 1, 2)
+BF16 = 2**-8  # relative spacing of its numbers
 FIRST_MOMENT = 0.1  # share of the first gradient in AdamW's moving average
 
 
@@ -81,18 +82,27 @@ def as_tensor(images: list[np.ndarray]) -> torch.Tensor:
 
 
 def reference_loss(
-    folder: str, controlnet: ControlNetModel, samples: Samples, draws: Draws
+    folder: str,
+    controlnet: ControlNetModel,
+    samples: Samples,
+    draws: Draws,
+    dtype: torch.dtype = torch.float32,
 ) -> torch.Tensor:
+    """Return the loss as diffusers' script computes it, with what is locked in `dtype`."""
     tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
     text_encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder")
     vae = AutoencoderKL.from_pretrained(folder, subfolder="vae")
     unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet")
     scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
+    for locked in (text_encoder, vae, unet):
+        locked.to(dtype)
 
-    pixels = (as_tensor(samples.images) - 0.5) / 0.5
+    pixels = ((as_tensor(samples.images) - 0.5) / 0.5).to(dtype)
     posterior = vae.encode(pixels).latent_dist
-    latents = (posterior.mean + posterior.std * draws.posterior) * vae.config.scaling_factor
-    noisy = scheduler.add_noise(latents, draws.noise, draws.timesteps)
+    sampled = posterior.mean + posterior.std * draws.posterior.to(dtype)
+    latents = sampled * vae.config.scaling_factor
+    noise = draws.noise.to(dtype)
+    noisy = scheduler.add_noise(latents.float(), noise.float(), draws.timesteps).to(dtype)
     ids = tokenizer(
         samples.captions,
         max_length=tokenizer.model_max_length,
@@ -101,18 +111,20 @@ def reference_loss(
         return_tensors="pt",
     ).input_ids
     text = text_encoder(ids, return_dict=False)[0]
-    residuals = controlnet(noisy, draws.timesteps, text, as_tensor(samples.hints))
+    hints = as_tensor(samples.hints).to(dtype)
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        residuals = controlnet(noisy, draws.timesteps, text, hints)
     predicted = unet(
         noisy,
         draws.timesteps,
         text,
-        down_block_additional_residuals=residuals.down_block_res_samples,
-        mid_block_additional_residual=residuals.mid_block_res_sample,
+        down_block_additional_residuals=[one.to(dtype) for one in residuals.down_block_res_samples],
+        mid_block_additional_residual=residuals.mid_block_res_sample.to(dtype),
     ).sample
-    wanted = draws.noise
+    wanted = noise
     if scheduler.config.prediction_type == "v_prediction":
-        wanted = scheduler.get_velocity(latents, draws.noise, draws.timesteps)
-    return F.mse_loss(predicted, wanted, reduction="mean")
+        wanted = scheduler.get_velocity(latents, noise, draws.timesteps)
+    return F.mse_loss(predicted.float(), wanted.float(), reduction="mean")
 
 
 def opened_controlnet(folder: str) -> ControlNetModel:
@@ -154,6 +166,45 @@ def test_one_step_is_that_of_diffusers_script(any_folder, make_config, view_type
     for name, weight in controlnet.named_parameters():
         assert torch.allclose(gradients[name], weight.grad, rtol=1e-4, atol=1e-6), name
     assert all(gradients[name].any() for name in ("conv_in.weight", "controlnet_mid_block.weight"))
+
+
+def test_a_step_in_bf16_is_the_scripts_within_its_rounding(
+    any_folder, make_config, view_type, tmp_path
+):
+    controlnet = opened_controlnet(any_folder)
+    controlnet.save_pretrained(tmp_path / "start")
+    config = make_config(
+        base=any_folder,
+        start_from=str(tmp_path / "start"),
+        steps=1,
+        batch_size=len(INDICES),
+        prompt_dropout=0,
+        seed=11,
+        mixed_precision="bf16",
+    )
+    reports: list[StepReport] = []
+    train_on(config, rows_of(view_type()), reports.append)
+    draws = draw(INDICES, (4, 8, 8), seed=11, timesteps=1000)
+    samples = samples_of(view_type(), seed=11)
+    with torch.no_grad():
+        exact, rounded = (
+            float(reference_loss(any_folder, controlnet, samples, draws, dtype))
+            for dtype in (torch.float32, torch.bfloat16)
+        )
+    assert rounded != exact
+    assert reports[0].loss == pytest.approx(rounded, rel=BF16)
+    assert reports[0].loss == pytest.approx(exact, rel=BF16)
+
+
+def test_a_copy_in_bf16_starts_from_the_exact_weights(whole_base_folder, make_config, view_type):
+    config = make_config(base=whole_base_folder, steps=1, mixed_precision="bf16")
+    train_on(config, rows_of(view_type()), lambda report: None)
+    begun = ControlNetModel.from_pretrained(list_checkpoints(Path(config.out))[0].folder)
+    unet = UNet2DConditionModel.from_pretrained(whole_base_folder, subfolder="unet")
+    theirs = ControlNetModel.from_unet(unet).state_dict()  # as the script makes it, in fp32
+    shared = {name for name in theirs if name in unet.state_dict()}
+    assert len(shared) > 100
+    assert all(torch.equal(begun.state_dict()[name], theirs[name]) for name in shared)
 
 
 @torch.no_grad()
