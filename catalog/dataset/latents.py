@@ -201,6 +201,22 @@ class LatentsFolder:
         storage.write_atomic(storage.join(self.uri, _INDEX), data)
         return Latents(self.uri, self.identity, files, table)
 
+    def faults(self) -> list[str]:
+        """Re-hash every committed file; return what is wrong, a line each."""
+        names = storage.list_names(storage.join(self.uri, COMMITS))
+        with ThreadPoolExecutor(_READERS) as pool:
+            found = pool.map(lambda name: self._fault(name.removesuffix(".json")), names)
+            return [fault for fault in found if fault is not None]
+
+    def _fault(self, unit_id: str) -> str | None:
+        file = self._commit(unit_id).file
+        where = f"{LATENTS}/{self.identity.name}/{file.name}"
+        try:
+            found = storage.sha256_file(storage.join(self.uri, file.name))
+        except OSError as error:
+            return f"{where}: {type(error).__name__}: {error}"
+        return None if found == file.sha256 else f"{where}: sha256 {found}, committed {file.sha256}"
+
     def open(self) -> "Latents | None":
         """Return what is folded; None where nothing is."""
         uri = storage.join(self.uri, _INDEX)

@@ -10,6 +10,7 @@ from catalog import storage, tables
 from catalog.dataset import commits
 from catalog.dataset.commits import Commit, StoredFile
 from catalog.dataset.dataset import MANIFEST, Dataset, View, unpack_verified
+from catalog.dataset.latents import find_latents
 from catalog.errors import CatalogError
 
 NOT_COMPARED = ("latents", "logs", "scan", "tmp")
@@ -20,12 +21,13 @@ _THREADS = 4
 
 
 def verify(dataset: Dataset) -> list[str]:
-    """Re-hash every committed file and sample; return what is wrong, a line each."""
+    """Re-hash every committed file and sample, latents too; return what is wrong, a line each."""
     view = dataset.view()
     done = commits.read_commits(dataset.uri)
     with ThreadPoolExecutor(_THREADS) as pool:
         checked = pool.map(lambda commit: check_commit(dataset, view, commit), done)
         faults = [fault for found in checked for fault in found]
+    faults += [fault for folder in find_latents(dataset.uri) for fault in folder.faults()]
     missing = set(dataset.unit_ids) - {commit.unit_id for commit in done}
     faults += [f"unit {unit} of the plan has no commit" for unit in sorted(missing)]
     kept = sum(commit.counts.get("ok", 0) for commit in done)

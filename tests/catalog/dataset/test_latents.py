@@ -96,6 +96,18 @@ def test_changed_bytes_are_an_error(tmp_path):
         opened.array(text_name("never seen"))
 
 
+def test_files_are_hashed_again(tmp_path):
+    folder = folder_of(tmp_path)
+    made = [folder.commit(unit(at), {image_name(f"k{at}"): ONE}, 1) for at in range(3)]
+    assert folder.faults() == []
+    Path(folder.uri, made[0].file.name).unlink()
+    path = Path(folder.uri, made[2].file.name)
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    missing, changed = sorted(folder.faults())
+    assert "FileNotFoundError" in missing
+    assert f"committed {made[2].file.sha256}" in changed
+
+
 def test_the_first_commit_of_a_unit_stays(tmp_path):
     folder = folder_of(tmp_path)
     first = folder.commit(unit(0), {image_name("k"): ONE}, 1)
