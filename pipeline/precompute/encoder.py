@@ -83,7 +83,7 @@ class Encoder:
             for places in _by_size(samples):
                 arrays |= self._images(samples, places, pool)
         if self._request.text:
-            arrays |= self._texts(samples, range(len(samples)))
+            arrays |= self._texts(samples)
         return self._folder.commit(commit, arrays, len(samples))
 
     def _samples(self, commit: Commit) -> View:
@@ -125,9 +125,8 @@ class Encoder:
                 self._batch //= 2
         return np.concatenate(made)
 
-    def _texts(self, samples: View, places: Sequence[int]) -> dict[str, np.ndarray]:
-        told = samples.table["caption"].to_pylist()
-        captions = sorted({"", *(told[place] for place in places)})
+    def _texts(self, samples: View) -> dict[str, np.ndarray]:
+        captions = sorted({"", *samples.table["caption"].to_pylist()})
         arrays: dict[str, np.ndarray] = {}
         for some in chunks(captions, _CAPTIONS):
             made = text_embeddings(self._base, some)
@@ -142,8 +141,9 @@ def _load_networks(request: Precompute) -> Base:
         revision=request.revision,
         local_files_only=request.local_files_only,
         dtype=DTYPES[request.precision],
+        encoders_only=True,
     )
-    for network in (base.vae, base.text_encoder):  # the UNet stays where it is
+    for network in (base.vae, base.text_encoder):
         network.to(torch.device(request.device))
     return base
 

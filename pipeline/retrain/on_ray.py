@@ -137,8 +137,9 @@ def _followed(run: Path, progress: Callable[[LossRecord], None]) -> Iterator[Non
     last = max((record.step for record in losses(run).read()), default=0)
 
     def follow() -> None:
-        told = last
-        while not ended.wait(_LOOK_EVERY):
+        told, over = last, False
+        while not over:
+            over = ended.wait(_LOOK_EVERY)  # and one look more, at the last steps
             for record in losses(run).read():
                 if record.step > told:
                     told = record.step

@@ -110,6 +110,7 @@ def load_base(
     revision: str | None = None,
     local_files_only: bool = False,
     dtype: torch.dtype = torch.float32,
+    encoders_only: bool = False,
 ) -> Base:
     """Load a Stable Diffusion base, locked, on the CPU.
 
@@ -118,6 +119,7 @@ def load_base(
         revision: commit, tag or branch of a hub id.
         local_files_only: use only a hub id's files that are already on this machine.
         dtype: of the weights.
+        encoders_only: leave out the UNet's weights, most of all: it has shapes and no memory.
 
     Raises:
         BaseModelError: there is no such base here, or a part of it is missing.
@@ -131,7 +133,7 @@ def load_base(
             tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
             text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=dtype),
             vae=AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype),
-            unet=UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=dtype),
+            unet=_empty_unet(folder) if encoders_only else _unet(folder, dtype),
             scheduler=DDPMScheduler.from_pretrained(folder / "scheduler"),
             folder=folder,
         )
@@ -140,6 +142,15 @@ def load_base(
     for network in loaded.networks:
         network.eval().requires_grad_(False)
     return loaded
+
+
+def _unet(folder: Path, dtype: torch.dtype) -> UNet2DConditionModel:
+    return UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=dtype)
+
+
+def _empty_unet(folder: Path) -> UNet2DConditionModel:
+    with torch.device("meta"):
+        return UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder / "unet"))
 
 
 def locate_base(base: str, *, revision: str | None = None, local_files_only: bool = False) -> Path:

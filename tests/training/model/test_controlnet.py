@@ -124,6 +124,14 @@ def test_a_hub_id_is_read_from_the_cache(base, base_folder, tmp_path, monkeypatc
     assert fingerprint(loaded.networks) == fingerprint(base.networks)
 
 
+def test_the_encoders_alone_encode_as_they_do_with_the_unet(base, base_folder):
+    encoders = load_base(base_folder, encoders_only=True)
+    assert {weight.device.type for weight in encoders.unet.parameters()} == {"meta"}
+    pixels = torch.rand(2, 3, 64, 64) * 2 - 1
+    assert torch.equal(encoders.moments(pixels), base.moments(pixels))
+    assert torch.equal(encoders.encode_text(["a", ""]), base.encode_text(["a", ""]))
+
+
 def test_the_random_base_is_a_function_of_its_seed(whole_base_folder, tmp_path):
     write_random_base(str(tmp_path / "same"), seed=0)
     write_random_base(str(tmp_path / "other"), seed=1)
