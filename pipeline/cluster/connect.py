@@ -33,6 +33,11 @@ def connected() -> Iterator[None]:
         ray.shutdown()
 
 
+def from_anywhere(place: str) -> str:
+    """Return a URI as it is, and a local path from the root: workers stand in other folders."""
+    return place if "://" in place else os.path.abspath(place)
+
+
 def _connect() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of this build
     on_sigterm = signal.getsignal(signal.SIGTERM)

@@ -55,8 +55,10 @@ def precompute(
     Units that are encoded are not encoded again; `train` takes what fits its base by itself.
     """
     quiet_libraries()
+    from catalog.dataset.dataset import Dataset
     from pipeline.precompute.precompute import precompute as run
     from pipeline.precompute.precompute import run_here
+    from pipeline.recipe.made_by import base_of_recipe
     from pipeline.terminal.bars import encoding_bar
 
     execution = execution_of(
@@ -69,7 +71,7 @@ def precompute(
     )
     request = _request(
         dataset=dataset,
-        base=base or _base_of(dataset),
+        base=base or base_of_recipe(Dataset.open(dataset)),
         revision=revision,
         local_files_only=local_files_only,
         precision=precision,
@@ -101,12 +103,3 @@ def _request(**fields: object) -> "Precompute":
         return Precompute.model_validate(fields)
     except ValidationError as error:
         raise UsageError(in_flags(error)) from error
-
-
-def _base_of(dataset: str) -> str:
-    from catalog.dataset.dataset import Dataset
-
-    base = (Dataset.open(dataset).recipe.get("training") or {}).get("base")
-    if base is None:
-        raise UsageError(f"the recipe of {dataset} names no base model: give one with --base")
-    return str(base)

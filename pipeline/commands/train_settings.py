@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from catalog.dataset.dataset import Dataset
 from pipeline.errors import UsageError, in_flags
+from pipeline.recipe.made_by import base_of_recipe
 from pipeline.recipe.yaml_file import load_model
 from training.run.folder import SETTINGS, read_settings
 from training.settings.config import TrainConfig
@@ -105,13 +106,12 @@ def _of_recipe(
     dataset: str, stated: dict[str, Any], runs: Path | None, from_base: bool
 ) -> dict[str, Any]:
     """Return what the dataset's recipe gives for settings that nobody stated."""
-    recipe = Dataset.open(dataset).recipe
+    opened = Dataset.open(dataset)
+    recipe = opened.recipe
     training = recipe.get("training") or {}
     found: dict[str, Any] = {}
     if "base" not in stated:
-        if training.get("base") is None:
-            raise UsageError(f"the recipe of {dataset} names no base model: give one with --base")
-        found["base"] = training["base"]
+        found["base"] = base_of_recipe(opened)
     conditions = [spec["condition"] for spec in recipe["detectors"]]
     if "condition" not in stated:
         if len(conditions) > 1:

@@ -9,6 +9,7 @@ import torch
 from catalog.dataset.dataset import Dataset
 from catalog.images import Image
 from detectors.base import Precision
+from detectors.runtimes.on_torch import DTYPES
 from pipeline.errors import UsageError
 from pipeline.evaluate.rows import held_out_rows
 from pipeline.recipe.made_by import condition_spec
@@ -17,7 +18,7 @@ from training.measure.adherence import AdherenceProbe, probe_samples
 from training.measure.evaluation import Evaluation, evaluate
 from training.measure.picture_quality import CLIP, load_clip, load_inception
 from training.measure.redetect import Redetector
-from training.model.base import DTYPES, load_base
+from training.model.base import load_base
 from training.model.choose import load_denoiser
 from training.run.folder import SETTINGS, read_settings, run_of, trained_as
 from training.sample.for_probes import controlled, uncontrolled

@@ -11,12 +11,13 @@ from pydantic import ValidationError
 
 from captioning.blip import BlipSpec
 from catalog.images import Image
+from detectors.runtimes.on_torch import DTYPES
 from pipeline.errors import UsageError
 from pipeline.generate.config import GenerateConfig, check_request
 from pipeline.generate.files import Made, Pass, joined, pass_of, write_row, write_summary
 from pipeline.generate.inputs import Row, read_picture, read_rows
 from training.errors import SamplingError
-from training.model.base import DTYPES, Base, load_base
+from training.model.base import Base, load_base
 from training.model.choose import load_denoiser
 from training.model.denoiser import Controlled, Denoiser
 from training.run.folder import trained_as

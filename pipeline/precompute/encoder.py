@@ -21,9 +21,10 @@ from catalog.dataset.latents import (
 )
 from catalog.images import Image, decode_image
 from catalog.sample import Sample
-from detectors.graph import out_of_memory
+from detectors.runtimes.on_torch import DTYPES
 from pipeline.unit.streams import chunks, map_ahead
-from training.model.base import DTYPES, Base, load_base, locate_base
+from training.measure.batches import in_batches
+from training.model.base import Base, load_base, locate_base
 from training.model.latents import identity_of, image_moments, text_embeddings
 
 _BATCHES_AHEAD = 2  # decoded before the networks ask for them
@@ -113,17 +114,14 @@ class Encoder:
         A batch is filled up with its last image: libraries sum in another order in batches of
         other sizes, and training's are full.
         """
-        made: list[np.ndarray] = []
-        while (at := sum(map(len, made))) < len(images):
-            batch = images[at : at + self._batch]
-            full = [*batch, *[batch[-1]] * (self._batch - len(batch))]
-            try:
-                made.append(image_moments(self._base, full)[: len(batch)])
-            except Exception as error:
-                if not out_of_memory(error) or self._batch == 1:
-                    raise
-                self._batch //= 2
-        return np.concatenate(made)
+        filled = [*images, *[images[-1]] * (-len(images) % self._batch)]
+
+        def encode(batch: list[int]) -> np.ndarray:
+            return image_moments(self._base, [filled[at] for at in batch])
+
+        made = in_batches(encode, range(len(filled)), self._batch, of="latents")
+        self._batch = len(made[0][0])
+        return np.concatenate([moments for _, moments in made])[: len(images)]
 
     def _texts(self, samples: View) -> dict[str, np.ndarray]:
         captions = sorted({"", *samples.table["caption"].to_pylist()})

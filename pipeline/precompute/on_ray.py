@@ -8,7 +8,7 @@ from typing import Any
 from ray.exceptions import RayError
 
 from catalog.dataset.latents import UnitLatents
-from pipeline.cluster.connect import connected
+from pipeline.cluster.connect import connected, from_anywhere
 from pipeline.cluster.units import room_for_actors, through_actors, unit_rows
 from pipeline.errors import BuildError
 from pipeline.precompute.encoder import Encoder, Precompute
@@ -48,7 +48,10 @@ def run_on_ray(
     """
     execution = execution.model_copy(update={"units_in_hand": 1})  # one has the device
     request = request.model_copy(
-        update={"dataset": _from_anywhere(request.dataset), "base": _from_anywhere(request.base)}
+        update={
+            "dataset": from_anywhere(request.dataset),
+            "base": from_anywhere(request.base) if os.path.isdir(request.base) else request.base,
+        }
     )
     failed: list[str] = []
     try:
@@ -71,8 +74,3 @@ def run_on_ray(
     if failed:
         more = f" ({len(failed)} units failed)" if len(failed) > 1 else ""
         raise BuildError(f"{failed[0]}{more}. What is committed stays; the same command resumes.")
-
-
-def _from_anywhere(place: str) -> str:
-    """Return a URI, a hub id, or a local folder by its whole path."""
-    return os.path.abspath(place) if os.path.isdir(place) else place

@@ -1,4 +1,4 @@
-"""The detector that made a dataset's condition, out of the recipe that the dataset keeps."""
+"""What a dataset's own recipe says: the detector that made a condition, the base to train on."""
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -6,6 +6,14 @@ from catalog.dataset.dataset import Dataset
 from detectors.base import Spec
 from pipeline.errors import UsageError
 from pipeline.recipe.recipe import AnySpec
+
+
+def base_of_recipe(dataset: Dataset) -> str:
+    """Return the base model that the recipe of `dataset` names; raises UsageError for none."""
+    base = (dataset.recipe.get("training") or {}).get("base")
+    if base is None:
+        raise UsageError(f"the recipe of {dataset.uri} names no base model: give one with --base")
+    return str(base)
 
 
 def condition_spec(dataset: Dataset, condition: str) -> Spec:

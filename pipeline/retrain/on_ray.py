@@ -22,7 +22,7 @@ from ray.train.torch import TorchTrainer
 from catalog.dataset.dataset import Dataset
 from catalog.errors import CatalogError, StorageUnavailable
 from detectors.errors import DetectorError
-from pipeline.cluster.connect import connected
+from pipeline.cluster.connect import connected, from_anywhere
 from pipeline.errors import BuildError, UsageError
 from pipeline.recipe.made_by import condition_spec
 from training.errors import DataUnavailable, TrainingError
@@ -32,6 +32,9 @@ from training.run.device import for_device
 from training.run.loop import RunSummary, train
 from training.settings.config import TrainConfig
 from training.watch.signals import LossRecord, losses
+
+_PLACES = {"dataset", "out", "cache", "base", "start_from"}
+_OR_HUB_IDS = {"base", "start_from"}  # where such a folder is not here
 
 _LOOK_EVERY = 5.0  # seconds between looks at what the run has recorded
 
@@ -54,8 +57,7 @@ def train_on_ray(
     Raises:
         BuildError: Ray failed, or the training did, more often than that.
     """
-    settings = config.model_dump(mode="json", exclude_unset=True)
-    settings |= {name: _from_anywhere(settings[name]) for name in ("dataset", "base", "out")}
+    settings = settings_for_workers(config)
     run = Path(settings["out"])
     begun = _newest_step(run)
     try:
@@ -77,6 +79,17 @@ def train_on_ray(
     if said:
         raise BuildError(said[0])
     return _summary(run, begun)
+
+
+def settings_for_workers(config: TrainConfig) -> dict[str, Any]:
+    """Return what was asked for as JSON types, with local paths from the root."""
+    settings = config.model_dump(mode="json", exclude_unset=True)
+    for name in _PLACES & settings.keys():
+        if settings[name] is not None and (
+            name not in _OR_HUB_IDS or os.path.isdir(settings[name])
+        ):
+            settings[name] = from_anywhere(settings[name])
+    return settings
 
 
 class _Mistakes:
@@ -161,13 +174,3 @@ def _first_cause(error: BaseException) -> str:
         cause = getattr(failure, "cause", None) or failure.__cause__ or failure
         return f"{type(cause).__name__}: {cause}"
     return f"{type(error).__name__}: {error}"
-
-
-def _from_anywhere(place: str) -> str:
-    """Return a URI, a hub id, or a local path from the root."""
-    local = "://" not in place and (os.path.exists(place) or not _is_hub_id(place))
-    return os.path.abspath(place) if local else place
-
-
-def _is_hub_id(place: str) -> bool:
-    return place.count("/") == 1 and not place.startswith((".", "/"))

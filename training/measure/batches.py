@@ -12,7 +12,7 @@ Made = TypeVar("Made")
 
 
 def in_batches(
-    work: Callable[[list[int]], Made], rows: Sequence[int], size: int
+    work: Callable[[list[int]], Made], rows: Sequence[int], size: int, *, of: str = "a probe"
 ) -> list[tuple[list[int], Made]]:
     """Do `work` over rows in order; return each batch with what it gave.
 
@@ -22,6 +22,7 @@ def in_batches(
         work: of some rows.
         rows: all of them.
         size: rows of a batch at most, 1 or more.
+        of: what the batches are of, for the log.
 
     Raises:
         Exception: what `work` raises; out of memory, for a single row.
@@ -36,7 +37,7 @@ def in_batches(
             if len(batch) == 1 or not out_of_memory(error):
                 raise
             size = len(batch) // 2
-            _log.warning("out of device memory: batches of a probe now have %d", size)
+            _log.warning("out of device memory: batches of %s now have %d", of, size)
         else:
             done += len(batch)
     return made

@@ -19,9 +19,6 @@ from catalog.storage import sha256_file
 from training.errors import BaseModelError
 from training.settings.config import MixedPrecision
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-"""Types of weights and activations, by the names of commands and recipes."""
-
 PARTS = ("tokenizer", "text_encoder", "vae", "unet", "scheduler")
 
 LOCKED_TYPES: dict[MixedPrecision, torch.dtype] = {

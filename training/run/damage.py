@@ -24,8 +24,7 @@ _log = logging.getLogger(__name__)
 
 def count_damaged(run: Path) -> int:
     """Return how many damaged samples a run has passed over so far."""
-    path = run / FILE
-    return len(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else 0
+    return len(_lines(run / FILE))
 
 
 class DamageLog:
@@ -68,14 +67,14 @@ class DamageLog:
 
     def keys(self) -> list[str]:
         """Return the keys of all that the run has passed over; none where there is no file."""
-        return [json.loads(line)["key"] for line in self._lines()]
+        return [json.loads(line)["key"] for line in _lines(self.path)]
 
     def _allowed(self) -> float:
         read = min(self._read, self._rows)  # distinct: an epoch shows no row twice
         return max(FLOOR, self._share * read) if self._share else 0
 
     def _write(self, met: Sequence[Damage]) -> None:
-        lines = self._lines()
+        lines = _lines(self.path)
         known = {json.loads(line)["key"] for line in lines}
         new = [one for one in met if one.key not in known]
         if not new:
@@ -86,9 +85,6 @@ class DamageLog:
         text = "".join(f"{line}\n" for line in [*lines, *(json.dumps(asdict(one)) for one in new)])
         write_atomic(str(self.path), text.encode())
 
-    def _lines(self) -> list[str]:
-        return self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
-
     def _too_many(self) -> str:
         some = ", ".join(list(self._met)[:3])
         read = min(self._read, self._rows)
@@ -98,3 +94,7 @@ class DamageLog:
             "that `verify DATASET` names from a copy, or rebuild the dataset, and run the same "
             "command again; it resumes from the last checkpoint"
         )
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []

@@ -15,6 +15,7 @@ from tests.pipeline.ray_head import Head
 from tests.training.stepping import forget_accelerate
 from training.model.random_base import write_random_base
 from training.run.checkpoint import list_checkpoints
+from training.settings.config import TrainConfig
 from training.watch.signals import losses
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -90,3 +91,19 @@ def test_what_only_a_person_can_mend_is_told_and_not_tried_again(
     assert len(said) == 1
     assert "have no square of 512" in said[0]
     forget_accelerate()
+
+
+def test_workers_are_told_of_places_from_the_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("base", "start"):
+        (tmp_path / name).mkdir()
+    given = {"condition": "canny", "out": "run", "steps": 1, "cache": "kept"}
+    local = {"dataset": "d", "base": "base", "start_from": "start"}
+    told = on_ray.settings_for_workers(TrainConfig.model_validate(given | local))
+    places = {"dataset": "d", "base": "base", "start_from": "start", "out": "run", "cache": "kept"}
+    assert told == {**given, **{name: str(tmp_path / place) for name, place in places.items()}}
+    remote = {"dataset": "s3://b/d", "base": "somebody/base"}
+    told = on_ray.settings_for_workers(TrainConfig.model_validate(given | remote))
+    assert (told["dataset"], told["base"]) == ("s3://b/d", "somebody/base")

@@ -8,6 +8,7 @@ here. Its steps are written down again, with nothing of ours in them; it is the 
 import json
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from training.model.controlnet import new_controlnet
 from training.model.objective import Draws, draw
 from training.run.checkpoint import list_checkpoints, load_state
 from training.run.loop import train_on
+from training.settings.config import TrainConfig
 from training.watch.reports import StepReport
 
 INDICES = (0, 1, 2)
@@ -137,6 +139,22 @@ def opened_controlnet(folder: str) -> ControlNetModel:
     return controlnet
 
 
+def first_step(controlnet, folder, make_config, view_type, tmp_path) -> tuple[TrainConfig, float]:
+    """Train a step from a ControlNet; return the settings, and the loss."""
+    controlnet.save_pretrained(tmp_path / "start")
+    config = make_config(
+        base=folder,
+        start_from=str(tmp_path / "start"),
+        steps=1,
+        batch_size=len(INDICES),
+        prompt_dropout=0,
+        seed=11,
+    )
+    reports: list[StepReport] = []
+    train_on(config, rows_of(view_type()), reports.append)
+    return config, reports[0].loss
+
+
 def first_gradients(run: Path, controlnet: ControlNetModel) -> dict[str, torch.Tensor]:
     """Return the gradients of a run's first step, by name, out of the optimizer's state."""
     names = [name for name, _ in controlnet.named_parameters()]
@@ -146,22 +164,12 @@ def first_gradients(run: Path, controlnet: ControlNetModel) -> dict[str, torch.T
 
 def test_one_step_is_that_of_diffusers_script(any_folder, make_config, view_type, tmp_path):
     controlnet = opened_controlnet(any_folder)
-    controlnet.save_pretrained(tmp_path / "start")
-    config = make_config(
-        base=any_folder,
-        start_from=str(tmp_path / "start"),
-        steps=1,
-        batch_size=len(INDICES),
-        prompt_dropout=0,
-        seed=11,
-    )
-    reports: list[StepReport] = []
-    train_on(config, rows_of(view_type()), reports.append)
+    config, loss_of_ours = first_step(controlnet, any_folder, make_config, view_type, tmp_path)
     draws = draw(INDICES, (4, 8, 8), seed=11, timesteps=1000)
     loss = reference_loss(any_folder, controlnet, samples_of(view_type(), seed=11), draws)
     loss.backward()
 
-    assert reports[0].loss == pytest.approx(float(loss.detach()), abs=1e-6)
+    assert loss_of_ours == pytest.approx(float(loss.detach()), abs=1e-6)
     gradients = first_gradients(Path(config.out), controlnet)
     for name, weight in controlnet.named_parameters():
         assert torch.allclose(gradients[name], weight.grad, rtol=1e-4, atol=1e-6), name
@@ -172,18 +180,8 @@ def test_a_step_in_bf16_is_the_scripts_within_its_rounding(
     any_folder, make_config, view_type, tmp_path
 ):
     controlnet = opened_controlnet(any_folder)
-    controlnet.save_pretrained(tmp_path / "start")
-    config = make_config(
-        base=any_folder,
-        start_from=str(tmp_path / "start"),
-        steps=1,
-        batch_size=len(INDICES),
-        prompt_dropout=0,
-        seed=11,
-        mixed_precision="bf16",
-    )
-    reports: list[StepReport] = []
-    train_on(config, rows_of(view_type()), reports.append)
+    lower = partial(make_config, mixed_precision="bf16")
+    _, loss_of_ours = first_step(controlnet, any_folder, lower, view_type, tmp_path)
     draws = draw(INDICES, (4, 8, 8), seed=11, timesteps=1000)
     samples = samples_of(view_type(), seed=11)
     with torch.no_grad():
@@ -192,8 +190,8 @@ def test_a_step_in_bf16_is_the_scripts_within_its_rounding(
             for dtype in (torch.float32, torch.bfloat16)
         )
     assert rounded != exact
-    assert reports[0].loss == pytest.approx(rounded, rel=BF16)
-    assert reports[0].loss == pytest.approx(exact, rel=BF16)
+    assert loss_of_ours == pytest.approx(rounded, rel=BF16)
+    assert loss_of_ours == pytest.approx(exact, rel=BF16)
 
 
 def test_a_copy_in_bf16_starts_from_the_exact_weights(whole_base_folder, make_config, view_type):
