@@ -3,25 +3,22 @@
 A million files are listed in about 300 MB, and their parts made from the table as they are scanned.
 """
 
-import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from pathlib import Path, PurePosixPath
-from urllib.parse import quote_from_bytes
 
-import fsspec
 import pyarrow as pa
 
-from catalog import storage
-from catalog.errors import SourceError
+from catalog.source.claims import Claims
 from catalog.source.containers import IMAGE_SUFFIXES
+from catalog.source.folders import Folder, folders_of
 from catalog.source.labels import Labels
+from catalog.source.names import Names, stem_of, suffix_of
 from catalog.source.parts import Part
 from catalog.source.rows import printable
 
-_SIDECARS = ("txt", "json")
+_SIDECARS = {"txt": ("txt", "caption"), "json": ("json",)}  # of kohya's tools is .caption
 _CONTAINERS = ("tar", "parquet")
 _WANTED = IMAGE_SUFFIXES.union(_CONTAINERS)
 
@@ -29,8 +26,11 @@ PARTS = pa.schema(
     [
         pa.field("uri", pa.string()),
         pa.field("kind", pa.string()),  # file | tar | parquet
-        *(pa.field(suffix, pa.bool_()) for suffix in _SIDECARS),  # whether it lies beside
+        *(
+            pa.field(kind, pa.string()) for kind in _SIDECARS
+        ),  # the end of the URI of what is beside
         pa.field("label", pa.string()),  # URI of the ground truth
+        pa.field("unlabelled", pa.string()),  # why there is none, where it was looked for
     ]
 )
 
@@ -41,7 +41,7 @@ class Listing:
 
     Attributes:
         table: `PARTS`, sorted by URI.
-        ignored: files that are no part, by suffix or reason.
+        ignored: files that are no part and lie beside none, by suffix or reason.
     """
 
     table: pa.Table
@@ -59,8 +59,13 @@ def to_parts(table: pa.Table) -> list[Part]:
         Part(
             uri=row["uri"],
             kind=row["kind"],
-            sidecars={end: f"{_stem(row['uri'])}.{end}" for end in _SIDECARS if row[end]},
+            sidecars={
+                kind: f"{row['uri'].rpartition('/')[0]}/{row[kind]}"
+                for kind in _SIDECARS
+                if row[kind] is not None
+            },
             label=row["label"],
+            unlabelled=row["unlabelled"],
         )
         for row in table.to_pylist()
     ]
@@ -75,107 +80,92 @@ def list_parts(
 ) -> Listing:
     """List folders (recursively), single images, ``.tar`` and ``.parquet`` files.
 
+    Captions and numbers are those of an image's folder and stem (`catalog.source.names`), whether
+    the folder was given or the image alone.
+
     Args:
         uris: local paths or fsspec URIs.
         include: glob patterns over the path below the given folder; where given, one must match.
         exclude: glob patterns of which none may match.
-        labels: where the ground truth of image files lies; a label is listed as no image.
+        labels: where the ground truth of image files lies; a label is listed as no image. One that
+            two images claim is given to neither.
 
     Raises:
         SourceError: a URI does not exist.
     """
-    roots, wanted, unwanted = list(uris), tuple(include), tuple(exclude)
-    known = _find_labels(labels, roots)
-    taken = set(known.values())
-    ignored: Counter[str] = Counter()
-    parts: set[str] = set()
-    beside: set[str] = set()
-    for found, relative in (one for uri in roots for one in _walk(uri)):
-        suffix = _suffix(relative)
-        if suffix in _SIDECARS:
-            beside.add(found)
-        if found in taken:
-            ignored["labels"] += 1
-        elif suffix not in _WANTED:
-            ignored[printable(f".{suffix}") if suffix else "no suffix"] += 1
-        elif not _chosen(relative, wanted, unwanted):
-            ignored["excluded"] += 1
-        else:
-            parts.add(found)
-    return Listing(table=_table(sorted(parts), beside, known), ignored=dict(ignored))
+    listed = _Listed(tuple(include), tuple(exclude), labels)
+    for folder in folders_of(uris):
+        listed.take(folder)
+    return listed.finish()
 
 
-def _table(uris: list[str], beside: set[str], known: dict[str, str]) -> pa.Table:
-    kinds = [suffix if (suffix := _suffix(uri)) in _CONTAINERS else "file" for uri in uris]
-    columns = {
-        "uri": pa.array(uris, pa.string()),
-        "kind": pa.array(kinds, pa.string()),
-        "label": pa.array((known.get(uri) for uri in uris), pa.string(), size=len(uris)),
-    }
-    pairs = zip(kinds, uris, strict=True)
-    stems = [_stem(uri) if kind == "file" else "" for kind, uri in pairs]
-    for end in _SIDECARS:
-        columns[end] = pa.array([f"{stem}.{end}" in beside for stem in stems], pa.bool_())
-    return pa.table(columns).select(PARTS.names).cast(PARTS)
+class _Listed:
+    def __init__(
+        self, include: tuple[str, ...], exclude: tuple[str, ...], labels: Labels | None
+    ) -> None:
+        self._include, self._exclude = include, exclude
+        self._claims = Claims(labels) if labels is not None else None
+        self._parts: dict[str, tuple[str | None, ...]] = {}  # what lies beside each
+        self._beside: set[str] = set()
+        self._passed: dict[str, str] = {}
+
+    def take(self, folder: Folder) -> None:
+        images = {stem_of(name) for name in folder.files if suffix_of(name) in IMAGE_SUFFIXES}
+        sidecars = _sidecars(folder)
+        for name, end in folder.files.items():
+            if folder.asked is not None and name not in folder.asked:
+                continue
+            uri, suffix = folder.uri + end, suffix_of(name)
+            if suffix not in _WANTED:
+                self._passed[uri] = printable(f".{suffix}") if suffix else "no suffix"
+                continue
+            chosen = self._chosen(folder.below + name)
+            if not chosen:
+                self._passed[uri] = "excluded"
+            elif suffix in _CONTAINERS:
+                self._parts[uri] = (None,) * len(sidecars)
+            else:
+                found = [_beside(files, name, images) for files in sidecars]
+                self._parts[uri] = tuple(one and folder.files[one] for one in found)
+                self._beside.update(folder.uri + folder.files[one] for one in found if one)
+            if self._claims is not None and suffix in IMAGE_SUFFIXES:
+                self._claims.add(uri, folder.below + name, counts=chosen)
+        if self._claims is not None:
+            self._claims.lie_in(folder, images)
+
+    def _chosen(self, relative: str) -> bool:
+        if any(fnmatch(relative, pattern) for pattern in self._exclude):
+            return False
+        return not self._include or any(fnmatch(relative, pattern) for pattern in self._include)
+
+    def finish(self) -> Listing:
+        labels, unlabelled, taken = self._claims.settle() if self._claims else ({}, {}, set())
+        for uri in taken:
+            self._parts.pop(uri, None)
+            self._passed[uri] = "labels"
+        used = self._parts.keys() | self._beside
+        ignored = Counter(kind for uri, kind in self._passed.items() if uri not in used)
+        uris = sorted(self._parts)
+        kinds = [suffix if (suffix := suffix_of(uri)) in _CONTAINERS else "file" for uri in uris]
+        columns: dict[str, list[str | None]] = {"uri": [*uris], "kind": [*kinds]}
+        for at, kind in enumerate(_SIDECARS):
+            columns[kind] = [self._parts[uri][at] for uri in uris]
+        columns["label"] = [labels.get(uri) for uri in uris]
+        columns["unlabelled"] = [unlabelled.get(uri) for uri in uris]
+        return Listing(table=pa.table(columns, schema=PARTS), ignored=dict(ignored))
 
 
-def _walk(uri: str) -> Iterator[tuple[str, str]]:
-    """Yield (stored URI, path below `uri`) of every file below `uri`, or of `uri` itself."""
-    root = storage.local_path(uri)
-    if root is None:
-        yield from _walk_remote(uri)
-    elif root.is_file():
-        yield storage.file_uri(root), root.name
-    elif root.is_dir():
-        yield from _walk_local(root)
-    else:
-        raise SourceError(f"no images at {uri}: the path does not exist")
+def _sidecars(folder: Folder) -> list[Names]:
+    """Return the files that may lie beside an image, by kind; of two suffixes the first counts."""
+    found = []
+    for suffixes in _SIDECARS.values():
+        names: dict[str, str] = {}
+        for suffix in reversed(suffixes):
+            names |= {stem_of(n): n for n in sorted(folder.files) if suffix_of(n) == suffix}
+        found.append(Names(names.items()))
+    return found
 
 
-def _walk_local(root: Path) -> Iterator[tuple[str, str]]:
-    for folder, _, names in os.walk(root):
-        # Once a folder: quoting and joining whole paths would take most of a listing's time.
-        before = storage.file_uri(os.path.join(folder, "_"))[:-1]
-        below = os.path.relpath(os.path.join(folder, "_"), root)[:-1]
-        for name in names:
-            yield before + quote_from_bytes(os.fsencode(name)), below + name
-
-
-def _walk_remote(uri: str) -> Iterator[tuple[str, str]]:
-    fs, root = fsspec.core.url_to_fs(uri)
-    found = [fs.unstrip_protocol(name) for name in fs.find(root)]
-    if not found:
-        raise SourceError(f"no images at {uri}: nothing is stored below it")
-    base = fs.unstrip_protocol(root).rstrip("/") + "/"
-    for name in found:
-        yield name, name.removeprefix(base) if name.startswith(base) else PurePosixPath(name).name
-
-
-def _chosen(relative: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:
-    if any(fnmatch(relative, pattern) for pattern in exclude):
-        return False
-    return not include or any(fnmatch(relative, pattern) for pattern in include)
-
-
-def _find_labels(labels: Labels | None, roots: list[str]) -> dict[str, str]:
-    """Return the label of each file that has one, by its URI."""
-    if labels is None:
-        return {}
-    folders = roots if labels.root is None else [labels.root]
-    stems = {
-        relative.removesuffix(labels.suffix): found
-        for folder in folders
-        for found, relative in _walk(folder)
-        if relative.endswith(labels.suffix)
-    }
-    pairs = ((found, _stem(relative)) for folder in roots for found, relative in _walk(folder))
-    return {found: stems[stem] for found, stem in pairs if stems.get(stem, found) != found}
-
-
-def _suffix(name: str) -> str:
-    stem, _, suffix = name.rpartition("/")[2].rpartition(".")
-    return suffix.lower() if stem else ""  # of .png there is none: it is hidden
-
-
-def _stem(name: str) -> str:
-    return name[: name.rindex(".")] if "." in name.rpartition("/")[2] else name
+def _beside(files: Names, name: str, images: set[str]) -> str | None:
+    """Return what lies beside an image: by its stem, else by its whole name (``a.jpg.txt``)."""
+    return files.find(stem_of(name), images) or files.find(name, images)

@@ -26,12 +26,14 @@ class Part:
         kind: an image file, or a container of many images.
         sidecars: URIs of the .txt and .json beside an image file, by suffix.
         label: URI of an image file's ground truth.
+        unlabelled: why it has none, where it was looked for.
     """
 
     uri: str
     kind: Kind
     sidecars: dict[str, str] = field(default_factory=dict)
     label: str | None = None
+    unlabelled: str | None = None
 
 
 def scan_part(part: Part, *, perceptual: bool = False) -> list[SourceRow]:
@@ -74,6 +76,8 @@ def _scan_file(part: Part, perceptual: bool) -> SourceRow:
             row = with_sidecars(measure(row, file, perceptual=perceptual), texts)
         if part.label is not None:
             row = replace(row, label=part.label, label_sha256=storage.sha256_file(part.label))
+        elif part.unlabelled is not None:
+            row = replace(row, detail=row.detail or part.unlabelled)
         return row
     except OSError as error:
         return lost(row, error)

@@ -46,6 +46,7 @@ Executor: TypeAlias = Callable[[Sequence[Chunk], bool], Iterator[int]]
 FILES_A_CHUNK = 500
 
 _LISTING = "listing.parquet"
+_FORM = 2  # of listing and rows; pieces of another are not gone on with
 _THREADS = 8  # reading waits for the disk or the network; hashing releases the interpreter lock
 _READERS = 16
 
@@ -54,7 +55,7 @@ class Chunks:
     """The pieces of one scan below a folder."""
 
     def __init__(self, folder: str, asked: dict[str, Any]) -> None:
-        self._uri = storage.join(folder, sha256_hex(canonical_json(asked))[:32])
+        self._uri = storage.join(folder, sha256_hex(canonical_json({**asked, "form": _FORM}))[:32])
 
     def listing(self, make: Callable[[], Listing]) -> Listing:
         """Return the listing that was kept, or make one and keep it."""

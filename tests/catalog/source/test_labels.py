@@ -56,6 +56,51 @@ def test_labels_beside_images_are_no_images(tmp_path: Path, picture: bytes) -> N
     assert listing.ignored == {"labels": 1}
 
 
+def test_a_label_beside_is_that_of_its_own_folder(tmp_path: Path) -> None:
+    for folder in ("indoors", "outdoors"):
+        write(tmp_path / folder / "0001.jpg", b"")
+        write(tmp_path / folder / "0001_normal.npy", b"")
+    labels = Labels(suffix="_normal.npy")
+    roots = [str(tmp_path / "indoors"), str(tmp_path / "outdoors")]
+    found = list_parts(roots, labels=labels)
+    assert [part.label for part in found.parts] == [
+        (tmp_path / folder / "0001_normal.npy").as_uri() for folder in ("indoors", "outdoors")
+    ]
+    alone = list_parts([f"{root}/0001.jpg" for root in roots], labels=labels)
+    assert alone.table.equals(found.table)
+
+
+def test_a_label_that_two_images_claim_is_neithers(tmp_path: Path, picture: bytes) -> None:
+    for folder in ("train", "val"):
+        write(tmp_path / folder / "x.jpg", picture)
+    label = write(tmp_path / "labels" / "x.png", b"")
+    roots = [str(tmp_path / "train"), str(tmp_path / "val")]
+    labels = Labels(suffix=".png", root=str(tmp_path / "labels"))
+    first, second = list_parts(roots, labels=labels).parts
+    assert (first.label, second.label) == (None, None)
+    (row,) = scan_part(first)
+    assert row.detail == f"the label {label.as_uri()} is claimed by {second.uri} too"
+    assert list_parts(roots[:1], labels=labels).parts[0].label == label.as_uri()
+
+
+def test_a_label_is_found_in_any_case(tmp_path: Path, picture: bytes) -> None:
+    write(tmp_path / "images" / "Caf\u00e9" / "b.JPG", picture)
+    label = write(tmp_path / "labels" / "cafe\u0301" / "B.PNG", b"")
+    labels = Labels(suffix=".png", root=str(tmp_path / "labels"))
+    (part,) = list_parts([str(tmp_path / "images")], labels=labels).parts
+    assert part.label == label.as_uri()
+
+
+def test_an_image_without_a_label_says_where_it_was_looked_for(
+    tmp_path: Path, picture: bytes
+) -> None:
+    write(tmp_path / "images" / "a" / "1.jpg", picture)
+    (tmp_path / "labels").mkdir()
+    labels = Labels(suffix=".png", root=str(tmp_path / "labels"))
+    (row,) = scan_part(list_parts([str(tmp_path / "images")], labels=labels).parts[0])
+    assert row.detail == f"no label a/1.png in {tmp_path / 'labels'}"
+
+
 def test_an_image_is_not_its_own_label(tmp_path: Path, picture: bytes) -> None:
     write(tmp_path / "1.png", picture)
     (part,) = list_parts([str(tmp_path)], labels=Labels(suffix=".png")).parts

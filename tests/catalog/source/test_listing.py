@@ -47,11 +47,46 @@ def test_what_lies_beside_is_named(put: Callable[..., Path]) -> None:
     base = folder.as_uri()
     assert found["a.b.jpg"].sidecars == {"txt": f"{base}/a.b.txt"}
     assert found["c.jpg"].sidecars == {end: f"{base}/c.{end}" for end in ("txt", "json")}
-    assert found["d.jpg"].sidecars == {}
+    assert found["d.jpg"].sidecars == {"txt": f"{base}/d.TXT"}
     assert found["e.tar"] == Part(uri=f"{base}/e.tar", kind="tar")
-    alone = [str(folder / "c.jpg"), str(folder / "c.txt")]
-    assert list_parts(alone[:1]).parts[0].sidecars == {}
-    assert list_parts(alone).parts[0].sidecars == {"txt": f"{base}/c.txt"}
+
+
+def test_a_file_given_alone_has_its_neighbours_beside_it(put: Callable[..., Path]) -> None:
+    folder = put("a.jpg", "a.txt", "b.jpg", "b.json", "c.jpg", "other.doc")
+    whole = list_parts([str(folder)])
+    alone = list_parts([str(folder / f"{name}.jpg") for name in "abc"])
+    assert alone.table.equals(whole.table)
+    assert alone.ignored == {}
+    assert whole.ignored == {".doc": 1}
+
+
+@pytest.mark.parametrize(
+    ("image", "beside", "found"),
+    [
+        ("Photo.JPG", "photo.txt", True),
+        ("caf\u00e9.jpg", "cafe\u0301.txt", True),
+        ("Stra\u00dfe.jpg", "STRASSE.TXT", True),
+        ("y.jpg", "y.jpg.txt", True),
+        ("x.jpg", "x.caption", True),
+        ("x.jpg", "xy.txt", False),
+        ("x.y.jpg", "x.txt", False),
+    ],
+)
+def test_a_stem_is_found_in_any_case_and_form(
+    put: Callable[..., Path], image: str, beside: str, found: bool
+) -> None:
+    listing = list_parts([str(put(image, beside))])
+    assert bool(listing.parts[0].sidecars) is found
+    assert sum(listing.ignored.values()) == (not found)
+
+
+def test_an_exact_stem_is_taken_by_no_other_image(put: Callable[..., Path]) -> None:
+    folder = put("a.jpg", "a.txt", "A.jpg", "b.jpg", "b.TXT", "b.txt", "b.caption")
+    found = {Path(part.uri).name: part.sidecars for part in list_parts([str(folder)]).parts}
+    base = folder.as_uri()
+    assert found["a.jpg"] == {"txt": f"{base}/a.txt"}
+    assert found["A.jpg"] == {}
+    assert found["b.jpg"] == {"txt": f"{base}/b.txt"}
 
 
 @pytest.mark.parametrize(
@@ -71,7 +106,7 @@ def test_names_that_are_no_text(put: Callable[..., Path]) -> None:
     listing = list_parts([str(folder)])
     assert names_of(listing, folder) == ["%FF%20%23.jpg", "a.jpg"]
     assert listing.parts[0].sidecars == {"txt": folder.as_uri() + "/%FF%20%23.txt"}
-    assert listing.ignored == {".txt": 1, ".?": 1}
+    assert listing.ignored == {".?": 1}
 
 
 def test_a_file_is_listed_once(put: Callable[..., Path]) -> None:
@@ -96,6 +131,7 @@ def test_a_store_lists_as_a_folder_does() -> None:
     listing = list_parts(["memory://listing"], exclude=["b*"])
     assert [part.uri for part in listing.parts] == ["memory:///listing/a/é.jpg"]
     assert listing.parts[0].sidecars == {"json": "memory:///listing/a/é.json"}
-    assert listing.ignored == {".json": 1, ".doc": 1, "excluded": 1}
+    assert listing.ignored == {".doc": 1, "excluded": 1}
+    assert list_parts(["memory://listing/a/é.jpg"]).parts == listing.parts
     with pytest.raises(SourceError, match="nothing is stored below it"):
         list_parts(["memory://nowhere"])

@@ -142,7 +142,7 @@ def test_a_caption_is_the_first_text_of_the_known_names(
 ) -> None:
     put("a.json", beside)
     (row,) = rows_of(put("a.png", picture()))
-    assert row["caption"] is None  # a file given alone has nothing beside it
+    assert row["caption"] == caption
     path = put("b.parquet", b"")
     columns = {name: [value] for name, value in beside.items()}
     pq.write_table(pa.table({"image": [picture()], **columns}), path)
@@ -151,6 +151,16 @@ def test_a_caption_is_the_first_text_of_the_known_names(
         "a.png": caption,
         "b.parquet": caption,
     }
+
+
+def test_a_shell_glob_gives_what_its_folder_gives(put: Callable[..., Path]) -> None:
+    for at in range(3):
+        put(f"{at}.png", picture(8 + at))
+        put(f"{at}.json", {"popularity": at})
+        folder = put(f"{at}.txt", f"caption {at}".encode()).parent
+    whole = rows_of(folder)
+    assert [row["caption"] for row in whole] == ["caption 2", "caption 1", "caption 0"]
+    assert rows_of(*folder.glob("*.png")) == whole
 
 
 @pytest.mark.parametrize("said", [b"{", b"[1]", b"\xff", b""])
