@@ -5,7 +5,7 @@ from typing import TypeAlias
 from catalog.source.folders import Folder, folders_of
 from catalog.source.labels import Labels
 from catalog.source.names import Names, fold, stem_of
-from catalog.source.rows import printable
+from catalog.source.texts import printable
 
 _Settled: TypeAlias = tuple[dict[str, str], dict[str, str], set[str]]
 

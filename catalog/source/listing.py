@@ -11,12 +11,11 @@ from fnmatch import fnmatch
 import pyarrow as pa
 
 from catalog.source.claims import Claims
-from catalog.source.containers import IMAGE_SUFFIXES
 from catalog.source.folders import Folder, folders_of
 from catalog.source.labels import Labels
-from catalog.source.names import Names, stem_of, suffix_of
+from catalog.source.names import IMAGE_SUFFIXES, Names, stem_of, suffix_of
 from catalog.source.parts import Part
-from catalog.source.rows import printable
+from catalog.source.texts import printable
 
 _SIDECARS = {"txt": ("txt", "caption"), "json": ("json",)}  # of kohya's tools is .caption
 _CONTAINERS = ("tar", "parquet")

@@ -7,6 +7,10 @@ as names do that came through another file system.
 import unicodedata
 from collections.abc import Collection, Iterable
 
+IMAGE_SUFFIXES = frozenset(
+    ("jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "avif", "jp2")
+)
+
 
 def fold(name: str) -> str:
     """Return a name without its case and its Unicode form."""

@@ -6,13 +6,16 @@ only where perceptual hashes are asked for, and nothing that a file can hold rai
 image is a row with its reason.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from catalog import storage
 from catalog.errors import StorageUnavailable
-from catalog.source.containers import SIDECAR_LIMIT, read_parquet_row, scan_parquet, scan_tar
-from catalog.source.rows import SourceRow, lost, measure, with_sidecars
+from catalog.source.parquets import read_parquet_row, scan_parquet
+from catalog.source.rows import SourceRow, lost, measure, with_said
+from catalog.source.tars import scan_tar
+from catalog.source.texts import LIMITS, read_text
 
 Kind = Literal["file", "tar", "parquet"]
 
@@ -36,24 +39,29 @@ class Part:
     unlabelled: str | None = None
 
 
-def scan_part(part: Part, *, perceptual: bool = False) -> list[SourceRow]:
+def scan_part(
+    part: Part, *, perceptual: bool = False, passed: Counter[str] | None = None
+) -> list[SourceRow]:
     """Read one part: hash and header of every image in it, with what lies beside it.
 
     Args:
         part: a file or a container of images.
         perceptual: decode each image for its perceptual hash as well.
+        passed: counts what is seen in it and not used, by kind.
     """
+    passed = Counter() if passed is None else passed
     rows: list[SourceRow] = []
     try:
         if part.kind == "file":
             rows.append(_scan_file(part, perceptual))
         else:
             read = scan_tar if part.kind == "tar" else scan_parquet
-            rows.extend(read(part.uri, perceptual=perceptual))
+            rows.extend(read(part.uri, perceptual=perceptual, passed=passed))
     except StorageUnavailable:
         raise  # says nothing of the file
     except Exception as error:  # one file must not end the scan; its row names the class
         rows.append(lost(SourceRow(uri=part.uri), error))
+    passed.update(kind for row in rows for kind in row.unused)
     return rows
 
 
@@ -69,11 +77,12 @@ def read_image(row: dict[str, Any]) -> bytes:
 def _scan_file(part: Part, perceptual: bool) -> SourceRow:
     row = SourceRow(uri=part.uri)
     try:
-        texts = {
-            end: storage.read_bytes(uri, 0, SIDECAR_LIMIT) for end, uri in part.sidecars.items()
+        said = {
+            kind: read_text(kind, storage.read_bytes(uri, 0, LIMITS[kind] + 1))
+            for kind, uri in part.sidecars.items()
         }
         with storage.open_binary(part.uri) as file:
-            row = with_sidecars(measure(row, file, perceptual=perceptual), texts)
+            row = with_said(measure(row, file, perceptual=perceptual), said)
         if part.label is not None:
             row = replace(row, label=part.label, label_sha256=storage.sha256_file(part.label))
         elif part.unlabelled is not None:

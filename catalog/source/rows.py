@@ -1,17 +1,15 @@
 """One image as found: its row, filled from the bytes and from the texts beside them."""
 
-import json
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import IO, Any
+from typing import IO
 
 from catalog import storage
 from catalog.errors import ImageError
 from catalog.images import Header, decode, read_header
 from catalog.sample import OK, failed, rejected
 from catalog.source.near_duplicates import perceptual_hash
-
-CAPTION_FIELDS = ("caption", "text", "TEXT", "prompt")
+from catalog.source.texts import Said, printable
 
 _HASHED_SIDE = 128  # pixels at least of the short side of a JPEG that is decoded for its hash
 _HASHED_PIXELS = 100_000_000  # larger pictures are not decoded while scanning
@@ -19,7 +17,10 @@ _HASHED_PIXELS = 100_000_000  # larger pictures are not decoded while scanning
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceRow:
-    """One image as found; the fields are the columns of `catalog.tables.SOURCE`."""
+    """One image as found; the fields are the columns of `catalog.tables.SOURCE`, but for `unused`.
+
+    That is what lay beside it and was not used, by kind; it is counted, not kept.
+    """
 
     uri: str
     status: str = OK
@@ -41,6 +42,7 @@ class SourceRow:
     value: float | None = None
     threshold: float | None = None
     detail: str | None = None
+    unused: tuple[str, ...] = ()
 
     @property
     def place(self) -> tuple[str, int]:
@@ -90,42 +92,21 @@ def lost(row: SourceRow, error: Exception) -> SourceRow:
     )
 
 
-def with_sidecars(row: SourceRow, texts: dict[str, bytes]) -> SourceRow:
-    """Take what the .json beside an image says, and its caption from the .txt, which goes first."""
-    fields: dict[str, Any] = {}
-    if "json" in texts:
-        try:
-            found = json.loads(texts["json"])
-            fields = found if isinstance(found, dict) else {}
-        except (ValueError, RecursionError) as error:
-            row = replace(row, detail=row.detail or f"sidecar .json is ignored: {error}"[:200])
-    row = with_fields(row, fields)
-    if "txt" in texts:
-        row = replace(row, caption=texts["txt"].decode("utf-8-sig", errors="replace"))
-    return row
+def with_said(row: SourceRow, said: Mapping[str, Said]) -> SourceRow:
+    """Take what lies beside an image: its caption from the .txt where that is not blank.
 
-
-def with_fields(row: SourceRow, fields: dict[str, Any]) -> SourceRow:
-    """Take caption, popularity and all other finite numbers from a sidecar or from columns."""
-    captions = (fields[name] for name in CAPTION_FIELDS if isinstance(fields.get(name), str))
-    scores = {str(name): float(value) for name, value in fields.items() if _is_score(value)}
+    Args:
+        row: of the image.
+        said: by kind: ``json`` (or columns) and ``txt``.
+    """
+    captions = [said[kind].caption for kind in ("txt", "json") if kind in said]
+    texts = [text for text in captions if text is not None]
+    fields = said.get("json", Said())
     return replace(
         row,
-        caption=next((printable(text) for text in captions), None),
-        popularity=scores.pop("popularity", None),
-        scores={printable(name): scores[name] for name in sorted(scores)},
+        caption=next((text for text in texts if text.strip()), next(iter(texts), None)),
+        popularity=fields.popularity,
+        scores=fields.scores,
+        unused=tuple(kind for one in said.values() for kind in one.unused),
+        detail=row.detail or next((one.detail for one in said.values() if one.detail), None),
     )
-
-
-def _is_score(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
-
-
-def printable(text: str) -> str:
-    """Replace what UTF-8 cannot hold: lone surrogates from JSON escapes or raw file names."""
-    return text.encode("utf-8", errors="replace").decode("utf-8")

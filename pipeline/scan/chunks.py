@@ -6,11 +6,11 @@ missing, from the listing that it once made, until its table is safe and `forget
 """
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from catalog import storage, tables
 from catalog.sample import canonical_json, sha256_hex
 from catalog.source.listing import Listing, to_parts
-from catalog.source.parts import scan_part
+from catalog.source.parts import Part, scan_part
 from catalog.source.rows import SourceRow
 
 
@@ -87,17 +87,20 @@ class Chunks:
         there = set(storage.list_names(self._uri))
         return [chunk for chunk in chunks if chunk.uri.rpartition("/")[2] not in there]
 
-    def read(self, chunks: Sequence[Chunk]) -> pa.Table:
-        """Return the rows of all chunks, `catalog.tables.SOURCE`.
+    def read(self, chunks: Sequence[Chunk]) -> tuple[pa.Table, Counter[str]]:
+        """Return the rows of all chunks, `catalog.tables.SOURCE`, and what was passed over in them.
 
         Raises:
             DatasetError: an equal scan beside this one was done first, and tidied up.
         """
+        uris = [chunk.uri for chunk in chunks]
         with ThreadPoolExecutor(_READERS) as pool:
-            read = list(pool.map(tables.read_table, (chunk.uri for chunk in chunks)))
-        return pa.concat_tables(
+            read = list(pool.map(tables.read_table, uris))
+            told = list(pool.map(tables.read_metadata, uris))
+        table = pa.concat_tables(
             [tables.SOURCE.empty_table(), *(table.replace_schema_metadata(None) for table in read)]
         )
+        return table, sum((Counter(one["ignored"]) for one in told), Counter())
 
     def _chunk_uri(self, number: int) -> str:
         return storage.join(self._uri, f"{number:06d}.parquet")
@@ -121,11 +124,18 @@ def scan_chunk(chunk: Chunk, perceptual: bool) -> int:
     """
     if storage.exists(chunk.uri):  # an equal scan runs beside this one: they share the work
         return len(chunk)
-    read = partial(scan_part, perceptual=perceptual)
+    parts = to_parts(chunk.listed)
+    counters: list[Counter[str]] = [Counter() for _ in parts]
+
+    def read(part: Part, passed: Counter[str]) -> list[SourceRow]:
+        return scan_part(part, perceptual=perceptual, passed=passed)
+
     with ThreadPoolExecutor(_THREADS) as pool:
-        rows = [row for found in pool.map(read, to_parts(chunk.listed)) for row in found]
+        rows = [row for found in pool.map(read, parts, counters) for row in found]
+    ignored = dict(sum(counters, Counter()))
+    data = tables.to_parquet(to_table(rows), {"ignored": ignored})
     with suppress(FileExistsError, FileNotFoundError):  # it wrote this, or is done and tidied up
-        storage.create_once(chunk.uri, tables.to_parquet(to_table(rows)))
+        storage.create_once(chunk.uri, data)
     return len(chunk)
 
 

@@ -1,6 +1,7 @@
 """Sources to one ranked table: listed, hashed, deduplicated, in an order that no listing shows."""
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -75,8 +76,9 @@ def scan(
         listing = chunks.listing(list_all)
         cut = chunks.cut(listing.table)
         _run(chunks.missing(cut), listing.table.num_rows, perceptual, executor, progress)
-        rows = chunks.read(cut)
-    return to_ranked_table(mark_duplicates(rows)), {**asked, "ignored": listing.ignored}
+        rows, passed = chunks.read(cut)
+    ignored = dict(sorted((passed + Counter(listing.ignored)).items()))
+    return to_ranked_table(mark_duplicates(rows)), {**asked, "ignored": ignored}
 
 
 def describe_inputs(

@@ -1,89 +1,41 @@
-"""Files that hold many images: WebDataset tars and parquet tables."""
+"""Parquet tables that hold many images, or name them."""
 
 import io
 import os
-import tarfile
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog import storage
 from catalog.errors import ImageError, SourceError
-from catalog.source.rows import SourceRow, lost, measure, rejected_row, with_fields, with_sidecars
+from catalog.source.rows import SourceRow, lost, measure, rejected_row, with_said
+from catalog.source.texts import is_caption_name, printable, read_fields
 
-IMAGE_SUFFIXES = frozenset(
-    ("jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "avif", "jp2")
-)
 BYTES_COLUMNS = ("image", "jpg", "png", "bytes", "image_bytes")
 PATH_COLUMNS = ("path", "image_path", "file_name", "uri")
-SIDECAR_LIMIT = 1 << 16
-"""Bytes of a caption file that are read."""
-
 _PARQUET_BATCH = 64  # rows decoded at a time
 
 
-def scan_tar(uri: str, *, perceptual: bool = False) -> Iterator[SourceRow]:
-    """Yield a WebDataset tar's images; nothing is extracted, so a member's name is only a name."""
-    images: dict[str, list[SourceRow]] = {}
-    texts: dict[str, dict[str, bytes]] = {}
-    broken: SourceRow | None = None
-    with storage.open_binary(uri) as file:
-        try:
-            with tarfile.open(fileobj=file, mode="r:") as tar:
-                for member in tar:
-                    _take_member(uri, tar, member, images, texts, perceptual)
-                _check_end(file, tar.offset)
-        except tarfile.TarError as error:
-            broken = replace(lost(SourceRow(uri=uri), error), status="failed:TarError")
-    for key, rows in images.items():
-        for row in rows:
-            yield with_sidecars(row, texts.get(key, {}))
-    if broken is not None:
-        yield broken
-
-
-def _take_member(
-    uri: str,
-    tar: tarfile.TarFile,
-    member: tarfile.TarInfo,
-    images: dict[str, list[SourceRow]],
-    texts: dict[str, dict[str, bytes]],
-    perceptual: bool,
-) -> None:
-    folder, _, name = member.name.rpartition("/")
-    stem, _, end = name.partition(".")
-    content = tar.extractfile(member) if member.isfile() else None
-    if content is None:
-        return
-    key, end = f"{folder}/{stem}", end.lower()
-    if end in IMAGE_SUFFIXES:
-        row = SourceRow(uri=uri, offset=member.offset_data, length=member.size)
-        images.setdefault(key, []).append(measure(row, content, perceptual=perceptual))
-    elif end in ("txt", "json"):
-        texts.setdefault(key, {})[end] = content.read(SIDECAR_LIMIT)
-
-
-def _check_end(file: IO[bytes], offset: int) -> None:
-    """Raise TarError unless a tar ends at `offset`; tarfile passes off a broken header as the end.
-
-    The end is a record of zeros, or that of the file, as tars that were put together lack the mark.
-    """
-    file.seek(offset)
-    if any(file.read(tarfile.BLOCKSIZE)):
-        raise tarfile.ReadError(f"no tar header at byte {offset}; members behind it are lost")
-
-
-def scan_parquet(uri: str, *, perceptual: bool = False) -> Iterator[SourceRow]:
+def scan_parquet(
+    uri: str, *, perceptual: bool = False, passed: Counter[str] | None = None
+) -> Iterator[SourceRow]:
     """Yield a table's images: bytes in a column, or paths that a column names.
+
+    Args:
+        uri: of the table.
+        perceptual: decode each image for its perceptual hash as well.
+        passed: counts the columns that are not used, by name.
 
     Raises:
         SourceError: no column is known to hold images.
     """
     with storage.open_binary(uri) as file, pq.ParquetFile(file) as table:
         column = _image_column(uri, table.schema_arrow)
+        if passed is not None:
+            passed.update(f"column {name}" for name in _unused(table.schema_arrow, column))
         at = 0
         for batch in table.iter_batches(_PARQUET_BATCH):
             for values in batch.to_pylist():
@@ -119,7 +71,15 @@ def _parquet_row(
             row = rejected_row(row, empty)
     except Exception as error:  # a path column can hold anything
         row = lost(SourceRow(uri=uri, row=at), error)
-    return with_fields(row, values)
+    return with_said(row, {"json": read_fields(values)})
+
+
+def _unused(schema: pa.Schema, image: str) -> Iterator[str]:
+    for column in schema:
+        is_number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+        known = column.name in (image, "popularity") or is_caption_name(column.name)
+        if not known and not is_number and not pa.types.is_decimal(column.type):
+            yield printable(column.name)
 
 
 def _beside(uri: str, name: str) -> str:
