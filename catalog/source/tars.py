@@ -13,10 +13,11 @@ from typing import IO
 
 from catalog import storage
 from catalog.errors import ImageError
-from catalog.source.names import IMAGE_SUFFIXES
+from catalog.source.names import IMAGE_SUFFIXES, stem_of, suffix_of
 from catalog.source.rows import SourceRow, lost, measure, rejected_row, with_said
 from catalog.source.texts import LIMITS, Said, printable, read_text
 
+_WANTED = IMAGE_SUFFIXES.union(LIMITS)
 _LINKS = 40  # that are followed one after another, as Linux does
 _ZEROS = 1 << 20  # bytes read at a time
 _COMPRESSED = {
@@ -110,6 +111,11 @@ class _Member:
     def key(self) -> tuple[str, str]:
         return self.folder, self.stem
 
+    @property
+    def long_stem(self) -> str:
+        """The name up to its last dot."""
+        return stem_of(self.info.name).rpartition("/")[2]
+
 
 @dataclass(slots=True)
 class _Group:
@@ -138,7 +144,7 @@ class _Archive:
             folder, _, name = info.name.rpartition("/")
             stem, _, end = name.partition(".")
             member = _Member(info=info, folder=folder, stem=stem, end=end.lower())
-            if not stem or member.end.rpartition(".")[2] not in IMAGE_SUFFIXES.union(LIMITS):
+            if not stem or member.end.rpartition(".")[2] not in _WANTED:
                 self._pass(member)
             elif not info.isreg() and not info.issym() and not info.islnk():
                 self._passed["devices and pipes in tars"] += 1
@@ -153,15 +159,21 @@ class _Archive:
         for info in self._tar.getmembers() if self._tar else ():
             named.setdefault(normpath(info.name), []).append(info)
         pictures = {one.key for one in self._members if one.end in IMAGE_SUFFIXES}
+        dotted: dict[tuple[str, str], set[str]] = {}  # stems of pictures, by key
+        for one in self._members:
+            if "." in one.end and suffix_of(one.end) in IMAGE_SUFFIXES:
+                dotted.setdefault(one.key, set()).add(one.long_stem)
         kept = []
         for member in self._members:
+            only = dotted.get(member.key, set())
             if "." in member.end:
                 if member.key in pictures:  # a map of that picture, or another text
                     self._pass(member)
                     continue
-                more, _, member.end = member.end.rpartition(".")
-                name = member.info.name.rpartition("/")[2]
-                member.stem = name[: len(member.stem) + 1 + len(more)]
+                member.stem, member.end = member.long_stem, suffix_of(member.end)
+            elif member.end in LIMITS and member.key not in pictures and len(only) == 1:
+                if normpath(f"{member.folder}/{min(only)}.{member.end}".lstrip("/")) not in named:
+                    member.stem = min(only)  # 0001.txt of 0001.image.jpg
             if member.row is None and member.said is None:
                 target = _follow(member.info, named)
                 if target is None:

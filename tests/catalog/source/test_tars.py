@@ -131,6 +131,19 @@ def test_names_with_dots_are_samples_where_nothing_else_has_their_key(tmp_path: 
     }
 
 
+def test_a_text_without_dots_is_that_of_the_only_picture_with_some(tmp_path: Path) -> None:
+    rows, passed = scanned(
+        tmp_path,
+        packed(
+            ("0.image.png", png(1)), ("0.txt", b"A"),
+            ("1.image.png", png(2)), ("1.image.txt", b"own"), ("1.txt", b"B"),
+            ("2.left.png", png(3)), ("2.right.png", png(4)), ("2.txt", b"C"),
+        ),
+    )  # fmt: skip
+    assert captions(rows) == ["A", "own", None, None]
+    assert passed == {".txt in tars": 2}
+
+
 def test_a_second_archive_behind_the_end_is_read(tmp_path: Path) -> None:
     first = packed(("a.png", png(1)), ("a.txt", b"A"), ("b.png", png(2)))
     second = packed(("a.png", png(3)), ("b.png", png(4)), ("b.txt", b"B"))
