@@ -234,6 +234,10 @@ class Dataset:
             mismatches=commits.count_mismatches(self.uri),
         )
 
+    def source_metadata(self) -> dict[str, Any]:
+        """Return what was scanned for it, how many had a caption, and what was passed over."""
+        return tables.read_metadata(self.path(SOURCE))
+
     def sample_count(self) -> int:
         """Return how many samples `view` shows, by their keys alone; raises as that does."""
         return int(self._present(tables.read_table(self._manifest(), ["key"])).num_rows)

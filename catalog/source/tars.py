@@ -172,7 +172,8 @@ class _Archive:
                     continue
                 member.stem, member.end = member.long_stem, suffix_of(member.end)
             elif member.end in LIMITS and member.key not in pictures and len(only) == 1:
-                if normpath(f"{member.folder}/{min(only)}.{member.end}".lstrip("/")) not in named:
+                own = normpath(f"{member.folder}/{min(only)}.{member.end}".lstrip("/"))
+                if own not in named:
                     member.stem = min(only)  # 0001.txt of 0001.image.jpg
             if member.row is None and member.said is None:
                 target = _follow(member.info, named)

@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 
 from catalog import storage, tables
+from catalog.dataset.dataset import Dataset
 from pipeline.commands.options import Device, Overrides, execution_of, one_of
 from pipeline.errors import Exit, UsageError
 from pipeline.recipe.execution import Execution
@@ -64,6 +65,7 @@ def scan(
     """
     from catalog.source.labels import Labels
     from pipeline.scan.chunks import forget
+    from pipeline.scan.scan import count_captions
     from pipeline.scan.scan import scan as run
 
     if ray:
@@ -89,10 +91,7 @@ def scan(
     forget(pieces)
     for status, count in sorted(Counter(table["status"].to_pylist()).items()):
         out.print(f"{count:>9,}  {escape(status)}")
-    ignored = metadata["ignored"]
-    if isinstance(ignored, dict) and ignored:
-        passed = ", ".join(f"{count} {kind}" for kind, count in sorted(ignored.items()))
-        out.print(f"passed over, no images by name: {escape(passed)}")
+    console.show_source({**metadata, "captions": count_captions(table)})
     out.print(f"written: {escape(out_)}")
 
 
@@ -121,6 +120,7 @@ def plan(
     from pipeline.plan.cost import estimate, read_rates
     from pipeline.plan.judge import judge, summarize
     from pipeline.recipe.recipe import load_recipe
+    from pipeline.scan.scan import count_captions
     from pipeline.scan.source import Inputs, load_source
 
     made = load_recipe(recipe, overrides or ())
@@ -140,15 +140,18 @@ def plan(
     execution_of({"device": device})
     with BuildView() as view:
         if dry_run or out_ is None:
-            table, _ = load_source(made, inputs, progress=view.scanning())
-            summary = summarize(judge(table, made), made)
+            table, metadata = load_source(made, inputs, progress=view.scanning())
+            judged = judge(table, made)
+            summary = summarize(judged, made)
             console.show_plan(summary)
+            console.show_source({**metadata, "captions": count_captions(judged)})
             cost = estimate(summary.images, made, device, price_per_hour, read_rates())
             for line in cost.lines():
                 out.print(line)
             return
         dataset = prepare(made, out_, inputs, view)
     out.print(f"planned: {len(dataset.unit_ids):,} units in {escape(out_)}")
+    console.show_source(dataset.source_metadata())
 
 
 @app.command()
@@ -243,6 +246,7 @@ def build(
     if not result.changed:
         out.print(f"nothing to do: {escape(out_)} is complete")
     console.show_status(out_, result.status)
+    console.show_source(Dataset.open(out_).source_metadata())
     if result.failed_share > execution.max_failed_share:
         err.print(f"{result.failed_share:.1%} of the images failed; see {out_}/rejects.parquet")
         raise typer.Exit(Exit.FAILURES)

@@ -30,6 +30,7 @@ def status(dataset: DatasetUri) -> None:
     """Count units, samples and rejects, from committed files alone."""
     opened = Dataset.open(dataset)
     console.show_status(dataset, opened.status())
+    console.show_source(opened.source_metadata())
     out.print(f"subsets: {', '.join(opened.subsets()) or 'none yet'}")
 
 

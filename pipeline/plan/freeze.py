@@ -1,6 +1,7 @@
 """The frozen plan: which images, in which order, cut into which units; written once."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -9,8 +10,12 @@ from catalog import storage, tables
 from catalog.dataset import dataset as layout
 from catalog.errors import DatasetError
 from pipeline.errors import UsageError
+from pipeline.figures import counted
 from pipeline.plan.judge import cut_units, judge
 from pipeline.recipe.recipe import Recipe
+from pipeline.scan.scan import count_captions
+
+_SHOWN = 3  # images whose reasons are told where none is usable
 
 
 def claim(dataset: str, recipe: Recipe) -> None:
@@ -42,11 +47,26 @@ def freeze(dataset: str, recipe: Recipe, source: pa.Table, metadata: dict[str, A
     judged = judge(source, recipe)
     plan, unit_ids = cut_units(judged, recipe)
     if not unit_ids:
-        found = tables.count_values(judged["status"])
-        raise UsageError(f"none of {judged.num_rows} images is usable: {found}")
+        raise UsageError(_why_none(judged, metadata))
+    metadata = {**metadata, "captions": count_captions(judged)}
     _create_same(dataset, layout.SOURCE, tables.to_parquet(judged, metadata))
     data = tables.to_parquet(plan, {"unit_ids": unit_ids}, row_group_size=recipe.samples_per_unit)
     _create_same(dataset, layout.PLAN, data)
+
+
+def _why_none(judged: pa.Table, metadata: Mapping[str, Any]) -> str:
+    """Say why no image is usable: counts, and the first few of them with their reasons."""
+    if not judged.num_rows:
+        why = "no image is in what was given"
+    else:
+        found = counted(tables.count_values(judged["status"]))
+        why = f"none of {judged.num_rows:,} images is usable: {found}"
+    for row in judged.slice(0, _SHOWN).to_pylist():
+        measured = [f"{row[name]:g}" for name in ("value", "threshold") if row[name] is not None]
+        told = [" / ".join(measured), row["against"], row["detail"]]
+        why += f"\n  {row['uri']}: {', '.join([row['status'], *filter(None, told)])}"
+    ignored = metadata.get("ignored")
+    return f"{why}\n  passed over: {counted(ignored)}" if ignored else why
 
 
 def _create_same(dataset: str, name: str, data: bytes) -> None:

@@ -13,10 +13,12 @@ from catalog import storage
 from catalog.sample import OK
 from catalog.source.labels import Labels
 from catalog.source.listing import Listing, list_parts
-from catalog.source.ranking import in_order_of_place, rank
+from catalog.source.ranking import rank
 from catalog.tables import SOURCE
 from pipeline.errors import UsageError
+from pipeline.figures import counted
 from pipeline.scan.chunks import Chunk, Chunks, Executor, scan_here
+from pipeline.scan.duplicates import mark_duplicates
 
 Progress = Callable[[int, int], None]
 
@@ -66,9 +68,8 @@ def scan(
             images, include=asked["include"], exclude=asked["exclude"], labels=labels
         )
         if not found.table.num_rows:
-            kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(found.ignored.items()))
-            uris = ", ".join(images)
-            raise UsageError(f"no image files in {uris} (passed over: {kinds or 'none'})")
+            kinds = counted(found.ignored) or "none"
+            raise UsageError(f"no image files in {', '.join(images)} (passed over: {kinds})")
         return found
 
     with _folder_or_temporary(folder) as where:
@@ -93,25 +94,11 @@ def describe_inputs(
     }
 
 
-def mark_duplicates(rows: pa.Table) -> pa.Table:
-    """Keep the first of each sha256 in the stable order of places; the others are rejected rows."""
-    rows = in_order_of_place(rows)
-    usable = pc.and_(pc.equal(rows["status"], OK), pc.is_valid(rows["sha256"])).to_numpy()
-    places = np.flatnonzero(usable)
-    good = rows.select(["sha256", "uri"]).take(pa.array(places))
-    codes = good["sha256"].combine_chunks().dictionary_encode().indices.to_numpy()
-    _, firsts = np.unique(codes, return_index=True)
-    first = firsts[codes]  # for each usable row, the place of the one that is kept
-    again = np.flatnonzero(first != np.arange(len(codes)))
-    doubled = np.zeros(rows.num_rows, bool)
-    doubled[places[again]] = True
-    told = pc.binary_join_element_wise(
-        "same bytes as", good["uri"].take(pa.array(first[again])), " "
-    )
-    hit = pa.array(doubled)
-    rows = _set(rows, "status", pc.if_else(hit, "rejected:duplicate", rows["status"]))
-    details = rows["detail"].combine_chunks()
-    return _set(rows, "detail", pc.replace_with_mask(details, hit, told.combine_chunks()))
+def count_captions(rows: pa.Table) -> list[int]:
+    """Return how many usable rows have a caption that is not blank, and how many are usable."""
+    usable = pc.equal(rows["status"], OK)
+    said = pc.fill_null(pc.match_substring_regex(rows["caption"], r"\S"), False)
+    return [int(pc.sum(pc.and_(usable, said)).as_py() or 0), int(pc.sum(usable).as_py() or 0)]
 
 
 def to_ranked_table(rows: pa.Table) -> pa.Table:

@@ -1,11 +1,14 @@
 """Where the commands write, and results as tables."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from catalog.dataset.dataset import Status
-from pipeline.figures import human_bytes
+from pipeline.figures import counted, human_bytes
 from pipeline.plan.judge import PlanSummary
 
 out = Console(highlight=False, soft_wrap=True)
@@ -37,6 +40,18 @@ def show_plan(summary: PlanSummary) -> None:
     table.add_row("to read", human_bytes(summary.bytes_to_read))
     table.add_row("to write", f"about {human_bytes(summary.bytes_to_write)}")
     out.print(table)
+
+
+def show_source(metadata: Mapping[str, Any]) -> None:
+    """Print what a scan found beside the images, and what it passed over.
+
+    Args:
+        metadata: kept with a source table; one of older code says less.
+    """
+    if captions := metadata.get("captions"):
+        out.print(f"captions: {captions[0]:,} of {captions[1]:,} images")
+    if ignored := metadata.get("ignored"):
+        out.print(f"passed over: {escape(counted(ignored))}")
 
 
 def _table(title: str) -> Table:

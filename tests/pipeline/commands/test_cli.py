@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from pipeline.commands import cli, demo
 from pipeline.errors import Exit
+from tests.corpus import noise
 
 _SMALL = ["--set", "image.resolution=64", "--set", "samples_per_unit=4"]
 
@@ -100,11 +101,29 @@ def test_scan_takes_several_uris_and_plan_reads_its_table(
     shown = run("scan", "--images", pictures / "odd", pictures / "even", "--out", table)
     assert shown.code == Exit.DONE
     assert "10  ok" in shown.out
-    assert ".txt" in shown.out
+    assert "captions: 7 of 10 images" in shown.out
     planned = run("plan", "canny", "--source", table, "--dry-run", *_SMALL)
     assert planned.code == Exit.DONE
     assert "fingerprint" in planned.out
     assert "│ units       │ 3" in planned.out
+
+
+def test_what_is_passed_over_is_told_by_every_command(run, tmp_path: Path) -> None:
+    for name, data in (("a.png", noise(1)), ("IMG.HEIC", b"heic"), ("a.txt", b"\xff")):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(data)
+    given = ["--images", tmp_path / "in", *_SMALL]
+    out = tmp_path / "d"
+    for arguments in (
+        ["plan", "canny", "--dry-run", *given],
+        ["plan", "canny", "--out", out, *given],
+        ["build", "canny", "--local", "--out", out, *given],
+        ["status", out],
+    ):
+        shown = run(*arguments)
+        assert shown.code == Exit.DONE, shown.err
+        assert "captions: 0 of 1 images" in shown.out
+        assert "passed over: 1 .heic, 1 caption files that are no UTF-8" in shown.out
 
 
 def test_status_ls_subset_and_materialize(run, dataset: Path, tmp_path: Path) -> None:

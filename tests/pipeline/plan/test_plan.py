@@ -228,6 +228,20 @@ def test_no_usable_image_is_an_error(tmp_path: Path) -> None:
         dataset_of(rows, _RECIPE, tmp_path)
 
 
+def test_no_usable_image_tells_the_first_reasons(tmp_path: Path) -> None:
+    rows = source([(9, 9)] * 4, status=["rejected:damaged"] * 3 + ["failed:SourceError"])
+    metadata = {"ignored": {".heic": 8}}
+    with pytest.raises(UsageError) as raised:
+        freeze(str(tmp_path), _RECIPE, rows, metadata)
+    first, *lines, passed = str(raised.value).splitlines()
+    assert first == "none of 4 images is usable: 1 failed:SourceError, 3 rejected:damaged"
+    assert len(lines) == 3
+    assert all(": rejected:damaged" in line or ": failed:SourceError" in line for line in lines)
+    assert passed == "  passed over: 8 .heic"
+    with pytest.raises(UsageError, match="no image is in what was given"):
+        freeze(str(tmp_path), _RECIPE, rows.slice(4), {})
+
+
 def test_a_dry_run_sums_up() -> None:
     rows = source([(600, 600)] * 5 + [(5, 5)], status=["ok"] * 5 + ["rejected:damaged"])
     told = summarize(judge(rows, _RECIPE), _RECIPE)

@@ -17,13 +17,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from catalog.errors import DatasetError, SourceError
+from catalog.source.labels import Labels
 from catalog.source.listing import list_parts
 from catalog.source.rows import SourceRow
 from pipeline.errors import UsageError
 from pipeline.scan import chunks as scan_chunks
 from pipeline.scan.chunks import Chunk, Chunks, forget, scan_chunk, scan_here, to_table
+from pipeline.scan.duplicates import mark_duplicates
 from pipeline.scan.on_ray import scan_on_ray
-from pipeline.scan.scan import mark_duplicates, scan, to_ranked_table
+from pipeline.scan.scan import count_captions, scan, to_ranked_table
 
 
 def picture(side: int = 8, colour: str = "red", kind: str = "PNG", **options: Any) -> bytes:
@@ -87,6 +89,37 @@ def test_the_first_of_equal_files_is_kept_and_named(put: Callable[..., Path]) ->
     assert rows[0]["uri"] == first.as_uri()
     assert rows[1]["detail"] == f"same bytes as {first.as_uri()}"
     assert rows_of(first.parents[1] / "b", first.parent) == rows
+
+
+def test_of_equal_files_the_one_that_knows_most_stays_with_what_all_know(
+    put: Callable[..., Path],
+) -> None:
+    put("a.png", picture())
+    put("a.json", {"popularity": 3, "mine": 1, "both": 1})
+    put("b.png", picture())
+    put("b.txt", b"the only caption")
+    put("b.json", {"views": 7, "both": 2})
+    put("c.png", picture())
+    put("other.png", picture(9))
+    folder = put("c.txt", b" ").parent
+    _, kept, *others = rows_of(folder)
+    assert (Path(kept["uri"]).name, kept["status"]) == ("b.png", "ok")
+    assert (kept["caption"], kept["popularity"]) == ("the only caption", 3.0)
+    assert kept["scores"] == [("both", 2.0), ("mine", 1.0), ("views", 7.0)]
+    assert {row["detail"] for row in others} == {f"same bytes as {kept['uri']}"}
+    assert rows_of(folder / "c.png", folder / "a.png")[0]["popularity"] == 3.0
+
+
+def test_a_copy_with_a_label_stays(put: Callable[..., Path]) -> None:
+    put("a.png", picture())
+    put("a.txt", b"caption")
+    put("b.png", picture())
+    folder = put("b_ids.png", picture(9)).parent
+    labels = Labels(suffix="_ids.png")
+    kept, _ = rows_of(folder, labels=labels)
+    assert (Path(kept["uri"]).name, kept["caption"]) == ("b.png", "caption")
+    assert kept["label"] is not None
+    assert kept["detail"] is None
 
 
 def test_a_source_given_twice_or_inside_another_counts_once(put: Callable[..., Path]) -> None:
@@ -321,6 +354,28 @@ def test_a_scan_on_ray_is_the_same(
     here, metadata = scan([str(folder)])
     far = scan([str(folder)], folder=str(tmp_path / "pieces"), executor=scan_on_ray)
     assert far == (here, metadata)
+
+
+def test_what_is_seen_and_not_used_is_counted(put: Callable[..., Path]) -> None:
+    put("a.png", picture(8))
+    put("a.txt", "caf\u00e9".encode("cp1252"))
+    put("b.png", picture(9))
+    put("b.json", {"captions": ["one", "two", "three"]})
+    put("IMG.HEIC", b"")
+    put("lonely.txt", b"")
+    path = put("t.parquet", b"")
+    columns = {"url": ["u"], "clicks": [3], "caption": [None], "ok": [True]}
+    pq.write_table(pa.table({"jpg": [picture(10)], **columns}), path)
+    table, metadata = scan([str(path.parent)])
+    assert metadata["ignored"] == {
+        ".heic": 1,
+        ".txt": 1,
+        "caption files that are no UTF-8": 1,
+        "column ok": 1,
+        "column url": 1,
+        "further captions of a list": 2,
+    }
+    assert count_captions(table) == [1, 3]
 
 
 def test_no_images_say_what_was_there(put: Callable[..., Path], tmp_path: Path) -> None:
