@@ -1,6 +1,7 @@
 """The folders below the sources that were given, each with the names of its files."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ import fsspec
 
 from catalog import storage
 from catalog.errors import SourceError
+from catalog.source.patterns import expand
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,14 +33,19 @@ class Folder:
     asked: set[str] | None = field(default=None)
 
 
-def folders_of(uris: Iterable[str]) -> Iterator[Folder]:
+def folders_of(uris: Iterable[str], passed: Counter[str] | None = None) -> Iterator[Folder]:
     """Yield the folders below each source, and one for all single files of one folder.
 
+    Args:
+        uris: of folders and files, or patterns of them (`catalog.source.patterns`).
+        passed: counts the links to folders that are not followed.
+
     Raises:
-        SourceError: a URI does not exist.
+        SourceError: a URI does not exist, or a folder cannot be listed.
     """
+    passed = Counter() if passed is None else passed
     single: dict[str, set[str]] = {}
-    for uri in uris:
+    for uri in (one for pattern in uris for one in expand(pattern)):
         root = storage.local_path(uri)
         if root is None:
             fs, name = fsspec.core.url_to_fs(uri)
@@ -54,17 +61,40 @@ def folders_of(uris: Iterable[str]) -> Iterator[Folder]:
             path = os.path.abspath(root)
             single.setdefault(os.path.dirname(path), set()).add(os.path.basename(path))
         elif root.is_dir():
-            yield from _local_folders(root)
+            yield from _local_folders(root, passed)
         else:
             raise SourceError(f"no images at {uri}: the path does not exist")
     for place, names in single.items():
         yield _remote_siblings(place, names) if "://" in place else _local_siblings(place, names)
 
 
-def _local_folders(root: Path) -> Iterator[Folder]:
-    for folder, _, names in os.walk(root):
+def _local_folders(root: Path, passed: Counter[str]) -> Iterator[Folder]:
+    """Walk a folder and what its links lead to; to one folder only one link is followed."""
+    real = Path(os.path.realpath(root))
+    tops = {str(real)}
+    for folder, folders, names in os.walk(root, onerror=_refuse, followlinks=True):
+        folders.sort()  # of two links to one folder the first by name is followed
+        folders[:] = [name for name in folders if _enters(folder, name, real, tops, passed)]
         below = os.path.relpath(os.path.join(folder, "_"), root)[:-1]
         yield Folder(uri=_uri_of(folder), below=below, files=_quoted(names))
+
+
+def _refuse(error: OSError) -> None:
+    raise SourceError(f"cannot list {error.filename}: {error.strerror}") from error
+
+
+def _enters(folder: str, name: str, root: Path, tops: set[str], passed: Counter[str]) -> bool:
+    path = os.path.join(folder, name)
+    if not os.path.islink(path):
+        return True
+    target = os.path.realpath(path)
+    if any(str(above) in tops for above in (target, *Path(target).parents)):
+        return False  # it is walked under its own name
+    if root.is_relative_to(target):
+        passed["links to a folder around the source"] += 1
+        return False
+    tops.add(target)
+    return True
 
 
 def _local_siblings(folder: str, names: set[str]) -> Folder:

@@ -14,7 +14,7 @@ from catalog.source.claims import Claims
 from catalog.source.folders import Folder, folders_of
 from catalog.source.labels import Labels
 from catalog.source.names import IMAGE_SUFFIXES, Names, stem_of, suffix_of
-from catalog.source.parts import Part
+from catalog.source.parts import Kind, Part
 from catalog.source.texts import printable
 
 _SIDECARS = {"txt": ("txt", "caption"), "json": ("json",)}  # of kohya's tools is .caption
@@ -24,7 +24,7 @@ _WANTED = IMAGE_SUFFIXES.union(_CONTAINERS)
 PARTS = pa.schema(
     [
         pa.field("uri", pa.string()),
-        pa.field("kind", pa.string()),  # file | tar | parquet
+        pa.field("kind", pa.string()),  # `catalog.source.parts.Kind`
         *(
             pa.field(kind, pa.string()) for kind in _SIDECARS
         ),  # the end of the URI of what is beside
@@ -83,7 +83,7 @@ def list_parts(
     the folder was given or the image alone.
 
     Args:
-        uris: local paths or fsspec URIs.
+        uris: local paths or fsspec URIs, or patterns of them (`catalog.source.patterns`).
         include: glob patterns over the path below the given folder; where given, one must match.
         exclude: glob patterns of which none may match.
         labels: where the ground truth of image files lies; a label is listed as no image. One that
@@ -93,9 +93,10 @@ def list_parts(
         SourceError: a URI does not exist.
     """
     listed = _Listed(tuple(include), tuple(exclude), labels)
-    for folder in folders_of(uris):
+    passed: Counter[str] = Counter()
+    for folder in folders_of(uris, passed):
         listed.take(folder)
-    return listed.finish()
+    return listed.finish(passed)
 
 
 class _Listed:
@@ -107,8 +108,10 @@ class _Listed:
         self._parts: dict[str, tuple[str | None, ...]] = {}  # what lies beside each
         self._beside: set[str] = set()
         self._passed: dict[str, str] = {}
+        self._folders: set[str] = set()
 
     def take(self, folder: Folder) -> None:
+        self._folders.add(folder.uri)
         images = {stem_of(name) for name in folder.files if suffix_of(name) in IMAGE_SUFFIXES}
         sidecars = _sidecars(folder)
         for name, end in folder.files.items():
@@ -137,16 +140,24 @@ class _Listed:
             return False
         return not self._include or any(fnmatch(relative, pattern) for pattern in self._include)
 
-    def finish(self) -> Listing:
+    def _kind(self, uri: str) -> Kind:
+        suffix, stem = suffix_of(uri), stem_of(uri)
+        if suffix == "parquet" and (f"{stem}.tar" in self._parts or f"{stem}/" in self._folders):
+            return "metadata"
+        return "tar" if suffix == "tar" else "parquet" if suffix == "parquet" else "file"
+
+    def finish(self, passed: Counter[str]) -> Listing:
         labels, unlabelled, taken = self._claims.settle() if self._claims else ({}, {}, set())
         for uri in taken:
             self._parts.pop(uri, None)
             self._passed[uri] = "labels"
         used = self._parts.keys() | self._beside
-        ignored = Counter(kind for uri, kind in self._passed.items() if uri not in used)
+        ignored = passed + Counter(kind for uri, kind in self._passed.items() if uri not in used)
         uris = sorted(self._parts)
-        kinds = [suffix if (suffix := suffix_of(uri)) in _CONTAINERS else "file" for uri in uris]
-        columns: dict[str, list[str | None]] = {"uri": [*uris], "kind": [*kinds]}
+        columns: dict[str, list[str | None]] = {
+            "uri": [*uris],
+            "kind": [self._kind(uri) for uri in uris],
+        }
         for at, kind in enumerate(_SIDECARS):
             columns[kind] = [self._parts[uri][at] for uri in uris]
         columns["label"] = [labels.get(uri) for uri in uris]

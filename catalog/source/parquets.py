@@ -43,10 +43,23 @@ def scan_parquet(
                 at += 1
 
 
-def _image_column(uri: str, schema: pa.Schema) -> str:
+def holds_images(uri: str) -> bool:
+    """Say whether a table has a column of images, or of their paths."""
+    with storage.open_binary(uri) as file, pq.ParquetFile(file) as table:
+        return _find_column(table.schema_arrow) is not None
+
+
+def _find_column(schema: pa.Schema) -> str | None:
+    folded = {name.casefold(): name for name in reversed(schema.names)}
     for name in (*BYTES_COLUMNS, *PATH_COLUMNS):
         if name in schema.names:
             return name
+    return next((folded[name] for name in (*BYTES_COLUMNS, *PATH_COLUMNS) if name in folded), None)
+
+
+def _image_column(uri: str, schema: pa.Schema) -> str:
+    if (found := _find_column(schema)) is not None:
+        return found
     raise SourceError(
         f"{uri} has columns {schema.names}; expected image bytes in one of {BYTES_COLUMNS} "
         f"or a path in one of {PATH_COLUMNS}"
@@ -67,11 +80,17 @@ def _parquet_row(
             row = SourceRow(uri=uri, row=at, length=len(image))
             row = measure(row, io.BytesIO(image), perceptual=perceptual)
         else:
-            row, empty = SourceRow(uri=uri, row=at), ImageError("empty_file", "no image", value=0)
-            row = rejected_row(row, empty)
+            row = rejected_row(SourceRow(uri=uri, row=at), _no_image(image))
     except Exception as error:  # a path column can hold anything
         row = lost(SourceRow(uri=uri, row=at), error)
     return with_said(row, {"json": read_fields(values)})
+
+
+def _no_image(value: Any) -> ImageError:
+    if value is None or value == "":
+        return ImageError("empty_file", "no image", value=0)
+    kind = type(value).__name__
+    return ImageError("not_an_image", f"expected bytes or a path in each row, found a {kind}")
 
 
 def _unused(schema: pa.Schema, image: str) -> Iterator[str]:

@@ -12,12 +12,13 @@ from typing import Any, Literal
 
 from catalog import storage
 from catalog.errors import StorageUnavailable
-from catalog.source.parquets import read_parquet_row, scan_parquet
+from catalog.source.parquets import holds_images, read_parquet_row, scan_parquet
 from catalog.source.rows import SourceRow, lost, measure, with_said
 from catalog.source.tars import scan_tar
 from catalog.source.texts import LIMITS, read_text
 
-Kind = Literal["file", "tar", "parquet"]
+Kind = Literal["file", "tar", "parquet", "metadata"]
+"""``metadata``: a parquet named as a tar or folder beside it, of which it may only tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,8 @@ def scan_part(
     try:
         if part.kind == "file":
             rows.append(_scan_file(part, perceptual))
+        elif part.kind == "metadata" and not holds_images(part.uri):
+            passed["tables beside the tar or folder that they tell of"] += 1
         else:
             read = scan_tar if part.kind == "tar" else scan_parquet
             rows.extend(read(part.uri, perceptual=perceptual, passed=passed))

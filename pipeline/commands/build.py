@@ -20,7 +20,7 @@ app = typer.Typer()
 
 Images = Annotated[
     list[str] | None,
-    typer.Option("--images", metavar="URI...", help="Folders, .tar or .parquet files, images."),
+    typer.Option("--images", metavar="URI...", help="Folders, .tar, .parquet, images; globs."),
 ]
 MoreImages = Annotated[list[str] | None, typer.Argument(metavar="[URI]...", show_default=False)]
 Include = Annotated[

@@ -98,6 +98,19 @@ def test_images_beside_captions_are_found(s3: str, make_sample: Callable[[int], 
     assert (row.status, row.caption, row.width) == ("ok", "with a caption", 8)
 
 
+def test_single_keys_and_patterns_have_the_same_beside_them(
+    s3: str, make_sample: Callable[[int], Any]
+) -> None:
+    for at in range(3):
+        storage.write_atomic(f"{s3}/keys/{at:03d}.png", make_sample(at).image)
+        storage.write_atomic(f"{s3}/keys/{at:03d}.TXT", b"with a caption")
+    whole = list_parts([f"{s3}/keys"]).table
+    assert list_parts([f"{s3}/keys/{at:03d}.png" for at in range(3)]).table.equals(whole)
+    assert list_parts([f"{s3}/keys/*.png"]).table.equals(whole)
+    assert list_parts([f"{s3}/keys/{{000..009}}.png"]).table.equals(whole)
+    assert whole["txt"].to_pylist() == ["000.TXT", "001.TXT", "002.TXT"]
+
+
 def test_a_shard_large_enough_for_many_parts_is_published_once(s3: str, tmp_path: Path) -> None:
     """Above 100 MiB the upload is multipart, and just as create-once."""
     large, other = tmp_path / "large.tar", tmp_path / "other.tar"

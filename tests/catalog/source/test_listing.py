@@ -115,6 +115,45 @@ def test_a_file_is_listed_once(put: Callable[..., Path]) -> None:
     assert names_of(list_parts(uris), folder) == ["a/1.jpg", "a/2.jpg"]
 
 
+def test_linked_folders_are_entered_once(put: Callable[..., Path], tmp_path: Path) -> None:
+    folder = put("a.jpg", "sub/b.jpg")
+    other = tmp_path / "disk2"
+    (other / "deep").mkdir(parents=True)
+    (other / "deep" / "c.jpg").touch()
+    for name, target in (
+        ("more", other), ("twice", other), ("inner", folder / "sub"),
+        ("somedeep", other / "deep"), ("around", tmp_path), ("self", folder),
+    ):  # fmt: skip
+        (folder / name).symlink_to(target)
+    (other / "back").symlink_to(folder)
+    listing = list_parts([str(folder)])
+    names = sorted(name.rpartition("/")[2] for name in names_of(listing, folder))
+    assert names == ["a.jpg", "b.jpg", "c.jpg"]
+    assert listing.ignored == {"links to a folder around the source": 1}
+
+
+def test_a_folder_that_cannot_be_listed_is_told(
+    put: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = put("a.jpg", "closed/b.jpg")
+    listed = os.scandir
+
+    def scandir(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(SourceError, match=r"cannot list .*closed: Permission denied"):
+        list_parts([str(folder)])
+
+
+def test_a_table_named_as_a_tar_or_folder_tells_of_it(put: Callable[..., Path]) -> None:
+    folder = put("0.tar", "0.parquet", "1/a.jpg", "1.parquet", "2.parquet")
+    kinds = {Path(part.uri).name: part.kind for part in list_parts([str(folder)]).parts}
+    assert [kinds[f"{at}.parquet"] for at in range(3)] == ["metadata", "metadata", "parquet"]
+
+
 def test_labels_are_no_images(put: Callable[..., Path]) -> None:
     folder = put("img/1.jpg", "img/2.jpg", "img/2.png", "lab/1.png", "lab/3.png")
     labels = Labels(suffix=".png", root=str(folder / "lab"))

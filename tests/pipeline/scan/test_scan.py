@@ -356,6 +356,25 @@ def test_a_scan_on_ray_is_the_same(
     assert far == (here, metadata)
 
 
+def test_img2datasets_tables_are_no_images(put: Callable[..., Path]) -> None:
+    put("0/a.jpg", picture(8))
+    put("1/b.jpg", picture(9))
+    pq.write_table(pa.table({"url": ["u"], "key": ["k"]}), put("0.parquet", b""))
+    images = put("1.parquet", b"")
+    pq.write_table(pa.table({"Image": [picture(10)]}), images)
+    table, metadata = scan([str(images.parent)])
+    assert table["status"].to_pylist() == ["ok"] * 3
+    assert metadata["ignored"] == {"tables beside the tar or folder that they tell of": 1}
+
+
+def test_a_column_of_lists_is_told(put: Callable[..., Path]) -> None:
+    path = put("t.parquet", b"")
+    pq.write_table(pa.table({"image": [[picture()], None]}), path)
+    first, second = rows_of(path)
+    assert (first["status"], second["status"]) == ("rejected:not_an_image", "rejected:empty_file")
+    assert "found a list" in first["detail"]
+
+
 def test_what_is_seen_and_not_used_is_counted(put: Callable[..., Path]) -> None:
     put("a.png", picture(8))
     put("a.txt", "caf\u00e9".encode("cp1252"))
