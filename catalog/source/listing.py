@@ -106,32 +106,40 @@ class _Listed:
         self._include, self._exclude = include, exclude
         self._claims = Claims(labels) if labels is not None else None
         self._parts: dict[str, tuple[str | None, ...]] = {}  # what lies beside each
-        self._beside: set[str] = set()
         self._passed: dict[str, str] = {}
         self._folders: set[str] = set()
 
     def take(self, folder: Folder) -> None:
         self._folders.add(folder.uri)
-        images = {stem_of(name) for name in folder.files if suffix_of(name) in IMAGE_SUFFIXES}
-        sidecars = _sidecars(folder)
-        for name, end in folder.files.items():
+        cut = {name: (stem_of(name), suffix_of(name)) for name in folder.files}
+        images = {stem for stem, suffix in cut.values() if suffix in IMAGE_SUFFIXES}
+        sidecars = _sidecars(cut)
+        used: set[str] = set()
+        others: list[str] = []
+        for name, (stem, suffix) in cut.items():
             if folder.asked is not None and name not in folder.asked:
                 continue
-            uri, suffix = folder.uri + end, suffix_of(name)
             if suffix not in _WANTED:
-                self._passed[uri] = printable(f".{suffix}") if suffix else "no suffix"
+                others.append(name)
                 continue
+            uri = folder.uri + folder.files[name]
             chosen = self._chosen(folder.below + name)
             if not chosen:
                 self._passed[uri] = "excluded"
             elif suffix in _CONTAINERS:
                 self._parts[uri] = (None,) * len(sidecars)
             else:
-                found = [_beside(files, name, images) for files in sidecars]
+                # By its stem, else by its whole name: a.jpg.txt.
+                found = [n.find(stem, images) or n.find(name, images) for n in sidecars]
                 self._parts[uri] = tuple(one and folder.files[one] for one in found)
-                self._beside.update(folder.uri + folder.files[one] for one in found if one)
+                used.update(one for one in found if one)
             if self._claims is not None and suffix in IMAGE_SUFFIXES:
                 self._claims.add(uri, folder.below + name, counts=chosen)
+        for name in others:
+            if name not in used:
+                suffix = cut[name][1]
+                kind = printable(f".{suffix}") if suffix else "no suffix"
+                self._passed[folder.uri + folder.files[name]] = kind
         if self._claims is not None:
             self._claims.lie_in(folder, images)
 
@@ -151,8 +159,9 @@ class _Listed:
         for uri in taken:
             self._parts.pop(uri, None)
             self._passed[uri] = "labels"
-        used = self._parts.keys() | self._beside
-        ignored = passed + Counter(kind for uri, kind in self._passed.items() if uri not in used)
+        ignored = passed + Counter(
+            kind for uri, kind in self._passed.items() if uri not in self._parts
+        )
         uris = sorted(self._parts)
         columns: dict[str, list[str | None]] = {
             "uri": [*uris],
@@ -165,17 +174,17 @@ class _Listed:
         return Listing(table=pa.table(columns, schema=PARTS), ignored=dict(ignored))
 
 
-def _sidecars(folder: Folder) -> list[Names]:
-    """Return the files that may lie beside an image, by kind; of two suffixes the first counts."""
+def _sidecars(cut: dict[str, tuple[str, str]]) -> list[Names]:
+    """Return the files that may lie beside an image, by kind; of two suffixes the first counts.
+
+    Args:
+        cut: the stem and the suffix of each name in a folder.
+    """
     found = []
     for suffixes in _SIDECARS.values():
         names: dict[str, str] = {}
-        for suffix in reversed(suffixes):
-            names |= {stem_of(n): n for n in sorted(folder.files) if suffix_of(n) == suffix}
+        for wanted in reversed(suffixes):
+            these = sorted((n, stem) for n, (stem, suffix) in cut.items() if suffix == wanted)
+            names |= {stem: name for name, stem in these}
         found.append(Names(names.items()))
     return found
-
-
-def _beside(files: Names, name: str, images: set[str]) -> str | None:
-    """Return what lies beside an image: by its stem, else by its whole name (``a.jpg.txt``)."""
-    return files.find(stem_of(name), images) or files.find(name, images)

@@ -40,10 +40,9 @@ class Names:
             files: a stem and the file, in any order; of equal stems the greatest file counts.
         """
         self._exact: dict[str, str] = {}
-        self._alike: dict[str, set[str]] = {}
         for stem, file in files:
             self._exact[stem] = max(file, self._exact.get(stem, file))
-            self._alike.setdefault(fold(stem), set()).add(stem)
+        self._folded: dict[str, list[str]] | None = None  # stems; made when one is missed
 
     def find(self, stem: str, others: Collection[str]) -> str | None:
         """Return the file of a stem, or the one file whose stem is alike.
@@ -54,5 +53,11 @@ class Names:
         """
         if stem in self._exact:
             return self._exact[stem]
-        alike = [one for one in self._alike.get(fold(stem), ()) if one not in others]
+        if not self._exact:
+            return None
+        if self._folded is None:
+            self._folded = {}
+            for one in self._exact:
+                self._folded.setdefault(fold(one), []).append(one)
+        alike = [one for one in self._folded.get(fold(stem), ()) if one not in others]
         return self._exact[alike[0]] if len(alike) == 1 else None
