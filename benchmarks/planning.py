@@ -35,7 +35,8 @@ from pipeline.build.local import run_local
 from pipeline.plan.freeze import claim, freeze
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe, load_recipe
-from pipeline.scan.scan import mark_duplicates, to_ranked_table
+from pipeline.scan.duplicates import mark_duplicates
+from pipeline.scan.scan import to_ranked_table
 from pipeline.scan.source import Inputs
 
 SUBSETS = (1_000, 10_000, 50_000, 500_000)
