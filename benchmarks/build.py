@@ -37,7 +37,7 @@ from catalog.dataset.dataset import Dataset
 from pipeline.attempts.outcome import UnitReport
 from pipeline.build.build import Executor, build
 from pipeline.build.local import run_local
-from pipeline.commands.demo import collect
+from pipeline.demo.photographs import collect
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import load_recipe
 from pipeline.scan.source import Inputs

@@ -208,7 +208,7 @@ def main() -> None:
         arguments.model = Path(folder) / "random-blip-base"
         save_model(arguments.model)
         if arguments.images is None:
-            from pipeline.commands.demo import collect
+            from pipeline.demo.photographs import collect
 
             arguments.images = Path(folder) / "images"
             arguments.images.mkdir()

@@ -255,7 +255,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         if arguments.images is None:
-            from pipeline.commands.demo import collect
+            from pipeline.demo.photographs import collect
 
             arguments.images = Path(folder)
             collect(arguments.images)

@@ -33,7 +33,7 @@ from catalog.sample import OK, sha256_hex
 from catalog.source.ranking import rank
 from pipeline.build.build import build
 from pipeline.build.local import run_local
-from pipeline.commands.demo import collect
+from pipeline.demo.photographs import collect
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import load_recipe
 from pipeline.scan.source import Inputs

@@ -43,8 +43,8 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from catalog.dataset.dataset import Dataset
 from catalog.sample import Sample
-from pipeline.commands.demo import collect
-from training.model.random_base import write_random_base
+from pipeline.demo.photographs import collect
+from tests.random_base import write_random_base
 
 SCRIPT = Path("examples/controlnet/train_controlnet.py")
 NO_CHECKOUT = (

@@ -19,7 +19,7 @@ import cv2
 if sys.path[0] == str(Path(__file__).parent):
     sys.path.pop(0)  # there benchmarks would hide the packages of their names
 
-from pipeline.commands.demo import collect
+from pipeline.demo.photographs import collect
 
 SIZE = (4000, 3000)  # pixels
 

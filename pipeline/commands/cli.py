@@ -17,6 +17,7 @@ from pipeline.commands import (
     build,
     compare,
     dataset,
+    demo,
     evaluate,
     export,
     generate,
@@ -58,6 +59,7 @@ for group in (
     export,
     operate,
     weights,
+    demo,
 ):
     app.add_typer(group.app)
 

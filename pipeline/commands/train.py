@@ -1,8 +1,7 @@
-"""Commands that train, and the demonstration."""
+"""The command that trains."""
 
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -197,18 +196,3 @@ def _launch(gpus: int) -> None:
     launcher = [sys.executable, "-m", "accelerate.commands.launch"]
     launcher += ["--num_processes", str(gpus), "--module", "pipeline"]
     raise typer.Exit(subprocess.run([*launcher, *arguments], check=False).returncode)
-
-
-@app.command()
-def demo(
-    out_: Annotated[Path, typer.Option("--out", help="Folder for all that it makes.")] = Path(
-        "demo"
-    ),
-    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 40,
-    local: Annotated[bool, typer.Option("--local", help="Without Ray.")] = False,
-) -> None:
-    """Walk the whole path on real photographs, in a few minutes on a laptop."""
-    quiet_libraries()
-    from pipeline.commands.demo import run_demo
-
-    run_demo(out_, steps=steps, local=local)

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from catalog.sample import Sample
+from tests.random_base import write_random_base
 from tests.training.stepping import forget_accelerate
 from training.model.base import Base, load_base
-from training.model.random_base import write_random_base
 from training.settings.config import TrainConfig
 
 

@@ -1,6 +1,6 @@
 """What tiny bases share: a small CLIP tokenizer and text model, Stable Diffusion's noise levels.
 
-`training.model.random_base` and examples/shapes make bases of them.
+`tests.random_base` and examples/shapes make bases of them.
 """
 
 import json

@@ -57,7 +57,7 @@ def draw_step_pictures(
     references: References,
     convergence: Convergence | None,
 ) -> Path:
-    """Draw conditions, pictures without control and those of some steps; return the PNG.
+    """Draw conditions, pictures without control, those of some steps, photographs; return the PNG.
 
     Args:
         run: the run folder, with the pictures of all the probes.
@@ -70,11 +70,18 @@ def draw_step_pictures(
     steps = choose_steps(sorted(scores), convergence)
     shown = samples[:SHOWN]
     cells = [
-        enlarged([sample.hint, *(read_picture(run, step, sample.key) for step in (None, *steps))])
+        enlarged(
+            [
+                sample.hint,
+                *(read_picture(run, step, sample.key) for step in (None, *steps)),
+                sample.image,
+            ]
+        )
         for sample in shown
     ]
     titles = [f"step {step:,}: {scores[step]:.2f}" for step in steps]
-    columns = ["condition", f"no control: {references.baseline:.2f}", *titles]
+    ends = (f"no control: {references.baseline:.2f}", f"photograph: {references.real:.2f}")
+    columns = ["condition", ends[0], *titles, ends[1]]
     captions = [sample.caption or "(no prompt)" for sample in shown]
     path = run / PLOTS / "progress.png"
     path.parent.mkdir(exist_ok=True)

@@ -13,11 +13,11 @@ from catalog.images import decode_image
 from pipeline.commands.ablate_settings import check_same, variants_of
 from pipeline.commands.cli import app
 from pipeline.errors import UsageError
+from tests.random_base import write_random_base
 from tests.rules import ANY_LOOK_FLAGS
 from tests.training.stepping import contents, forget_accelerate
 from training.data.held_out import read_held_out
 from training.errors import TrainingError
-from training.model.random_base import write_random_base
 from training.run.folder import read_settings
 
 STEPS = 2

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.commands import cli, demo
+from pipeline.commands import cli
 from pipeline.errors import Exit
 from tests.corpus import noise
 
@@ -175,7 +175,7 @@ def test_train_and_generate(run, dataset: Path, tmp_path: Path) -> None:
     from diffusers import ControlNetModel
 
     from catalog.dataset.dataset import Dataset
-    from training.model.random_base import write_random_base
+    from tests.random_base import write_random_base
 
     base, out = tmp_path / "random-base", tmp_path / "run"
     write_random_base(str(base))
@@ -210,16 +210,3 @@ def test_train_says_which_flag_is_wrong(run, dataset: Path, tmp_path: Path) -> N
     unknown = run(*common, "--subset", "7k")
     assert unknown.code == Exit.FAILED
     assert "no subset '7k'" in unknown.err
-
-
-def test_the_demo_walks_the_whole_path_and_resumes(
-    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    few = dict(list(demo._PHOTOGRAPHS.items())[:3])
-    monkeypatch.setattr(demo, "_PHOTOGRAPHS", few)  # the portrait comes beside them
-    shown = run("demo", "--out", tmp_path / "demo", "--steps", 2, "--local")
-    assert shown.code == Exit.DONE, shown.err
-    assert "built: 4 samples" in shown.out
-    for name in ("dataset.png", "pictures/grid.png", "run/config.json", "dataset/manifest.parquet"):
-        assert (tmp_path / "demo" / name).is_file()
-    assert "nothing to do" in run("demo", "--out", tmp_path / "demo", "--steps", 2, "--local").out

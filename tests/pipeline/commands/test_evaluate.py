@@ -14,8 +14,8 @@ from pipeline.commands.cli import app
 from pipeline.errors import UsageError
 from pipeline.evaluate.evaluate import evaluation_folder
 from pipeline.recipe.made_by import condition_spec
+from tests.random_base import write_random_base
 from training.data.held_out import FILE, read_held_out, write_held_out
-from training.model.random_base import write_random_base
 from training.run.folder import SETTINGS
 from training.run.loop import train
 from training.settings.config import TrainConfig

@@ -19,10 +19,10 @@ from pipeline.recipe.made_by import condition_spec
 from pipeline.recipe.recipe import load_recipe
 from pipeline.scan.source import Inputs
 from tests.pipeline.silent import Silent
+from tests.random_base import write_random_base
 from tests.rules import ANY_LOOK
 from tests.training.stepping import forget_accelerate
 from training.errors import CheckpointError
-from training.model.random_base import write_random_base
 from training.run.checkpoint import WEIGHTS
 from training.run.loop import train
 from training.settings.config import TrainConfig

@@ -16,11 +16,11 @@ from catalog.dataset.dataset import Dataset
 from pipeline.commands import cli
 from pipeline.errors import Exit
 from pipeline.generate import paint as pictures_module
+from tests.random_base import write_random_base
 from training.data.held_out import FILE, choose_held_out, write_held_out
 from training.model.base import load_base
 from training.model.controlnet import new_controlnet
 from training.model.denoiser import Denoiser
-from training.model.random_base import write_random_base
 from training.sample.prompts import DEFAULT_PROMPT
 
 SIZE = (96, 64)  # width, height

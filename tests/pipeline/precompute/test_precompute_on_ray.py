@@ -8,7 +8,7 @@ from safetensors.numpy import load_file
 
 from tests.pipeline.build.test_on_ray import _COMMON, command
 from tests.pipeline.ray_head import Head
-from training.model.random_base import write_random_base
+from tests.random_base import write_random_base
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 

@@ -12,8 +12,8 @@ import pytest
 from pipeline.retrain import on_ray
 from tests.pipeline.build.test_on_ray import _COMMON, ROOT, command
 from tests.pipeline.ray_head import Head
+from tests.random_base import write_random_base
 from tests.training.stepping import forget_accelerate
-from training.model.random_base import write_random_base
 from training.run.checkpoint import list_checkpoints
 from training.settings.config import TrainConfig
 from training.watch.signals import losses

@@ -4,12 +4,12 @@ import pytest
 import torch
 from diffusers import ControlNetModel, StableDiffusionPipeline
 
+from tests.random_base import write_random_base
 from training.errors import BaseModelError, ControlNetError
 from training.model.base import fingerprint, load_base
 from training.model.controlnet import new_controlnet, starting_controlnet
 from training.model.denoiser import Controlled
 from training.model.objective import Inputs, denoising_loss, draw
-from training.model.random_base import write_random_base
 
 ZERO_CONVOLUTIONS = ("controlnet_down_blocks.", "controlnet_mid_block.")
 HINT = "controlnet_cond_embedding."

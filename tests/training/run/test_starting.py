@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.random_base import write_random_base
 from tests.training.stepping import Steps, forget_accelerate, rows_of
 from training.errors import ControlNetError
-from training.model.random_base import write_random_base
 from training.run import starting
 from training.run.checkpoint import list_checkpoints
 from training.run.loop import train_on

@@ -1,4 +1,4 @@
-"""A tiny base with RANDOM WEIGHTS in Stable Diffusion's layout, for tests and the demo.
+"""A tiny base with RANDOM WEIGHTS in Stable Diffusion's layout, for tests.
 
 It has the parts and the connections of the real one (12 encoder outputs and a middle block in four
 resolutions, latents of 8 pixels a cell), so that every line of training and sampling runs on a CPU
@@ -17,7 +17,7 @@ _WIDTH = 16
 _README = """# RANDOM WEIGHTS - not a trained model
 
 A tiny network in the layout of Stable Diffusion 1.5, initialised at random (seed {seed}).
-It exists to run the code of controlnet-factory in tests and in the demo; its images are noise.
+It exists to run the code of controlnet-factory in tests; its images are noise.
 """
 
 
