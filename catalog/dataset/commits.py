@@ -3,11 +3,14 @@
 An attempt writes its tar and its rows under a temporary name and hashes them; `commit_unit` then
 gives them their final names and, last, creates the commit create-once. No step replaces a file, so
 whatever an attempt finds is whole, and killing it anywhere leaves either no commit or a good one.
+An attempt that finds another's commit at the end deletes the files that it published itself; those
+of one that was killed are swept when all units are committed (`catalog.dataset.orphans`).
 Only a takedown replaces a commit (`supersede`), by one that names files beside the old ones.
 """
 
 import json
 import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -117,18 +120,13 @@ def commit_unit(dataset: str, attempt: Attempt) -> tuple[Commit, Outcome]:
     existing = read_commit(dataset, attempt.unit_id)
     if existing is not None:
         return existing, _compare(dataset, existing, _describe(attempt))
-    stem = f"{attempt.index:06d}-{attempt.unit_id[:8]}"
-    commit = _describe(
-        attempt,
-        shard=_publish(dataset, attempt.tar, stem, ".tar"),
-        rows=_publish(dataset, attempt.rows, stem, ".parquet"),
-        held=_publish(dataset, attempt.held, stem, HELD) if attempt.held else None,
-    )
+    commit, ours = _publish_all(dataset, attempt)
     try:
         storage.create_once(_commit_uri(dataset, attempt.unit_id), commit.to_json())
     except FileExistsError:
         existing = read_commit(dataset, attempt.unit_id)
         assert existing is not None  # commits are never removed
+        _delete(dataset, ours - {file.name for file in existing.files})
         return existing, _compare(dataset, existing, commit)
     return commit, "committed"
 
@@ -139,13 +137,7 @@ def supersede(dataset: str, attempt: Attempt) -> Commit:
     See `catalog.dataset.compact`.
     The new files lie beside the old ones, under names by their hashes.
     """
-    stem = f"{attempt.index:06d}-{attempt.unit_id[:8]}"
-    commit = _describe(
-        attempt,
-        shard=_publish(dataset, attempt.tar, stem, ".tar", plain=False),
-        rows=_publish(dataset, attempt.rows, stem, ".parquet", plain=False),
-        held=_publish(dataset, attempt.held, stem, HELD, plain=False) if attempt.held else None,
-    )
+    commit, _ = _publish_all(dataset, attempt, plain=False)
     storage.write_atomic(_commit_uri(dataset, attempt.unit_id), commit.to_json())
     return commit
 
@@ -204,8 +196,34 @@ def _measure(path: Path) -> StoredFile:
     )
 
 
-def _publish(dataset: str, path: Path, stem: str, suffix: str, *, plain: bool = True) -> StoredFile:
-    """Give the file its final name; where it may not be the plain one, with our hash in it."""
+def _publish_all(
+    dataset: str, attempt: Attempt, *, plain: bool = True
+) -> tuple[Commit, frozenset[str]]:
+    """Publish an attempt's files; return its commit, and the names that did not stand before."""
+    stem = f"{attempt.index:06d}-{attempt.unit_id[:8]}"
+    paths = {".tar": attempt.tar, ".parquet": attempt.rows}
+    if attempt.held is not None:
+        paths[HELD] = attempt.held
+    made = {end: _publish(dataset, path, stem, end, plain=plain) for end, path in paths.items()}
+    files = {end: file for end, (file, _) in made.items()}
+    commit = _describe(attempt, shard=files[".tar"], rows=files[".parquet"], held=files.get(HELD))
+    return commit, frozenset(file.name for file, is_new in made.values() if is_new)
+
+
+def _delete(dataset: str, names: Iterable[str]) -> None:
+    """Delete files that plain readers of ``shards/`` would take for samples."""
+    for name in sorted(names):
+        storage.remove(storage.join(dataset, SHARDS, name))
+
+
+def _publish(
+    dataset: str, path: Path, stem: str, suffix: str, *, plain: bool
+) -> tuple[StoredFile, bool]:
+    """Give the file its final name; where it may not be the plain one, with our hash in it.
+
+    Returns:
+        The file, and whether it was written: an equal one may stand there already.
+    """
     measured = _measure(path)
     named_by_hash = f"{stem}-{measured.sha256[:16]}{suffix}"
     for name in (stem + suffix, named_by_hash) if plain else (named_by_hash,):
@@ -213,10 +231,10 @@ def _publish(dataset: str, path: Path, stem: str, suffix: str, *, plain: bool = 
         stored = StoredFile(name=name, bytes=measured.bytes, sha256=measured.sha256)
         try:
             storage.publish(path, uri)
-            return stored
+            return stored, True
         except FileExistsError:
             if storage.sha256_file(uri) == measured.sha256:
-                return stored
+                return stored, False
     raise DatasetError(f"{stem}{suffix}: a file named by its hash holds other bytes; run verify")
 
 

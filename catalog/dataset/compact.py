@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog import storage, tables
-from catalog.dataset import commits, tombstones
+from catalog.dataset import busy, commits, tombstones
 from catalog.dataset.commits import Attempt, Commit
 from catalog.dataset.dataset import MANIFEST, PLAN, SOURCE, SUBSETS, Dataset
 from catalog.dataset.latents import forget_stale
@@ -61,16 +61,17 @@ def compact(dataset: Dataset) -> Compacted:
     keys = tombstones.removed_keys(dataset.uri)
     if not keys:
         return Compacted(units=0, deleted=0)
-    with _scratch(dataset.uri) as folder:
-        found = commits.read_commits(dataset.uri)
-        rewritten = sum(_rewrite(dataset, commit, keys, folder) for commit in found)
-    dataset.fold()
-    _fold_subsets(dataset)
-    for name in (SOURCE, PLAN):
-        _blank_texts(dataset.path(name), keys)
-    _verify(dataset)
-    deleted = _delete_unnamed(dataset) + delete_stale(dataset)
-    deleted += forget_stale(dataset.uri, commits.read_commits(dataset.uri))
+    with busy.marked(dataset.uri, busy.COMPACT):
+        with _scratch(dataset.uri) as folder:
+            found = commits.read_commits(dataset.uri)
+            rewritten = sum(_rewrite(dataset, commit, keys, folder) for commit in found)
+        dataset.fold()
+        _fold_subsets(dataset)
+        for name in (SOURCE, PLAN):
+            _blank_texts(dataset.path(name), keys)
+        _verify(dataset)
+        deleted = _delete_unnamed(dataset) + delete_stale(dataset)
+        deleted += forget_stale(dataset.uri, commits.read_commits(dataset.uri))
     return Compacted(units=rewritten, deleted=deleted)
 
 

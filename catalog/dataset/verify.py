@@ -11,11 +11,14 @@ from catalog.dataset import commits
 from catalog.dataset.commits import Commit, StoredFile
 from catalog.dataset.dataset import MANIFEST, Dataset, View, unpack_verified
 from catalog.dataset.latents import find_latents
+from catalog.dataset.orphans import find_orphans
 from catalog.errors import CatalogError
 
 NOT_COMPARED = ("latents", "logs", "scan", "tmp")
 """Folders that may differ between equal builds: what one base makes of the samples, times, and what
 killed attempts left."""
+
+_ORPHAN = "no commit names it, and plain readers take each tar there for samples; see gc"
 
 _THREADS = 4
 
@@ -28,6 +31,7 @@ def verify(dataset: Dataset) -> list[str]:
         checked = pool.map(lambda commit: check_commit(dataset, view, commit), done)
         faults = [fault for found in checked for fault in found]
     faults += [fault for folder in find_latents(dataset.uri) for fault in folder.faults()]
+    faults += [f"{commits.SHARDS}/{name}: {_ORPHAN}" for name in find_orphans(dataset)]
     missing = set(dataset.unit_ids) - {commit.unit_id for commit in done}
     faults += [f"unit {unit} of the plan has no commit" for unit in sorted(missing)]
     kept = sum(commit.counts.get("ok", 0) for commit in done)

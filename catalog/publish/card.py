@@ -53,7 +53,9 @@ def write_card(dataset: Dataset) -> Card:
 
 def _configs(dataset: Dataset, view: View, members: list[str]) -> tuple[list[Config], int]:
     """Return the configurations, everything first, and how many samples were copied for them."""
-    tars = [f"{commits.SHARDS}/*.tar"]
+    tars = [
+        f"{commits.SHARDS}/{name}" for name in sorted(pc.unique(view.table["shard"]).to_pylist())
+    ]
     configs = [Config(name="default", tars=tars, members=members, samples=len(view))]
     for condition in view.conditions:
         hidden = {f"{other}.png" for other in view.conditions if other != condition}

@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias
 from catalog import storage, tables
 from catalog.dataset import dataset as layout
 from catalog.dataset.dataset import Dataset, Status
+from catalog.dataset.orphans import sweep_orphans
 from catalog.errors import DatasetError
 from pipeline.attempts import marks
 from pipeline.attempts.outcome import UnitFailure, UnitReport
@@ -110,6 +111,7 @@ def build(
     observer.planned(len(opened.unit_ids), len(pending), images)
     ran = _run_units(opened, recipe, execution, executor, observer) if pending else 0
     changed = opened.finalize()
+    sweep_orphans(opened)
     _sweep(opened)
     return BuildResult(units_run=ran, changed=changed or bool(pending), status=opened.status())
 

@@ -3,12 +3,14 @@
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from catalog import storage
+from catalog.dataset import commits, tombstones
 from catalog.dataset.commits import (
     Attempt,
     commit_unit,
@@ -16,6 +18,7 @@ from catalog.dataset.commits import (
     count_mismatches,
     read_commits,
 )
+from catalog.dataset.compact import compact
 from catalog.dataset.dataset import Dataset
 from catalog.errors import DatasetError, DeterminismError
 
@@ -78,6 +81,46 @@ def test_other_bytes_from_another_environment_are_recorded(
     assert theirs["pillow"] in json.dumps(json.loads(record.read_text()))
     commit_unit(out, other)
     assert count_mismatches(out) == 1  # the same difference twice is one
+
+
+@pytest.mark.parametrize("environment", [{"pillow": "1"}, {"pillow": "2"}])
+def test_an_attempt_that_loses_the_race_takes_its_own_files_with_it(
+    tmp_path: Path,
+    make_attempt: MakeAttempt,
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+) -> None:
+    """The other commits between our look and our own commit, with other bytes or our own."""
+    out = tmp_path / "d"
+    ours = make_attempt(tmp_path / "ours", [1, 2], change="ours", environment=environment)
+    theirs = make_attempt(tmp_path / "theirs", [1, 2])
+    create = storage.create_once
+
+    def create_after_them(uri: str, data: bytes) -> None:
+        monkeypatch.setattr(storage, "create_once", create)
+        assert commit_unit(str(out), theirs)[1] == "committed"
+        create(uri, data)
+
+    monkeypatch.setattr(storage, "create_once", create_after_them)
+    with suppress(DeterminismError):
+        assert commit_unit(str(out), ours)[1] == "mismatch"
+    (held,) = read_commits(str(out))
+    assert {path.name for path in (out / "shards").iterdir()} == {one.name for one in held.files}
+
+
+def test_a_late_attempt_leaves_nothing_where_a_takedown_went_by(
+    dataset: Dataset, tmp_path: Path, make_attempt: MakeAttempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looked before the unit was committed, and publishes after the takedown."""
+    tombstones.bury(dataset.uri, dataset.view().keys()[:1])
+    compact(dataset)
+    before = shards(Path(dataset.uri))
+    looks = iter([None])
+    read = commits.read_commit
+    monkeypatch.setattr(commits, "read_commit", lambda *asked: next(looks, read(*asked)))
+    late = make_attempt(tmp_path / "late", [0, 1, 2, 3])
+    assert commit_unit(dataset.uri, late)[1] == "same"
+    assert shards(Path(dataset.uri)) == before
 
 
 def test_a_kill_between_publishing_and_committing_is_made_good(

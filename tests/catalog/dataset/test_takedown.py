@@ -184,7 +184,7 @@ class Killed(BaseException):
 WRITES = ("write_atomic", "publish", "remove", "sync_file")
 
 
-@pytest.mark.parametrize("after", range(22))  # all the writes that it takes
+@pytest.mark.parametrize("after", range(24))  # all the writes that it takes
 def test_killed_anywhere_compaction_goes_on_to_the_same_bytes(
     after: int, make_dataset: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,7 +224,7 @@ def test_killed_anywhere_compaction_goes_on_to_the_same_bytes(
     assert keys_of(opened) == left
     assert [opened.view().read(at).key for at in range(len(left))] == left
     assert [opened.view("4").read(at).key for at in range(3)] == left[:3]
-    assert verify(opened) == []
+    assert all("no commit" in fault for fault in verify(opened))
     compact(opened)
     assert files_of(killed) == files_of(whole)
 

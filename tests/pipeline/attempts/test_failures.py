@@ -1,6 +1,7 @@
 """Units that fail: tried again, told apart from images that fail, and never half committed."""
 
 import errno
+import gc
 import os
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import webdataset
 
-from catalog.dataset.commits import commit_unit
+from catalog import storage
+from catalog.dataset.commits import Attempt, commit_unit
 from catalog.dataset.dataset import Dataset
 from catalog.dataset.shards import Block, ShardWriter
 from catalog.dataset.verify import differences, verify
@@ -104,6 +107,7 @@ def test_a_unit_that_always_fails_stops_the_build(
     assert len(seen.failures) == 4
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_detector_that_draws_elsewhere_raises_the_alarm(
     pictures: Path, tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +140,53 @@ def test_a_detector_that_draws_elsewhere_raises_the_alarm(
     status = make(pictures, tmp_path / "mixed").status
     assert status.samples == 10
     assert status.mismatches == 4
+    assert_each_sample_once(tmp_path / "mixed")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("published", range(1, 4))
+def test_what_dies_between_publish_and_commit_leaves_no_sample_twice(
+    pictures: Path, tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch, published: int
+) -> None:
+    """An attempt with other bytes dies once it has published some of its files."""
+    out, real = tmp_path / "d", UnitWorker.attempt
+
+    def dies(worker: UnitWorker, index: int, folder: Path, **options: Any) -> Any:
+        attempt = real(worker, index, folder, **options)
+        rival = tmp_path / f"rival-{index}"
+        rival.mkdir()
+        other = plant_other_bytes(real(worker, index, rival, **options))
+        files = {".tar": other.tar, ".parquet": other.rows, ".held": other.held}
+        for end, path in list(files.items())[:published]:
+            assert path is not None
+            name = f"{index:06d}-{other.unit_id[:8]}{end}"
+            storage.publish(path, storage.join(str(out), "shards", name))
+        return attempt
+
+    monkeypatch.setattr(UnitWorker, "attempt", dies)
+    assert make(pictures, out).status.samples == 10
+    assert_each_sample_once(out)
+    assert verify(Dataset.open(str(out))) == []
+
+
+def plant_other_bytes(attempt: Attempt) -> Attempt:
+    """Return an attempt of other bytes, as another environment might make, with a held tar."""
+    with attempt.tar.open("ab") as file:
+        file.write(bytes(10240))
+    with attempt.rows.open("ab") as file:
+        file.write(b"x")
+    held = attempt.held or attempt.tar.with_suffix(".more")
+    held.write_bytes(b"held")
+    return replace(attempt, held=held, environment={**attempt.environment, "device": "another"})
+
+
+def assert_each_sample_once(dataset: Path) -> None:
+    """Read what plain readers read, and find every sample of the manifest in it, once."""
+    tars = sorted(str(path) for path in (dataset / "shards").glob("*.tar"))
+    read = webdataset.WebDataset(tars, shardshuffle=False, empty_check=False)
+    keys = [sample["__key__"] for sample in read]
+    gc.collect()  # webdataset leaves its files to the collector; here their warnings are ignored
+    assert sorted(keys) == sorted(Dataset.open(str(dataset)).view().keys())
 
 
 def test_what_no_worker_survives_is_given_up_after_a_bounded_number_of_deaths(

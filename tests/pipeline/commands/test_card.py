@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -109,6 +110,16 @@ def test_all_is_what_a_reader_gets_who_names_nothing(
     write_card(dataset)
     assert front_matter(dataset)["configs"][0]["default"] is True
     assert list(load(dataset, "default")["__key__"]) == keys_of(dataset)
+
+
+def test_a_tar_that_no_commit_names_is_in_no_configuration(
+    dataset: Dataset, load: Callable[..., Any]
+) -> None:
+    shard = Path(dataset.path("shards", dataset.view().table["shard"][0].as_py()))
+    shutil.copy(shard, shard.with_name("000000-01234567.tar"))
+    write_card(dataset)
+    for name in ("default", "canny"):
+        assert list(load(dataset, name)["__key__"]) == keys_of(dataset)
 
 
 def test_what_the_owner_wrote_stays(dataset: Dataset) -> None:

@@ -63,6 +63,7 @@ def test_whatever_died_where_the_dataset_stays_good(built: Path, finished: Path,
     generator = np.random.default_rng(seed)
     opened = Dataset.open(str(built))
     expected = set()
+    before = set((built / "shards").iterdir())
     for number in range(generator.integers(1, 12)):
         *others, running = opened.unit_ids  # an orphan of a marked unit would stay
         index = int(generator.integers(len(others)))
@@ -85,9 +86,13 @@ def test_whatever_died_where_the_dataset_stays_good(built: Path, finished: Path,
         expected -= {name}
         expected |= {name} if old else set()
     assert set(clean(built)) == expected
-    assert verify(opened) == []
+    young = [path.name for path in (built / "shards").glob("[0-9]*") if path not in before]
+    assert [line.partition(":")[0] for line in verify(opened)] == sorted(
+        f"shards/{name}" for name in young
+    )
     age(built, 2)
     clean(built)
+    assert verify(opened) == []
     assert differences(str(built), str(finished)) == []
 
 

@@ -1,0 +1,60 @@
+"""Marks of work that goes on in a dataset: files that are touched each minute while it does.
+
+``attempts/<name>.json`` goes when the work ends in any orderly way, also with an error. The age of
+one, told from its last touch, says whether its owner still lives.
+"""
+
+import platform
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from catalog import storage
+from catalog.errors import StorageUnavailable
+from catalog.sample import canonical_json
+
+ATTEMPTS = "attempts"
+COMPACT = "compact"
+CARD = "card"
+
+TOUCHED_EACH = 60.0
+"""Seconds between two touches of a mark."""
+
+LAPSES_AFTER = 600.0
+"""Seconds without a touch after which the owner of a mark is taken for dead."""
+
+
+@contextmanager
+def marked(dataset: str, name: str) -> Iterator[None]:
+    """Mark some work while the block runs; a process that dies in it leaves the mark, untouched."""
+    uri = storage.join(dataset, ATTEMPTS, f"{name}.json")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    data = canonical_json({"began": now, "host": platform.node()})
+    ended = threading.Event()
+    touching = threading.Thread(target=_touch, args=(uri, data, ended), daemon=True)
+    storage.write_atomic(uri, data)
+    touching.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        touching.join()  # or its last touch would bring the mark back
+        storage.remove(uri)
+
+
+def _touch(uri: str, data: bytes, ended: threading.Event) -> None:
+    while not ended.wait(TOUCHED_EACH):
+        try:
+            storage.write_atomic(uri, data)
+        except (OSError, StorageUnavailable):
+            continue  # the work itself will meet it; the mark ages meanwhile
+
+
+def alive(dataset: str, *, within: float = LAPSES_AFTER) -> list[str]:
+    """Return the names of the marks that were touched in the last `within` seconds, sorted."""
+    now = time.time()
+    found = storage.walk(storage.join(dataset, ATTEMPTS))
+    fresh = [mark.name for mark in found if now - mark.modified < within]
+    return [name.removesuffix(".json") for name in fresh if not storage.is_temporary(name)]

@@ -1,0 +1,85 @@
+"""Files of units that no commit names: left by an attempt that lost or died after publishing.
+
+Plain readers take every ``shards/*.tar`` for samples, so such a file doubles those of its unit.
+"""
+
+import re
+
+import pyarrow.compute as pc
+
+from catalog import storage, tables
+from catalog.dataset import busy, commits
+from catalog.dataset.dataset import MANIFEST, SUBSETS, Dataset
+from catalog.errors import DatasetError
+
+UNIT_FILE = re.compile(r"(\d{6,})-([0-9a-f]{8})(-[0-9a-f]{16})?\.(tar|held|parquet)")
+"""What `catalog.dataset.commits` names a unit's files; what is named otherwise is somebody's."""
+
+
+def named_files(dataset: Dataset) -> set[str]:
+    """Return the names of the files below ``shards/`` that the commits name."""
+    return {file.name for one in commits.read_commits(dataset.uri) for file in one.files}
+
+
+def check_views(dataset: Dataset, named: set[str]) -> None:
+    """Check that manifest and subsets name no other shards than the commits do.
+
+    Args:
+        dataset: that may be unfinished.
+        named: what `named_files` returns.
+
+    Raises:
+        DatasetError: they do; so it is between the steps of a compaction that was killed.
+    """
+    views = [MANIFEST] if storage.exists(dataset.path(MANIFEST)) else []
+    views += [f"{SUBSETS}/{name}.parquet" for name in dataset.subsets()]
+    for view in views:
+        if others := shards_of(dataset.path(view)) - named:
+            raise DatasetError(
+                f"{view} names {len(others):,} shards that no commit names (first: "
+                f"{min(others)}), as a compaction leaves it that was killed: compact {dataset.uri}"
+            )
+
+
+def shards_of(uri: str) -> set[str]:
+    """Return the shards that a manifest or subset names."""
+    found: set[str] = set()
+    with tables.open_parquet(uri) as file:
+        for at in range(file.num_row_groups):
+            column = file.read_row_group(at, columns=["shard"])["shard"]
+            found.update(pc.unique(column).to_pylist())
+    return found
+
+
+def find_orphans(dataset: Dataset) -> list[str]:
+    """Return the names below ``shards/`` of unit files, and of any tars, that no commit names."""
+    present = storage.list_names(dataset.path(commits.SHARDS))  # before the commits are read
+    named = named_files(dataset)
+    return [name for name in present if name not in named and _is_read(name)]
+
+
+def sweep_orphans(dataset: Dataset) -> int:
+    """Delete the unit files that no commit names, where all units are committed; return how many.
+
+    While a compaction runs, or was killed and is to be run again, nothing is deleted.
+    """
+    present = storage.list_names(dataset.path(commits.SHARDS))
+    # In this order: what a compaction publishes later is not in the list.
+    if busy.COMPACT in busy.alive(dataset.uri) or dataset.pending():
+        return 0
+    named = named_files(dataset)
+    unnamed = [name for name in present if name not in named and UNIT_FILE.fullmatch(name)]
+    if not unnamed:
+        return 0
+    try:
+        check_views(dataset, named)
+    except DatasetError:
+        return 0
+    for name in unnamed:
+        storage.remove(dataset.path(commits.SHARDS, name))
+    return len(unnamed)
+
+
+def _is_read(name: str) -> bool:
+    ours = UNIT_FILE.fullmatch(name) is not None
+    return ours or (name.endswith(".tar") and not name.startswith("."))
