@@ -239,8 +239,8 @@ def _publish(
 
 
 def _compare(dataset: str, existing: Commit, ours: Commit) -> Outcome:
-    if REMOVED in existing.counts:
-        return "same"  # rewritten after a takedown; its bytes differ on purpose
+    if REMOVED in existing.counts or REMOVED in ours.counts:
+        return "same"  # written after a takedown; its bytes differ on purpose
     hashes = [(commit.shard.sha256, commit.rows.sha256) for commit in (existing, ours)]
     if hashes[0] == hashes[1]:
         return "same"

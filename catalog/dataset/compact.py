@@ -11,9 +11,10 @@ import shutil
 import tempfile
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,6 @@ from catalog.dataset.subset_tars import delete_stale
 from catalog.dataset.verify import check_commit
 from catalog.errors import CorruptSampleError, DatasetError
 from catalog.sample import OK, REMOVED, sha256_hex
-
-_TEXTS = ("caption", "label", "label_sha256", "popularity", "scores", "detail")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +64,10 @@ def compact(dataset: Dataset) -> Compacted:
         with _scratch(dataset.uri) as folder:
             found = commits.read_commits(dataset.uri)
             rewritten = sum(_rewrite(dataset, commit, keys, folder) for commit in found)
-        dataset.fold()
+        for name, blank in ((SOURCE, tombstones.mark_removed), (PLAN, tombstones.blank_texts)):
+            _rewrite_table(dataset.path(name), partial(blank, keys=keys))
+        dataset.fold()  # of the source too: rejects would tell what it said
         _fold_subsets(dataset)
-        for name in (SOURCE, PLAN):
-            _blank_texts(dataset.path(name), keys)
         _verify(dataset)
         deleted = _delete_unnamed(dataset) + delete_stale(dataset)
         deleted += forget_stale(dataset.uri, commits.read_commits(dataset.uri))
@@ -132,7 +131,7 @@ def _copy(
     records = []
     for row in rows:
         if row["key"] in keys:
-            records.append({name: row[name] for name in ("key", "sha256")} | {"status": REMOVED})
+            records.append(tombstones.removed_row(row["sha256"]))
             continue
         if row["offset"] is not None:
             kept = row["status"] == OK
@@ -158,15 +157,9 @@ def _fold_subsets(dataset: Dataset) -> None:
         storage.write_atomic(uri, data)
 
 
-def _blank_texts(uri: str, keys: set[str]) -> None:
-    """Blank what source and plan say of a removed image; where it lay and its hashes stay."""
+def _rewrite_table(uri: str, blank: Callable[[pa.Table], pa.Table]) -> None:
     table = tables.read_table(uri)
-    gone = pc.fill_null(tombstones.is_removed(table["sha256"], keys), False)
-    blanked = table
-    for name in set(_TEXTS) & set(table.schema.names):
-        at, field = table.schema.get_field_index(name), table.schema.field(name)
-        empty = pa.scalar(None, field.type)
-        blanked = blanked.set_column(at, field, pc.if_else(gone, empty, table[name]))
+    blanked = blank(table)
     if blanked.equals(table):
         return
     with tables.open_parquet(uri) as file:

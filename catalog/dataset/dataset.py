@@ -28,7 +28,7 @@ from jaxtyping import Int32
 from catalog import storage, tables
 from catalog.dataset import commits, tombstones
 from catalog.dataset.block_cache import BlockCache
-from catalog.dataset.fold import Fold
+from catalog.dataset.fold import Fold, never_planned
 from catalog.dataset.shards import unpack
 from catalog.errors import CatalogError, CorruptSampleError, DatasetError
 from catalog.sample import OK, REMOVED, Sample, sha256_hex
@@ -214,11 +214,10 @@ class Dataset:
     def status(self) -> Status:
         """Count what is committed, while a build runs or after."""
         done = commits.read_commits(self.uri)
-        counts = Counter(
-            tables.count_values(tables.read_table(self.path(SOURCE), ["status"])["status"])
-        )
-        found = counts.total()
-        del counts[OK]  # those are planned, and count where their unit is committed
+        source = tables.read_table(self.path(SOURCE), ["status", "rank"])
+        found = source.num_rows
+        # What is planned counts where its unit is committed.
+        counts = Counter(tables.count_values(source.filter(never_planned(source))["status"]))
         for commit in done:
             counts.update(commit.counts)
         if buried := self._count_buried(counts[OK]):
@@ -276,8 +275,11 @@ class Dataset:
         storage.write_atomic(self._subset_uri(name), data)
         return view
 
-    def finalize(self) -> bool:
+    def finalize(self, *, again: bool = False) -> bool:
         """Fold all commits into manifest and rejects; return whether anything had to be written.
+
+        Args:
+            again: whether units were committed since a fold that may stand there already.
 
         Raises:
             DatasetError: a planned unit has no commit.
@@ -286,7 +288,11 @@ class Dataset:
             raise DatasetError(f"{len(pending)} of {len(self.unit_ids)} units are not committed")
         manifest = self.path(MANIFEST)
         folded = self._units_hash()
-        if storage.exists(manifest) and tables.read_metadata(manifest).get("folded") == folded:
+        if (
+            not again
+            and storage.exists(manifest)
+            and tables.read_metadata(manifest).get("folded") == folded
+        ):
             return False
         self.fold()
         return True

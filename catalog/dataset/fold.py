@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from catalog import storage, tables
 from catalog.dataset.commits import Commit
-from catalog.sample import OK
+from catalog.sample import OK, REMOVED
 from catalog.source.ranking import Ranking, rank_order
 
 _KEYS = ["status", "sha256", "source_width", "source_height", "popularity"]
@@ -30,6 +30,16 @@ _COPIED = [name for name in tables.MANIFEST.names if name not in ("rank", "shard
 
 _THREADS = 8
 _PIECE = 65_536  # rows of the manifest that are put together at a time
+
+
+def never_planned(source: pa.Table) -> pa.ChunkedArray:
+    """Return which rows of a source are in no unit: not those taken down after they were planned.
+
+    Args:
+        source: with the columns ``status`` and ``rank``.
+    """
+    planned_once = pc.and_(pc.equal(source["status"], REMOVED), pc.is_valid(source["rank"]))
+    return pc.and_(pc.not_equal(source["status"], OK), pc.invert(planned_once))
 
 
 class Fold:
@@ -67,7 +77,7 @@ class Fold:
             folded: names the commits in its metadata.
         """
         names = tables.REJECTS.names
-        scanned = tables.read_where(source, names, lambda rows: pc.not_equal(rows["status"], OK))
+        scanned = tables.read_where(source, [*names, "rank"], never_planned).select(names)
         hashes = self._lost["sha256"].combine_chunks()
         planned = tables.read_where(plan, _WHERE, lambda rows: pc.is_in(rows["sha256"], hashes))
         joined = self._lost.join(planned, "sha256", join_type="left outer").sort_by("sha256")

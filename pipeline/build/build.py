@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias
 
 from catalog import storage, tables
 from catalog.dataset import dataset as layout
+from catalog.dataset import tombstones
 from catalog.dataset.dataset import Dataset, Status
 from catalog.dataset.orphans import sweep_orphans
 from catalog.errors import DatasetError
@@ -22,7 +23,7 @@ from pipeline.recipe.recipe import Recipe
 from pipeline.scan.chunks import Executor as ScanExecutor
 from pipeline.scan.chunks import forget, scan_here
 from pipeline.scan.scan import SCAN, Progress
-from pipeline.scan.source import Inputs, check_same_inputs, load_source
+from pipeline.scan.source import Inputs, check_same_inputs, home_of, load_source
 from pipeline.unit.earlier_maps import EarlierMaps
 
 Executor: TypeAlias = Callable[
@@ -104,13 +105,13 @@ def build(
     """
     if execution.reuse is not None:
         EarlierMaps(execution.reuse, recipe)  # refuses here, not in each worker
-    opened = prepare(recipe, dataset, inputs, observer, scanner)
+    opened = prepare(recipe, dataset, inputs, observer, scanner, reuse=execution.reuse)
     pending = opened.pending()
     with tables.open_parquet(opened.path(layout.PLAN)) as file:
         images = file.metadata.num_rows
     observer.planned(len(opened.unit_ids), len(pending), images)
     ran = _run_units(opened, recipe, execution, executor, observer) if pending else 0
-    changed = opened.finalize()
+    changed = opened.finalize(again=bool(pending))
     sweep_orphans(opened)
     _sweep(opened)
     return BuildResult(units_run=ran, changed=changed or bool(pending), status=opened.status())
@@ -122,8 +123,14 @@ def prepare(
     inputs: Inputs,
     observer: Observer,
     scanner: ScanExecutor = scan_here,
+    *,
+    reuse: str | None = None,
 ) -> Dataset:
-    """Freeze recipe, source and plan in the dataset's folder where they are not frozen yet."""
+    """Freeze recipe, source and plan in the dataset's folder where they are not frozen yet.
+
+    What was taken down of the datasets that it is made from, by `inputs` or for their maps by
+    `reuse`, is taken down here as well.
+    """
     planned = storage.exists(storage.join(dataset, layout.PLAN))
     given = [inputs.images or None, inputs.source, inputs.dataset]
     if sum(one is not None for one in given) > 1:
@@ -133,15 +140,27 @@ def prepare(
             f"{dataset} is not planned yet: say where the images are with --images URI"
         )
     if not planned:
-        planned = not _scan_and_freeze(recipe, dataset, inputs, observer, scanner)
+        planned = not _scan_and_freeze(recipe, dataset, inputs, observer, scanner, reuse)
     if planned:
         claim(dataset, recipe)
         check_same_inputs(dataset, inputs)
+        _take_over(dataset, inputs, reuse)
     return Dataset.open(dataset)
 
 
+def _take_over(dataset: str, inputs: Inputs, reuse: str | None) -> None:
+    """Take over what was taken down of the datasets that this one is made from."""
+    for other in filter(None, (inputs.dataset, home_of(inputs.source), reuse)):
+        tombstones.take_over(dataset, other)
+
+
 def _scan_and_freeze(
-    recipe: Recipe, dataset: str, inputs: Inputs, observer: Observer, scanner: ScanExecutor
+    recipe: Recipe,
+    dataset: str,
+    inputs: Inputs,
+    observer: Observer,
+    scanner: ScanExecutor,
+    reuse: str | None,
 ) -> bool:
     """Scan and freeze; return False where an equal build beside this one has frozen meanwhile.
 
@@ -161,6 +180,8 @@ def _scan_and_freeze(
         return False
     try:
         claim(dataset, recipe)
+        _take_over(dataset, inputs, reuse)
+        source = tombstones.mark_removed(source, tombstones.removed_keys(dataset))
         freeze(dataset, recipe, source, metadata)
     except (UsageError, DatasetError):  # another try would be with other images
         forget(pieces)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog import tables
-from catalog.dataset import commits
+from catalog.dataset import commits, tombstones
 from catalog.dataset import dataset as layout
 from catalog.dataset.dataset import Dataset
 from catalog.sample import OK
@@ -76,12 +76,15 @@ def requery(dataset: Dataset, recipe: Recipe) -> Answer:
         UsageError: the recipes differ in more than rules and thresholds.
     """
     _only_thresholds_differ(Recipe.model_validate(dataset.recipe), recipe)
-    judged = judge(tables.read_table(dataset.path(layout.SOURCE)), recipe)
+    keys = tombstones.removed_keys(dataset.uri)
+    source = tables.read_table(dataset.path(layout.SOURCE))
+    judged = judge(tombstones.mark_removed(source, keys), recipe)
     good = pc.equal(judged["status"], OK)
     wanted = judged.filter(good)["sha256"].combine_chunks()
     after = Counter(judged.filter(pc.invert(good))["status"].to_pylist())
     added = removed = seen = 0
-    for rows in _rows_of_units(dataset):
+    for unit in _rows_of_units(dataset):
+        rows = unit.filter(pc.invert(tombstones.is_removed(unit["sha256"], keys)))
         stays = pc.is_in(rows["sha256"], wanted)
         removed += pc.sum(pc.equal(rows.filter(pc.invert(stays))["status"], OK)).as_py() or 0
         for row in rows.filter(stays).to_pylist():

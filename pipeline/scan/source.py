@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from catalog import storage, tables
 from catalog.dataset import dataset as layout
+from catalog.dataset import tombstones
 from catalog.source.labels import Labels
 from pipeline.errors import UsageError
 from pipeline.recipe.recipe import Recipe
@@ -44,7 +45,10 @@ def load_source(
     folder: str | None = None,
     scanner: Executor = scan_here,
 ) -> tuple[pa.Table, dict[str, object]]:
-    """Scan the sources, or read the table that an earlier scan wrote."""
+    """Scan the sources, or read the table that an earlier scan wrote.
+
+    Of a dataset's table, what was taken down there has the status ``removed``.
+    """
     if inputs.dataset is not None:
         return from_dataset.committed_source(inputs.dataset, recipe)
     if inputs.source is not None:
@@ -54,7 +58,10 @@ def load_source(
                 f"{inputs.source} is no source table; make one with: scan --images URI"
             )
         metadata = tables.read_metadata(inputs.source)
-        return table.cast(tables.SOURCE), metadata  # a map's inner names differ once it is read
+        table = table.cast(tables.SOURCE)  # a map's inner names differ once it is read
+        home = home_of(inputs.source)
+        keys = tombstones.removed_keys(home) if home else set[str]()
+        return tombstones.mark_removed(table, keys), metadata
     return scan(
         inputs.images,
         include=inputs.include,
@@ -65,6 +72,14 @@ def load_source(
         executor=scanner,
         progress=progress,
     )
+
+
+def home_of(source: str | None) -> str | None:
+    """Return the dataset that a source.parquet lies in; None for any other table, or none."""
+    if source is None:
+        return None
+    folder = source.rpartition("/")[0] or ("/" if source.startswith("/") else ".")
+    return folder if storage.exists(storage.join(folder, layout.RECIPE)) else None
 
 
 def check_same_inputs(dataset: str, inputs: Inputs) -> None:

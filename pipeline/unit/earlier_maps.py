@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from catalog import storage, tables
-from catalog.dataset import commits
+from catalog.dataset import commits, tombstones
 from catalog.dataset.commits import Commit
 from catalog.dataset.dataset import Dataset
 from catalog.dataset.shards import unpack_maps
@@ -64,7 +64,8 @@ class EarlierMaps:
 
     def read(self, sha256: str) -> Earlier | None:
         """Return what was made of an image, or None where a network has to look at it."""
-        row = self._find(sample_key(sha256))
+        key = sample_key(sha256)
+        row = None if key in self._removed else self._find(key)
         if row is None or (self._scored and row["nsfw"] is None):
             return None
         try:
@@ -95,6 +96,10 @@ class EarlierMaps:
             return None
         row: dict[str, Any] = self._rows.slice(at, 1).to_pylist()[0]
         return row
+
+    @cached_property
+    def _removed(self) -> set[str]:
+        return tombstones.removed_keys(self._dataset.uri)
 
     @cached_property
     def _rows(self) -> pa.Table:

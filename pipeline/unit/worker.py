@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -21,9 +21,11 @@ import cv2
 import pyarrow as pa
 
 from catalog import storage, tables
+from catalog.dataset import tombstones
 from catalog.dataset.commits import HELD, Attempt, commit_unit, read_commit
 from catalog.dataset.dataset import PLAN
 from catalog.dataset.shards import ShardWriter
+from catalog.sample import sample_key
 from pipeline.attempts import marks, quarantine
 from pipeline.attempts.environment import environment, fix_threads, signature
 from pipeline.attempts.outcome import UnitFailure, UnitReport
@@ -120,7 +122,10 @@ class UnitWorker:
         try:
             with marks.marked(self._dataset, unit, self._run):
                 folder.mkdir(parents=True)
-                attempt = self.attempt(index, folder, poison=poison, clock=clock, texts=texts)
+                removed = tombstones.removed_keys(self._dataset)
+                attempt = self.attempt(
+                    index, folder, poison=poison, clock=clock, texts=texts, removed=removed
+                )
                 self._keep_texts(unit, texts)
                 with clock.time("commit"):
                     commit, outcome = commit_unit(self._dataset, attempt)
@@ -184,15 +189,20 @@ class UnitWorker:
         poison: Mapping[str, str] = MappingProxyType({}),
         clock: StageClock | None = None,
         texts: UnitTexts | None = None,
+        removed: Collection[str] = (),
     ) -> Attempt:
-        """Annotate one unit into `folder` without committing it; generates all texts by default."""
+        """Annotate one unit into `folder` without committing it; generates all texts by default.
+
+        Of images with `removed` keys, which were taken down, there is a row and nothing else.
+        """
         clock, texts = clock or StageClock(), texts or self._annotator.texts()
         tar, parquet, held = (folder / f"samples{end}" for end in (".tar", ".parquet", HELD))
         records: list[dict[str, Any]] = []
         rows = self._rows(index)
+        kept = [row for row in rows if sample_key(row["sha256"]) not in removed]
         with tar.open("xb") as file, held.open("xb") as held_file:
             writer, holder = ShardWriter(file), ShardWriter(held_file)
-            for work in self._annotator.annotate(rows, poison=poison, clock=clock, texts=texts):
+            for work in self._annotator.annotate(kept, poison=poison, clock=clock, texts=texts):
                 if self._stopped.is_set():
                     raise BuildError("the build was stopped")
                 with clock.time("write"):
@@ -203,6 +213,8 @@ class UnitWorker:
                 for one, one_file in ((writer, file), (holder, held_file)):
                     one.close()
                     storage.sync_file(one_file)
+        if len(kept) < len(rows):
+            records = tombstones.with_removed(records, [row["sha256"] for row in rows])
         table = pa.Table.from_pylist(records, schema=tables.ROWS)
         with parquet.open("xb") as file:
             file.write(tables.to_parquet(table))

@@ -237,8 +237,9 @@ def test_a_takedown_reaches_the_maps_of_rejected_images(
     assert all(key.encode() in found for key in stay)
     FakePoses.seen = 0
     other = recipe_of("detectors.1.fraction=0.1")
-    run(other, tmp_path / "reused", reuse=tmp_path / "d")
-    assert FakePoses.seen == 1  # of the one that is gone, nothing is left to reuse
+    reused = run(other, tmp_path / "reused", reuse=tmp_path / "d")
+    assert FakePoses.seen == 0
+    assert reused.status.rejects["removed"] == 1  # what is gone is not made again
 
 
 def test_damaged_maps_are_made_again(
