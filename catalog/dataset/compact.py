@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import pyarrow.compute as pc
 
 from catalog import storage, tables
 from catalog.dataset import busy, commits, tombstones
+from catalog.dataset.agreement import Places
 from catalog.dataset.commits import Attempt, Commit
 from catalog.dataset.dataset import MANIFEST, PLAN, SOURCE, SUBSETS, Dataset
 from catalog.dataset.latents import forget_stale
@@ -162,16 +164,20 @@ def _rewrite_table(uri: str, blank: Callable[[pa.Table], pa.Table]) -> None:
     blanked = blank(table)
     if blanked.equals(table):
         return
-    with tables.open_parquet(uri) as file:
-        group = file.metadata.row_group(0).num_rows  # the plan's row groups are its units
-    data = tables.to_parquet(blanked, tables.read_metadata(uri), row_group_size=group)
-    storage.write_atomic(uri, data)
+    with tables.open_parquet(uri) as file:  # the plan's row groups are its units
+        sizes = [file.metadata.row_group(at).num_rows for at in range(file.num_row_groups)]
+    starts = [0, *accumulate(sizes)]
+    groups = (blanked.slice(start, size) for start, size in zip(starts, sizes, strict=False))
+    tables.write_parquet(uri, blanked.schema, groups, tables.read_metadata(uri))
 
 
 def _verify(dataset: Dataset) -> None:
-    view = dataset.view()
+    places = Places(dataset)
     found = [one for one in commits.read_commits(dataset.uri) if REMOVED in one.counts]
-    if faults := [fault for commit in found for fault in check_commit(dataset, view, commit)]:
+    checked = [check_commit(dataset, places, commit) for commit in found]
+    faults = [fault for one in checked for fault in one.faults]
+    faults += [f"{MANIFEST} and the rows of {one.name} differ" for one in checked if not one.agrees]
+    if faults:
         raise DatasetError("what was rewritten does not verify: " + "; ".join(faults))
 
 

@@ -1,18 +1,25 @@
 """Does a dataset hold what its commits say? And do two datasets hold the same bytes?"""
 
+import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import IO, Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog import storage, tables
 from catalog.dataset import commits
+from catalog.dataset.agreement import Places, disagreements, unit_agrees
+from catalog.dataset.busy import ATTEMPTS, COMPACT
 from catalog.dataset.commits import Commit, StoredFile
-from catalog.dataset.dataset import MANIFEST, Dataset, View, unpack_verified
+from catalog.dataset.dataset import MANIFEST, Dataset, unpack_verified
 from catalog.dataset.latents import find_latents
 from catalog.dataset.orphans import find_orphans
 from catalog.errors import CatalogError
+from catalog.sample import OK
 
 NOT_COMPARED = ("latents", "logs", "scan", "tmp")
 """Folders that may differ between equal builds: what one base makes of the samples, times, and what
@@ -20,25 +27,48 @@ killed attempts left."""
 
 _ORPHAN = "no commit names it, and plain readers take each tar there for samples; see gc"
 
+_COMPACTING = "a compaction runs or was killed: compact the dataset again, and then verify it"
+
+_LOST = pa.schema([tables.ROWS.field(name) for name in ("sha256", "status", "value", "threshold")])
+
 _THREADS = 4
+_CHUNK = 1 << 20
 
 
 def verify(dataset: Dataset) -> list[str]:
-    """Re-hash every committed file and sample, latents too; return what is wrong, a line each."""
-    view = dataset.view()
+    """Re-hash every committed file and sample, latents too, in one pass over the bytes.
+
+    Manifest, plan, source, rejects and subsets are compared with each other and with the commits.
+
+    Returns:
+        What is wrong, a line each.
+
+    Raises:
+        DatasetError: the dataset is not finished.
+    """
+    shown = dataset.sample_count()
+    places = Places(dataset)
     done = commits.read_commits(dataset.uri)
+    compacting = storage.exists(dataset.path(ATTEMPTS, f"{COMPACT}.json"))
+    faults = [_COMPACTING] if compacting else []
     with ThreadPoolExecutor(_THREADS) as pool:
-        checked = pool.map(lambda commit: check_commit(dataset, view, commit), done)
-        faults = [fault for found in checked for fault in found]
+        checked = list(pool.map(lambda commit: check_commit(dataset, places, commit), done))
+    faults += [fault for found in checked for fault in found.faults]
     faults += [fault for folder in find_latents(dataset.uri) for fault in folder.faults()]
     faults += [f"{commits.SHARDS}/{name}: {_ORPHAN}" for name in find_orphans(dataset)]
     missing = set(dataset.unit_ids) - {commit.unit_id for commit in done}
     faults += [f"unit {unit} of the plan has no commit" for unit in sorted(missing)]
-    kept = sum(commit.counts.get("ok", 0) for commit in done)
-    with tables.open_parquet(dataset.path(MANIFEST)) as manifest:
-        listed = manifest.metadata.num_rows
-    if not len(view) <= kept <= listed:  # they differ by what was taken down and not compacted yet
+    kept, listed = sum(commit.counts.get(OK, 0) for commit in done), places.table.num_rows
+    if not shown <= kept <= listed:  # they differ by what was taken down and not compacted yet
         faults.append(f"the commits hold {kept} samples, the manifest {listed}")
+    if others := places.shards - {commit.shard.name for commit in done}:
+        faults.append(f"{MANIFEST} names shards that no commit names: {_some(others)}")
+    elif not compacting:
+        stale = [one.name for one in checked if one.lost is not None and not one.agrees]
+        faults += [f"{MANIFEST} and the rows of {_some(stale)} differ"] if stale else []
+    lost = [one.lost for one in checked if one.lost is not None]
+    if not compacting and not missing and len(lost) == len(checked):
+        faults += disagreements(dataset, places, pa.concat_tables([_LOST.empty_table(), *lost]))
     return faults
 
 
@@ -56,29 +86,90 @@ def differences(one: str, other: str) -> list[str]:
     return lines
 
 
-def check_commit(dataset: Dataset, view: View, commit: Commit) -> list[str]:
-    """Re-hash one unit's files and samples; return what is wrong, a line each."""
-    faults = [fault for file in commit.files if (fault := _check_file(dataset, file))]
-    if not faults:
-        faults.extend(_check_samples(view, commit.shard.name))
-    return faults
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What was found in the files of a unit.
+
+    Attributes:
+        name: of its shard.
+        faults: what is wrong with them, a line each.
+        lost: its rows that are no samples; None where its rows cannot be trusted.
+        agrees: whether the manifest places its samples where its rows do.
+    """
+
+    name: str
+    faults: list[str]
+    lost: pa.Table | None
+    agrees: bool
 
 
-def _check_file(dataset: Dataset, file: StoredFile) -> str | None:
-    uri = dataset.path(commits.SHARDS, file.name)
+def check_commit(dataset: Dataset, places: Places, commit: Commit) -> Checked:
+    """Re-hash one unit's files and samples."""
+    placed = places.of(commit.shard.name)
+    faults = list(_check_shard(dataset, commit.shard, placed.to_pylist()))
+    if commit.held is not None:
+        faults += _check_file(dataset, commit.held)
+    lost, agrees = None, False
+    if found := list(_check_file(dataset, commit.rows)):
+        faults += found
+    else:
+        rows = tables.read_table(dataset.path(commits.SHARDS, commit.rows.name))
+        rows = rows.replace_schema_metadata(None)
+        lost = rows.filter(pc.not_equal(rows["status"], OK)).select(_LOST.names).cast(_LOST)
+        agrees = unit_agrees(placed, rows)
+    return Checked(name=commit.shard.name, faults=faults, lost=lost, agrees=agrees)
+
+
+def _check_shard(dataset: Dataset, file: StoredFile, rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Hash a tar and, on the way, its samples; those are told only where the tar itself is good."""
+    digest, at, damaged = hashlib.sha256(), 0, []
     try:
-        found = storage.sha256_file(uri)
+        with storage.open_binary(dataset.path(commits.SHARDS, file.name)) as stream:
+            for row in rows:
+                at += _pass(stream, digest, row["offset"] - at)
+                block = stream.read(row["length"]) if at == row["offset"] else b""
+                digest.update(block)
+                at += len(block)
+                try:
+                    unpack_verified(block, row)
+                except CatalogError as error:
+                    damaged.append(str(error))
+            _pass(stream, digest, None)
     except OSError as error:
-        return f"{file.name}: {type(error).__name__}: {error}"
-    return None if found == file.sha256 else f"{file.name}: sha256 {found}, committed {file.sha256}"
+        yield f"{file.name}: {type(error).__name__}: {error}"
+        return
+    if digest.hexdigest() == file.sha256:
+        yield from damaged
+    else:
+        told = f"; {len(damaged)} of its {len(rows)} samples are damaged" if damaged else ""
+        yield f"{file.name}: sha256 {digest.hexdigest()}, committed {file.sha256}{told}"
 
 
-def _check_samples(view: View, shard: str) -> Iterator[str]:
-    for row in view.table.filter(pc.equal(view.table["shard"], shard)).to_pylist():
-        try:
-            unpack_verified(view.read_block(row), row)
-        except CatalogError as error:
-            yield str(error)
+def _pass(stream: IO[bytes], digest: Any, length: int | None) -> int:
+    """Hash the next `length` bytes, or all that are left; return how many there were."""
+    passed = 0
+    while length is None or passed < length:
+        chunk = stream.read(_CHUNK if length is None else min(_CHUNK, length - passed))
+        if not chunk:
+            break
+        digest.update(chunk)
+        passed += len(chunk)
+    return passed
+
+
+def _check_file(dataset: Dataset, file: StoredFile) -> Iterator[str]:
+    try:
+        found = storage.sha256_file(dataset.path(commits.SHARDS, file.name))
+    except OSError as error:
+        yield f"{file.name}: {type(error).__name__}: {error}"
+        return
+    if found != file.sha256:
+        yield f"{file.name}: sha256 {found}, committed {file.sha256}"
+
+
+def _some(names: Iterable[str]) -> str:
+    first, *more = sorted(names)
+    return f"{first} and {len(more):,} more" if more else first
 
 
 def _files(uri: str) -> dict[str, str]:

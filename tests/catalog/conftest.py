@@ -90,12 +90,20 @@ def write_dataset(out: str, scratch: Path, units: list[list[int]]) -> Dataset:
     attempts = [write_attempt(scratch / str(at), unit, index=at) for at, unit in enumerate(units)]
     recipe = {"recipe": {"name": "test"}, "fingerprint": FINGERPRINT}
     storage.write_atomic(storage.join(out, layout.RECIPE), canonical_json(recipe))
-    storage.write_atomic(
-        storage.join(out, layout.SOURCE), tables.to_parquet(tables.SOURCE.empty_table())
-    )
+    numbers = [number for unit in units for number in unit]
+    found = [
+        {"rank": rank, "sha256": sha256_hex(sample_of(number).image), "status": OK}
+        for rank, number in enumerate(numbers)
+    ]
+    source = pa.Table.from_pylist(found, schema=tables.SOURCE)
+    storage.write_atomic(storage.join(out, layout.SOURCE), tables.to_parquet(source))
     ids = {"unit_ids": [attempt.unit_id for attempt in attempts]}
-    plan = tables.to_parquet(tables.PLAN.empty_table(), ids)
-    storage.write_atomic(storage.join(out, layout.PLAN), plan)
+    planned = iter(found)
+    groups = (
+        pa.Table.from_pylist([{**next(planned), "unit": at} for _ in unit], schema=tables.PLAN)
+        for at, unit in enumerate(units)
+    )
+    tables.write_parquet(storage.join(out, layout.PLAN), tables.PLAN, groups, ids)
     for attempt in attempts:
         commit_unit(out, attempt)
     dataset = Dataset.open(out)

@@ -1,0 +1,154 @@
+"""Do the tables of a dataset say the same as each other and as its commits?
+
+The shards and the units' rows have hashes in the commits. The other tables have none; each says
+something that another one says too, or that can be folded again, and is compared with that.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from catalog import tables
+from catalog.dataset.dataset import MANIFEST, PLAN, REJECTS, SOURCE, SUBSETS, Dataset
+from catalog.dataset.fold import never_planned
+from catalog.errors import DatasetError
+from catalog.sample import OK, REMOVED
+from catalog.source.ranking import unit_id
+
+_PLACE = ["key", "offset", "length", "block_sha256"]
+_VERDICT = ["sha256", "status", "value", "threshold"]
+_AGAIN = "delete it and run the build again, which folds it anew"
+
+
+class Places:
+    """Where the manifest says that each sample lies, by shard: read once, whole.
+
+    Args:
+        dataset: finished.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        table = tables.read_table(dataset.path(MANIFEST), [*_PLACE, "shard"])
+        self.table = table.replace_schema_metadata(None)
+        shards = self.table["shard"].combine_chunks().dictionary_encode()
+        codes = shards.indices.to_numpy()
+        self._order = np.argsort(codes, kind="stable")
+        bounds = np.searchsorted(codes[self._order], np.arange(len(shards.dictionary) + 1))
+        self._slices = {
+            shard: slice(int(bounds[at]), int(bounds[at + 1]))
+            for at, shard in enumerate(shards.dictionary.to_pylist())
+        }
+
+    @property
+    def shards(self) -> set[str]:
+        """The shards that hold a sample."""
+        return set(self._slices)
+
+    def of(self, shard: str) -> pa.Table:
+        """Return the rows of one shard in the order of their bytes: key, offset, length, hash."""
+        rows = self.table.take(pa.array(self._order[self._slices.get(shard, slice(0))]))
+        return rows.sort_by("offset")
+
+
+def unit_agrees(places: pa.Table, rows: pa.Table) -> bool:
+    """Say whether the manifest places a unit's samples where the unit's own rows do.
+
+    Args:
+        places: what `Places.of` returns of its shard.
+        rows: of the unit.
+    """
+    kept = rows.filter(pc.equal(rows["status"], OK)).select(_PLACE).sort_by("offset")
+    return bool(places.select(_PLACE).cast(kept.schema).equals(kept))
+
+
+def disagreements(dataset: Dataset, places: Places, lost: pa.Table) -> Iterator[str]:
+    """Compare plan, source, rejects and subsets; yield what is wrong, a line each.
+
+    Args:
+        dataset: finished.
+        places: of its samples.
+        lost: the rows of all units that are no samples.
+    """
+    yield from _readable(PLAN, lambda: _check_plan(dataset))
+    yield from _readable(SOURCE, lambda: _check_source(dataset))
+    yield from _readable(REJECTS, lambda: _check_rejects(dataset, lost))
+    for name in dataset.subsets():
+        path = f"{SUBSETS}/{name}.parquet"
+        yield from _readable(path, partial(_check_subset, dataset, path, places))
+
+
+def _readable(path: str, check: Callable[[], Iterator[str]]) -> Iterator[str]:
+    try:
+        yield from check()
+    except (DatasetError, KeyError, OSError, pa.ArrowException) as error:
+        yield f"{path} cannot be read: {type(error).__name__}: {error}"
+
+
+def _check_plan(dataset: Dataset) -> Iterator[str]:
+    """A unit's id is a hash of the hashes of its images, so it tells whether they are still so."""
+    labelled = dataset.recipe.get("labels") is not None
+    columns = ["sha256", "label_sha256"] if labelled else ["sha256"]
+    with tables.open_parquet(dataset.path(PLAN)) as file:
+        if file.num_row_groups != len(dataset.unit_ids):
+            yield f"{PLAN} has {file.num_row_groups} units, and ids of {len(dataset.unit_ids)}"
+            return
+        for at, unit in enumerate(dataset.unit_ids):
+            rows = file.read_row_group(at, columns=columns)
+            if labelled and rows["label_sha256"].null_count:
+                continue  # of what was taken down: blanked
+            hashes = rows["sha256"]
+            if labelled:
+                hashes = pc.binary_join_element_wise(hashes, rows["label_sha256"], " ")
+            if unit_id(dataset.fingerprint, hashes.to_pylist()) != unit:
+                yield f"{PLAN}: unit {at} ({unit}) holds other images than its id says"
+
+
+def _check_source(dataset: Dataset) -> Iterator[str]:
+    """What is ranked in the source is what is planned; a column at a time, as they are long."""
+    with (
+        tables.open_parquet(dataset.path(SOURCE)) as source,
+        tables.open_parquet(dataset.path(PLAN)) as plan,
+    ):
+        ranked = pc.is_valid(_column(source, "rank"))
+        for name in source.schema_arrow.names:
+            found = _column(source, name)  # also of those that no plan holds: can it be read?
+            if name in plan.schema_arrow.names and name != "status":
+                theirs = _column(plan, name)
+                if not found.filter(ranked).cast(theirs.type).equals(theirs):
+                    yield f"{SOURCE} and {PLAN} differ in the column {name} of the planned images"
+        status = _column(source, "status").filter(ranked)
+        if not pc.all(pc.is_in(status, pa.array([OK, REMOVED]))).as_py():
+            yield f"{SOURCE}: an image is planned and rejected"
+
+
+def _column(file: pq.ParquetFile, name: str) -> pa.ChunkedArray:
+    return file.read(columns=[name])[name]
+
+
+def _check_rejects(dataset: Dataset, lost: pa.Table) -> Iterator[str]:
+    names = [*_VERDICT, "rank"]
+    scanned = tables.read_where(dataset.path(SOURCE), names, never_planned).select(_VERDICT)
+    ours = pa.concat_tables([scanned, lost.select(_VERDICT).cast(scanned.schema).sort_by("sha256")])
+    theirs = tables.read_table(dataset.path(REJECTS)).replace_schema_metadata(None)
+    if not theirs.select(_VERDICT).cast(ours.schema).equals(ours):
+        yield f"{REJECTS} is not what {SOURCE} and the units say: {_AGAIN}, with {MANIFEST}"
+
+
+def _check_subset(dataset: Dataset, path: str, places: Places) -> Iterator[str]:
+    names = [*_PLACE, "shard"]
+    rows = tables.read_table(dataset.path(path)).replace_schema_metadata(None).select(names)
+    at = pc.index_in(rows["key"], places.table["key"].combine_chunks())
+    wrong = pc.is_null(at)
+    found = places.table.take(pc.fill_null(at, 0)) if places.table.num_rows else rows
+    for name in names:
+        wrong = pc.or_(wrong, pc.not_equal(found[name].cast(rows[name].type), rows[name]))
+    if number := pc.sum(wrong).as_py():
+        first = rows.filter(wrong)["key"][0].as_py()
+        yield (
+            f"{path}: {number:,} of {rows.num_rows:,} samples do not lie where it says (first: "
+            f"{first}); run compact if samples were taken down, else cut the subset again"
+        )
