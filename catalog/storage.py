@@ -285,6 +285,13 @@ def publish(finished: Path, uri: str) -> None:
     sync_folder(path.parent)
 
 
+def touch(uri: str) -> None:
+    """Let a local file be new; remote storages keep the time of the writing."""
+    path = local_path(uri)
+    if path is not None:
+        os.utime(path)
+
+
 def remove(uri: str) -> None:
     """Remove the file at `uri`, if one stands there."""
     path = local_path(uri)

@@ -16,8 +16,12 @@ from catalog.errors import StorageUnavailable
 from catalog.sample import canonical_json
 
 ATTEMPTS = "attempts"
+
 COMPACT = "compact"
+"""Name of a compaction's mark; it stands until one ends well, as each begins where one stopped."""
+
 CARD = "card"
+"""Name of the mark of whoever writes a card."""
 
 TOUCHED_EACH = 60.0
 """Seconds between two touches of a mark."""
@@ -27,8 +31,14 @@ LAPSES_AFTER = 600.0
 
 
 @contextmanager
-def marked(dataset: str, name: str) -> Iterator[None]:
-    """Mark some work while the block runs; a process that dies in it leaves the mark, untouched."""
+def marked(dataset: str, name: str, *, until_done: bool = False) -> Iterator[None]:
+    """Mark some work while the block runs; a process that dies in it leaves the mark, untouched.
+
+    Args:
+        dataset: its URI.
+        name: of the work; what runs twice at once needs two.
+        until_done: leave the mark where the block ends with an error, too.
+    """
     uri = storage.join(dataset, ATTEMPTS, f"{name}.json")
     now = datetime.now(UTC).isoformat(timespec="seconds")
     data = canonical_json({"began": now, "host": platform.node()})
@@ -36,12 +46,15 @@ def marked(dataset: str, name: str) -> Iterator[None]:
     touching = threading.Thread(target=_touch, args=(uri, data, ended), daemon=True)
     storage.write_atomic(uri, data)
     touching.start()
+    done = not until_done
     try:
         yield
+        done = True
     finally:
         ended.set()
         touching.join()  # or its last touch would bring the mark back
-        storage.remove(uri)
+        if done:
+            storage.remove(uri)
 
 
 def _touch(uri: str, data: bytes, ended: threading.Event) -> None:
@@ -50,6 +63,11 @@ def _touch(uri: str, data: bytes, ended: threading.Event) -> None:
             storage.write_atomic(uri, data)
         except (OSError, StorageUnavailable):
             continue  # the work itself will meet it; the mark ages meanwhile
+
+
+def stands(dataset: str, name: str) -> bool:
+    """Say whether a mark is there, touched lately or not."""
+    return storage.exists(storage.join(dataset, ATTEMPTS, f"{name}.json"))
 
 
 def alive(dataset: str, *, within: float = LAPSES_AFTER) -> list[str]:

@@ -234,6 +234,7 @@ def _publish(
             return stored, True
         except FileExistsError:
             if storage.sha256_file(uri) == measured.sha256:
+                storage.touch(uri)  # its age tells `gc` that it is needed
                 return stored, False
     raise DatasetError(f"{stem}{suffix}: a file named by its hash holds other bytes; run verify")
 

@@ -28,6 +28,7 @@ from catalog.dataset.agreement import Places
 from catalog.dataset.commits import Attempt, Commit
 from catalog.dataset.dataset import MANIFEST, PLAN, SOURCE, SUBSETS, Dataset
 from catalog.dataset.latents import forget_stale
+from catalog.dataset.orphans import UNIT_FILE, named_files
 from catalog.dataset.shards import ShardWriter
 from catalog.dataset.subset_tars import delete_stale
 from catalog.dataset.verify import check_commit
@@ -62,7 +63,7 @@ def compact(dataset: Dataset) -> Compacted:
     keys = tombstones.removed_keys(dataset.uri)
     if not keys:
         return Compacted(units=0, deleted=0)
-    with busy.marked(dataset.uri, busy.COMPACT):
+    with busy.marked(dataset.uri, busy.COMPACT, until_done=True):
         with _scratch(dataset.uri) as folder:
             found = commits.read_commits(dataset.uri)
             rewritten = sum(_rewrite(dataset, commit, keys, folder) for commit in found)
@@ -182,10 +183,10 @@ def _verify(dataset: Dataset) -> None:
 
 
 def _delete_unnamed(dataset: Dataset) -> int:
-    """Delete the files that no commit names; all units are committed, so none is on its way."""
-    found = commits.read_commits(dataset.uri)
-    named = {file.name for commit in found for file in commit.files}
-    unnamed = set(storage.list_names(dataset.path(commits.SHARDS))) - named
-    for name in sorted(unnamed):
+    """Delete units' files that no commit names; all units are committed, none is on its way."""
+    present = storage.list_names(dataset.path(commits.SHARDS))
+    named = named_files(dataset)
+    unnamed = [name for name in present if name not in named and UNIT_FILE.fullmatch(name)]
+    for name in unnamed:
         storage.remove(dataset.path(commits.SHARDS, name))
     return len(unnamed)

@@ -29,15 +29,21 @@ def check_views(dataset: Dataset, named: set[str]) -> None:
         named: what `named_files` returns.
 
     Raises:
-        DatasetError: they do; so it is between the steps of a compaction that was killed.
+        DatasetError: they do, or a compaction stands between two of its steps.
     """
+    if busy.stands(dataset.uri, busy.COMPACT):
+        raise DatasetError(
+            "a compaction runs or did not end, and needs what no commit names: "
+            f"compact {dataset.uri}"
+        )
     views = [MANIFEST] if storage.exists(dataset.path(MANIFEST)) else []
     views += [f"{SUBSETS}/{name}.parquet" for name in dataset.subsets()]
     for view in views:
         if others := shards_of(dataset.path(view)) - named:
             raise DatasetError(
                 f"{view} names {len(others):,} shards that no commit names (first: "
-                f"{min(others)}), as a compaction leaves it that was killed: compact {dataset.uri}"
+                f"{min(others)}), as a compaction that was killed or a lost commit leaves it: run "
+                f"its build command if a unit is pending, then compact {dataset.uri}"
             )
 
 
@@ -61,11 +67,11 @@ def find_orphans(dataset: Dataset) -> list[str]:
 def sweep_orphans(dataset: Dataset) -> int:
     """Delete the unit files that no commit names, where all units are committed; return how many.
 
-    While a compaction runs, or was killed and is to be run again, nothing is deleted.
+    While a compaction runs, or stopped and is to be run again, nothing is deleted.
     """
     present = storage.list_names(dataset.path(commits.SHARDS))
     # In this order: what a compaction publishes later is not in the list.
-    if busy.COMPACT in busy.alive(dataset.uri) or dataset.pending():
+    if busy.stands(dataset.uri, busy.COMPACT) or dataset.pending():
         return 0
     named = named_files(dataset)
     unnamed = [name for name in present if name not in named and UNIT_FILE.fullmatch(name)]

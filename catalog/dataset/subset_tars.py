@@ -5,6 +5,7 @@ stratified subset takes some of every shard and is copied whole. Copies lie belo
 ``subsets/<name>/`` and are named by what they hold, so they tell whether they are still right.
 """
 
+import re
 import tempfile
 from pathlib import Path
 
@@ -13,8 +14,11 @@ import pyarrow.compute as pc
 
 from catalog import storage
 from catalog.dataset import commits
+from catalog.dataset.busy import CARD
 from catalog.dataset.dataset import SUBSETS, Dataset, View
 from catalog.dataset.materialize import materialize
+
+_COPY = re.compile(r"[0-9a-f]{16}-\d+\.tar")  # what is named otherwise is somebody's own
 
 
 def split(everything: View, subset: View) -> tuple[list[str], View]:
@@ -34,7 +38,7 @@ def write_tars(everything: View, subset: View) -> tuple[list[str], int]:
     """
     whole, rest = split(everything, subset)
     folder = storage.join(rest.dataset, SUBSETS, rest.name)
-    with tempfile.TemporaryDirectory(dir=_beside(rest.dataset)) as scratch:
+    with tempfile.TemporaryDirectory(prefix=f"{CARD}.", dir=_beside(rest.dataset)) as scratch:
         for _ in materialize(rest, Path(scratch)):
             pass
         copies = sorted(Path(scratch).glob("*.tar"))
@@ -65,7 +69,8 @@ def _name(rest: View, name: str) -> str:
 
 def _delete_others(rest: View, names: list[str]) -> int:
     folder = storage.join(rest.dataset, SUBSETS, rest.name)
-    others = sorted(set(storage.list_names(folder)) - set(names))
+    present = storage.list_names(folder)
+    others = [name for name in present if name not in names and _COPY.fullmatch(name)]
     for name in others:
         storage.remove(storage.join(folder, name))
     return len(others)

@@ -11,9 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog import storage, tables
-from catalog.dataset import commits
+from catalog.dataset import busy, commits
 from catalog.dataset.agreement import Places, disagreements, unit_agrees
-from catalog.dataset.busy import ATTEMPTS, COMPACT
 from catalog.dataset.commits import Commit, StoredFile
 from catalog.dataset.dataset import MANIFEST, Dataset, unpack_verified
 from catalog.dataset.latents import find_latents
@@ -27,7 +26,7 @@ killed attempts left."""
 
 _ORPHAN = "no commit names it, and plain readers take each tar there for samples; see gc"
 
-_COMPACTING = "a compaction runs or was killed: compact the dataset again, and then verify it"
+_COMPACTING = "a compaction runs or did not end: compact the dataset again, and then verify it"
 
 _LOST = pa.schema([tables.ROWS.field(name) for name in ("sha256", "status", "value", "threshold")])
 
@@ -49,7 +48,7 @@ def verify(dataset: Dataset) -> list[str]:
     shown = dataset.sample_count()
     places = Places(dataset)
     done = commits.read_commits(dataset.uri)
-    compacting = storage.exists(dataset.path(ATTEMPTS, f"{COMPACT}.json"))
+    compacting = busy.stands(dataset.uri, busy.COMPACT)
     faults = [_COMPACTING] if compacting else []
     with ThreadPoolExecutor(_THREADS) as pool:
         checked = list(pool.map(lambda commit: check_commit(dataset, places, commit), done))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pyarrow.compute as pc
 
 from catalog import storage, tables
-from catalog.dataset import commits, tombstones
+from catalog.dataset import busy, commits, tombstones
 from catalog.dataset.dataset import MANIFEST, Dataset, View
 from catalog.dataset.subset_tars import write_tars
 from catalog.errors import DatasetError
@@ -38,6 +38,11 @@ def write_card(dataset: Dataset) -> Card:
     if not len(view):
         raise DatasetError(f"{dataset.uri} holds no sample, so there is nothing to describe")
     _refuse_buried(dataset)
+    with busy.marked(dataset.uri, busy.CARD):
+        return _write_card(dataset, view)
+
+
+def _write_card(dataset: Dataset, view: View) -> Card:
     members = _members(view)
     configs, copied = _configs(dataset, view, list(members))
     name = str(dataset.recipe.get("name", "dataset"))

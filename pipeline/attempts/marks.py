@@ -1,20 +1,18 @@
 """Marks of attempts at a unit: what is left of one that no longer runs tells that it died.
 
 ``attempts/<unit_id>.<run>.<random>.json`` stands while an attempt runs and goes when it ends in any
-orderly way, also with an error. Two builds at once mark their attempts beside each other, so a few
-marks prove nothing; many for one unit are a reason to look at its images one by one.
+orderly way, also with an error; it is touched each minute (`catalog.dataset.busy`). Two builds at
+once mark their attempts beside each other, so a few marks prove nothing; many for one unit are a
+reason to look at its images one by one.
 """
 
-import platform
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
 from catalog import storage
-from catalog.sample import canonical_json
-
-ATTEMPTS = "attempts"
+from catalog.dataset import busy
+from catalog.dataset.busy import ATTEMPTS
 
 
 def count(dataset: str, unit_id: str) -> int:
@@ -25,13 +23,8 @@ def count(dataset: str, unit_id: str) -> int:
 @contextmanager
 def marked(dataset: str, unit_id: str, run: str) -> Iterator[None]:
     """Mark an attempt at a unit while the block runs; a process that dies in it leaves the mark."""
-    uri = storage.join(dataset, ATTEMPTS, f"{unit_id}.{run}.{uuid.uuid4().hex[:8]}.json")
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    storage.write_atomic(uri, canonical_json({"began": now, "host": platform.node()}))
-    try:
+    with busy.marked(dataset, f"{unit_id}.{run}.{uuid.uuid4().hex[:8]}"):
         yield
-    finally:
-        storage.remove(uri)
 
 
 def forget(dataset: str, unit_id: str) -> None:

@@ -3,13 +3,14 @@
 import shutil
 import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from typing import Protocol, TypeAlias
 
 from catalog import storage, tables
 from catalog.dataset import dataset as layout
 from catalog.dataset import tombstones
+from catalog.dataset.busy import ATTEMPTS
 from catalog.dataset.dataset import Dataset, Status
 from catalog.dataset.orphans import sweep_orphans
 from catalog.errors import DatasetError
@@ -249,10 +250,19 @@ def _stopped(failures: Sequence[UnitFailure]) -> BuildError:
 
 def _sweep(dataset: Dataset) -> None:
     """Remove what killed attempts left: every unit is committed, no attempt is of use now."""
+    units = set(dataset.unit_ids)
+
+    def of_attempts(folder: str) -> list[str]:  # others are those of whoever compacts it now
+        names = storage.list_names(dataset.path(folder))
+        return [name for name in names if name.partition(".")[0] in units]
+
+    for name in of_attempts(ATTEMPTS):
+        storage.remove(dataset.path(ATTEMPTS, name))
     root = storage.local_path(dataset.uri)
-    if root is not None:
-        shutil.rmtree(root / "tmp", ignore_errors=True)
-    for name in storage.list_names(dataset.path(marks.ATTEMPTS)):
-        storage.remove(dataset.path(marks.ATTEMPTS, name))
-    if root is not None:
-        shutil.rmtree(root / marks.ATTEMPTS, ignore_errors=True)
+    if root is None:
+        return
+    for name in of_attempts("tmp"):
+        shutil.rmtree(root / "tmp" / name, ignore_errors=True)
+    for folder in ("tmp", ATTEMPTS):
+        with suppress(OSError):  # it is not there, or holds what is another's
+            (root / folder).rmdir()

@@ -52,9 +52,7 @@ def doctor(
 def gc(
     dataset: DatasetUri,
     dry_run: Annotated[bool, typer.Option(help="List, and remove nothing.")] = False,
-    older_than: Annotated[
-        float, typer.Option(min=0, help="Hours; must exceed the time that a unit takes.")
-    ] = 1.0,
+    older_than: Annotated[float, typer.Option(min=0, help="Hours; what is younger stays.")] = 1.0,
 ) -> None:
     """Remove what died builds left: temporary files, and shards that no commit names."""
     from pipeline.ledger import garbage

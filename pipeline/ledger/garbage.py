@@ -5,7 +5,6 @@ attempts that were killed (``tmp/``), files that never got their final name (``.
 shards whose attempt died before its commit, and marks of attempts at units since committed.
 """
 
-import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -14,17 +13,16 @@ from pathlib import PurePosixPath
 from typing import Literal, TypeAlias
 
 from catalog import storage
-from catalog.dataset import commits
+from catalog.dataset import busy, commits
+from catalog.dataset.busy import ATTEMPTS
 from catalog.dataset.commits import SHARDS
 from catalog.dataset.dataset import Dataset
+from catalog.dataset.orphans import UNIT_FILE, check_views
 from catalog.storage import Entry
-from pipeline.attempts.marks import ATTEMPTS
 
 Kind: TypeAlias = Literal["attempt", "temporary", "orphan", "mark"]
 
 _TMP = "tmp"
-# What `commits` names a unit's files; anything else below shards/ is somebody's own.
-_UNIT_FILE = re.compile(r"(\d{6,})-([0-9a-f]{8})(-[0-9a-f]{16})?\.(tar|held|parquet)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,16 +46,21 @@ class Garbage:
 
 
 def find(dataset: Dataset, *, older_than: float) -> list[Garbage]:
-    """List garbage older than `older_than` seconds, which must exceed what a unit takes.
+    """List garbage older than `older_than` seconds.
+
+    What belongs to work whose mark was touched since, or in the last minutes, is none, however old.
 
     Raises:
-        DatasetError: a commit cannot be read, so nothing is known to be garbage.
+        DatasetError: a commit cannot be read, or manifest and subsets name shards that no commit
+            names, as a compaction leaves them that did not end; so nothing is known to be garbage.
     """
     now = time.time()
-    entries = storage.walk(dataset.uri)  # before the commits: what they name later is not in it
+    entries = storage.walk(dataset.uri)  # before the rest: what is named later is not in it
+    at_work = _at_work(dataset, older_than)
     done = commits.read_commits(dataset.uri)
     kept = {file.name for commit in done for file in commit.files}
-    leftovers = _Leftovers(dataset.unit_ids, kept, {commit.unit_id for commit in done})
+    check_views(dataset, kept)
+    leftovers = _Leftovers(dataset.unit_ids, kept, {commit.unit_id for commit in done}, at_work)
     return [
         Garbage(name=entry.name, kind=kind, bytes=entry.bytes, age=now - entry.modified, unit_id=id)
         for entry in entries
@@ -79,28 +82,41 @@ def remove(dataset: Dataset, found: Sequence[Garbage], *, older_than: float) -> 
 class _Leftovers:
     """Says what a file of a dataset's folder is, if it is garbage."""
 
-    def __init__(self, unit_ids: Sequence[str], kept: set[str], done: set[str]) -> None:
+    def __init__(
+        self, unit_ids: Sequence[str], kept: set[str], done: set[str], at_work: set[str]
+    ) -> None:
         self._unit_ids = unit_ids
         self._kept = kept
         self._done = done
+        self._at_work = at_work
 
     def __call__(self, entry: Entry) -> Iterator[tuple[Kind, str | None]]:
         path = PurePosixPath(entry.name)
         if path.parts[0] == _TMP:
-            yield "attempt", None
+            if path.parts[1].partition(".")[0] not in self._at_work:
+                yield "attempt", None
         elif path.name.startswith(".") and path.name.endswith(".tmp"):
             yield "temporary", None
-        elif path.parts[0] == ATTEMPTS and path.name.partition(".")[0] in self._done:
-            yield "mark", path.name.partition(".")[0]
+        elif path.parts[0] == ATTEMPTS:
+            owner = path.name.partition(".")[0]
+            if owner in self._done or (owner == busy.CARD and owner not in self._at_work):
+                yield "mark", owner if owner in self._done else None
         elif path.parts[:-1] == (SHARDS,) and path.name not in self._kept:
             yield from self._orphan(path.name)
 
     def _orphan(self, name: str) -> Iterator[tuple[Kind, str | None]]:
         """Tell a unit's file from another's, with its unit where that is planned."""
-        if match := _UNIT_FILE.fullmatch(name):
+        if match := UNIT_FILE.fullmatch(name):
             index = int(match[1])
             unit = self._unit_ids[index] if index < len(self._unit_ids) else ""
-            yield "orphan", unit if unit.startswith(match[2]) else None
+            if unit not in self._at_work or not unit.startswith(match[2]):
+                yield "orphan", unit if unit.startswith(match[2]) else None
+
+
+def _at_work(dataset: Dataset, older_than: float) -> set[str]:
+    """Return the units, and what else, at which somebody works by the marks' last touch."""
+    alive = busy.alive(dataset.uri, within=max(older_than, busy.LAPSES_AFTER))
+    return {name.partition(".")[0] for name in alive}
 
 
 def _is_wanted(dataset: Dataset, orphan: Garbage, older_than: float) -> bool:
@@ -111,9 +127,7 @@ def _is_wanted(dataset: Dataset, orphan: Garbage, older_than: float) -> bool:
     """
     if orphan.unit_id is None:
         return False
-    marks = storage.walk(dataset.path(ATTEMPTS))
-    ours = [mark for mark in marks if mark.name.startswith(f"{orphan.unit_id}.")]
-    if any(time.time() - mark.modified < older_than for mark in ours):
+    if orphan.unit_id in _at_work(dataset, older_than):
         return True
     commit = commits.read_commit(dataset.uri, orphan.unit_id)
     names = [] if commit is None else [file.name for file in commit.files]

@@ -1,6 +1,7 @@
 """A unit counts exactly once: same bytes are the same unit, other bytes raise or are recorded."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -142,6 +143,20 @@ def test_a_kill_between_publishing_and_committing_is_made_good(
     _, outcome = commit_unit(str(out), make_attempt(tmp_path / "two", [1, 2]))
     assert outcome == "committed"
     assert shards(out) == left
+
+
+def test_what_is_taken_over_from_a_killed_attempt_is_new_again(
+    tmp_path: Path, make_attempt: MakeAttempt
+) -> None:
+    """Its age is how `gc` tells what nobody needs."""
+    out = tmp_path / "d"
+    attempt = make_attempt(tmp_path / "one", [1, 2])
+    left = out / "shards" / f"000000-{attempt.unit_id[:8]}.tar"
+    left.parent.mkdir(parents=True)
+    shutil.copy(attempt.tar, left)
+    os.utime(left, (1e9, 1e9))
+    assert commit_unit(str(out), attempt)[0].shard.name == left.name
+    assert left.stat().st_mtime > 1e9
 
 
 def test_a_killed_attempt_of_another_environment_does_not_hold_the_name(

@@ -258,6 +258,17 @@ def test_whatever_is_removed_in_any_steps_the_rest_stays(
     assert verify(made) == []
 
 
+def test_compaction_deletes_only_what_is_the_factorys(dataset: Dataset) -> None:
+    dataset.write_subset(4, policy="top", seed=0)
+    mine = ["shards/notes.txt", "shards/mine.tar", "shards/more/000000-01234567.tar"]
+    mine.append("subsets/4/notes.txt")
+    for name in mine:
+        storage.write_atomic(dataset.path(name), b"mine")
+    tombstones.bury(dataset.uri, keys_of(dataset)[:1])
+    assert compact(dataset).deleted == 2
+    assert all(storage.exists(dataset.path(name)) for name in mine)
+
+
 def test_takedown_works_on_object_storage(s3: str, make_dataset: Make, tmp_path: Path) -> None:
     made = make_dataset(f"{s3}/d", tmp_path / "s", [[0, 1, 2], [3, 4]])
     keys = keys_of(made)

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from catalog import storage
+from catalog.dataset import busy, tombstones
+from catalog.dataset import compact as compaction
 from catalog.dataset.dataset import Dataset
 from catalog.dataset.verify import differences, verify
 from catalog.errors import DatasetError
+from pipeline.attempts import marks
 from pipeline.attempts.outcome import UnitReport
 from pipeline.build.build import BuildResult
 from pipeline.commands import cli
@@ -141,9 +144,12 @@ def test_a_shard_committed_since_it_was_listed_stays(built: Path) -> None:
     commit = built / "commits" / f"{unit}.json"
     truth = commit.read_bytes()
     commit.unlink()
+    manifest = (built / "manifest.parquet").read_bytes()
+    (built / "manifest.parquet").unlink()
     found = garbage.find(opened, older_than=HOUR)
     assert {one.unit_id for one in found} == {unit}
     commit.write_bytes(truth)
+    (built / "manifest.parquet").write_bytes(manifest)
     assert list(garbage.remove(opened, found, older_than=HOUR)) == []
     assert verify(opened) == []
 
@@ -157,6 +163,109 @@ def test_what_is_not_ours_and_what_cannot_be_judged_stays(built: Path) -> None:
     next((built / "commits").iterdir()).write_text("{")
     with pytest.raises(DatasetError, match="not a commit"):
         garbage.find(Dataset.open(str(built)), older_than=0)
+
+
+class KilledCompaction(BaseException):
+    """Ends a compaction between two of its steps."""
+
+
+@pytest.mark.parametrize("step", ["fold", "_fold_subsets", "_verify"])
+def test_a_killed_compaction_is_ended_before_anything_is_swept(
+    built: Path,
+    pictures: Path,
+    step: str,
+    make: Callable[..., BuildResult],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened = Dataset.open(str(built))
+    opened.write_subset(4, policy="top", seed=0)
+    tombstones.bury(opened.uri, opened.view().keys()[:1])
+    left = opened.view().keys()
+
+    def killed(*_: object) -> None:
+        raise KilledCompaction
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Dataset if step == "fold" else compaction, step, killed)
+        with pytest.raises(KilledCompaction):
+            compaction.compact(opened)
+    age(built, 2)
+    before = sorted(path.name for path in (built / "shards").iterdir())
+    with pytest.raises(DatasetError, match="compact"):
+        garbage.find(opened, older_than=HOUR)
+    make(pictures, built)
+    assert sorted(path.name for path in (built / "shards").iterdir()) == before
+    assert [opened.view().read(at).key for at in range(len(left))] == left
+    compaction.compact(opened)
+    assert [opened.view("4").read(at).key for at in range(3)] == left[:3]
+    assert verify(opened) == []
+    assert clean(built) == []
+
+
+def test_while_a_compaction_runs_nothing_is_swept(
+    built: Path, pictures: Path, make: Callable[..., BuildResult]
+) -> None:
+    opened = Dataset.open(str(built))
+    scratch = built / "tmp" / "compact.01234567" / "x.tar"
+    scratch.parent.mkdir(parents=True)
+    scratch.write_bytes(b"being written")
+    new = built / "shards" / f"000000-{opened.unit_ids[0][:8]}-{'0' * 16}.tar"
+    with busy.marked(opened.uri, busy.COMPACT):
+        new.write_bytes(b"published, not named yet")
+        assert not make(pictures, built).changed
+        assert (scratch.exists(), new.exists()) == (True, True)
+        age(built, 2, "tmp/compact.01234567/x.tar", f"shards/{new.name}")
+        with pytest.raises(DatasetError, match="compaction runs"):
+            garbage.find(opened, older_than=0)
+    assert not make(pictures, built).changed
+    assert (scratch.exists(), new.exists()) == (True, False)
+    assert clean(built) == ["tmp/compact.01234567/x.tar"]
+
+
+def test_what_a_card_copies_stays_while_it_is_written(
+    built: Path, pictures: Path, make: Callable[..., BuildResult]
+) -> None:
+    copy = built / "tmp" / "card.abc" / "000000.tar"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(b"a subset of hours")
+    age(built, 2, "tmp/card.abc/000000.tar")
+    with busy.marked(str(built), busy.CARD):
+        make(pictures, built)
+        assert clean(built) == []
+    assert clean(built) == ["tmp/card.abc/000000.tar"]
+
+
+def test_what_an_attempt_of_hours_holds_stays_as_long_as_its_mark_is_touched(
+    pictures: Path, built: Path, make: Callable[..., BuildResult]
+) -> None:
+    """Maps of rejected images are few: their tar may be written to once in hours."""
+    opened = Dataset.open(str(built))
+    unit = opened.unit_ids[1]
+    (built / "commits" / f"{unit}.json").unlink()
+    (built / "manifest.parquet").unlink()
+    held = built / "tmp" / f"{unit}.01234567" / "samples.held"
+    held.parent.mkdir(parents=True)
+    held.write_bytes(b"")
+    with marks.marked(opened.uri, unit, "run"):
+        age(built, 2, f"tmp/{unit}.01234567/samples.held")
+        assert clean(built) == []
+        (mark,) = (built / "attempts").iterdir()
+        age(built, 2, f"attempts/{mark.name}")
+        assert len(garbage.find(opened, older_than=HOUR)) == 3  # its two files in shards, too
+    assert len(clean(built)) == 3
+
+
+def test_an_attempt_touches_its_mark(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(busy, "TOUCHED_EACH", 0.01)
+    with marks.marked(str(built), "0" * 32, "run"):
+        (mark,) = (built / "attempts").iterdir()
+        age(built, 2, f"attempts/{mark.name}")
+        deadline = time.time() + 30
+        while time.time() - mark.stat().st_mtime > HOUR and time.time() < deadline:
+            time.sleep(0.01)
+        assert time.time() - mark.stat().st_mtime < HOUR
+        assert busy.alive(str(built)) == [mark.name.removesuffix(".json")]
+    assert list((built / "attempts").iterdir()) == []
 
 
 def test_on_object_storage(s3: str, built: Path) -> None:
