@@ -59,6 +59,15 @@ def join(uri: str, *names: str) -> str:
     return "/".join([uri.rstrip("/") or "/", *names])
 
 
+def file_system(uri: str) -> tuple[Any, str]:
+    """Return fsspec's file system of a remote `uri`, and the name there.
+
+    It keeps no listings: those of fsspec never end, and other processes write beside this one.
+    """
+    fs, name = fsspec.core.url_to_fs(uri, use_listings_cache=False)
+    return fs, name
+
+
 @contextmanager
 def _remote(uri: str) -> Iterator[tuple[Any, str]]:
     """Yield file system and name of a remote `uri`; fsspec has retried what can be retried.
@@ -68,7 +77,7 @@ def _remote(uri: str) -> Iterator[tuple[Any, str]]:
         StorageUnavailable: the storage did not answer in the block.
     """
     try:
-        fs, name = fsspec.core.url_to_fs(uri)
+        fs, name = file_system(uri)
     except (ImportError, ValueError) as error:
         raise StorageError(
             f"cannot use {uri!r}: {error}. Expected a local path or a URI that fsspec knows; "

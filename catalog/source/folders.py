@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_from_bytes
 
-import fsspec
-
 from catalog import storage
 from catalog.errors import SourceError
 from catalog.source.patterns import expand
@@ -48,7 +46,7 @@ def folders_of(uris: Iterable[str], passed: Counter[str] | None = None) -> Itera
     for uri in (one for pattern in uris for one in expand(pattern)):
         root = storage.local_path(uri)
         if root is None:
-            fs, name = fsspec.core.url_to_fs(uri)
+            fs, name = storage.file_system(uri)
             found = fs.find(name)
             if not found:
                 raise SourceError(f"no images at {uri}: nothing is stored below it")
@@ -127,7 +125,7 @@ def _remote_folders(fs: Any, root: str, found: list[str]) -> Iterator[Folder]:
 
 
 def _remote_siblings(uri: str, names: set[str]) -> Folder:
-    fs, folder = fsspec.core.url_to_fs(uri)
+    fs, folder = storage.file_system(uri)
     try:
         listed = fs.ls(folder, detail=True)
         keys = [entry["name"] for entry in listed if entry["type"] == "file"]

@@ -31,7 +31,7 @@ def expand(uri: str) -> list[str]:
         names = _names(str(path), uri)
         found = {one for name in names for one in glob.glob(name, recursive=True)}
     else:
-        fs, whole = fsspec.core.url_to_fs(uri)
+        fs, whole = storage.file_system(uri)
         if fs.exists(whole):
             return [uri]
         names = _names(whole, uri)

@@ -1,5 +1,7 @@
 """The same promises on object storage, spoken over the real protocol."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -123,3 +125,39 @@ def test_a_shard_large_enough_for_many_parts_is_published_once(s3: str, tmp_path
         with pytest.raises(FileExistsError):
             storage.publish(late, f"{s3}/large.tar")
     assert storage.sha256_file(f"{s3}/large.tar") == storage.sha256_file(str(large))
+
+
+_WRITER = """
+import sys
+from catalog import storage
+storage.write_atomic(sys.argv[1], b"from elsewhere")
+"""
+
+
+def write_elsewhere(uri: str) -> None:
+    """Write a file from another process, as Ray's workers do."""
+    subprocess.run([sys.executable, "-c", _WRITER, uri], check=True)
+
+
+def test_what_another_process_writes_after_a_listing_is_there(s3: str) -> None:
+    folder = f"{s3}/shared"
+    storage.write_atomic(f"{folder}/mine.txt", b"1")
+    assert storage.list_names(folder) == ["mine.txt"]
+    assert not storage.exists(f"{folder}/theirs.txt")
+    write_elsewhere(f"{folder}/theirs.txt")
+    with storage.open_binary(f"{folder}/theirs.txt") as file:
+        assert file.read() == b"from elsewhere"
+    assert storage.exists(f"{folder}/theirs.txt")
+    assert storage.size(f"{folder}/theirs.txt") == 14
+    assert storage.list_names(folder) == ["mine.txt", "theirs.txt"]
+    with storage.open_ranges(f"{folder}/theirs.txt") as file:
+        assert file.read(4) == b"from"
+
+
+@pytest.mark.parametrize("source", ["{}", "{}/*.png"])
+def test_sources_are_listed_anew(s3: str, source: str, make_sample: Callable[[int], Any]) -> None:
+    folder = f"{s3}/growing-{len(source)}"
+    storage.write_atomic(f"{folder}/a.png", make_sample(1).image)
+    assert list_parts([source.format(folder)]).table.num_rows == 1
+    write_elsewhere(f"{folder}/b.png")
+    assert list_parts([source.format(folder)]).table.num_rows == 2

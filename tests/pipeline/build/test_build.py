@@ -132,7 +132,7 @@ def test_sigkill_and_the_same_command_give_the_uninterrupted_bytes(
     process.wait()
     committed = {path.stem for path in (broken / "commits").glob("*.json")}
     assert 5 <= len(committed) < 60
-    (broken / "tmp" / "left-by-the-kill").mkdir(parents=True, exist_ok=True)
+    (broken / "tmp" / f"{min(committed)}.01234567").mkdir(parents=True, exist_ok=True)
 
     finished = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "60 of 60 committed" in finished.stdout
