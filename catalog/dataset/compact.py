@@ -8,7 +8,6 @@ units are named by the hashes of their images, and what is told once must not co
 """
 
 import shutil
-import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from catalog.dataset.commits import Attempt, Commit
 from catalog.dataset.dataset import MANIFEST, PLAN, SOURCE, SUBSETS, Dataset
 from catalog.dataset.latents import forget_stale
 from catalog.dataset.orphans import UNIT_FILE, named_files
+from catalog.dataset.scratch import own_folder
 from catalog.dataset.shards import ShardWriter
 from catalog.dataset.subset_tars import delete_stale
 from catalog.dataset.verify import check_commit
@@ -81,7 +81,7 @@ def compact(dataset: Dataset) -> Compacted:
 def _scratch(uri: str) -> Iterator[Path]:
     """Yield a folder from which files can be published: beside the shards where those are local."""
     root = storage.local_path(uri)
-    parent = Path(tempfile.gettempdir()) if root is None else root / "tmp"
+    parent = own_folder() if root is None else root / "tmp"
     folder = parent / f"compact.{uuid.uuid4().hex[:8]}"
     folder.mkdir(parents=True)
     try:

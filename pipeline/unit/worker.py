@@ -6,7 +6,6 @@ Runs the same in-process and inside a Ray actor; knows neither.
 import os
 import platform
 import shutil
-import tempfile
 import threading
 import time
 import uuid
@@ -24,6 +23,7 @@ from catalog import storage, tables
 from catalog.dataset import tombstones
 from catalog.dataset.commits import HELD, Attempt, commit_unit, read_commit
 from catalog.dataset.dataset import PLAN
+from catalog.dataset.scratch import own_folder
 from catalog.dataset.shards import ShardWriter
 from catalog.sample import sample_key
 from pipeline.attempts import marks, quarantine
@@ -247,5 +247,5 @@ class UnitWorker:
 def _attempt_folder(dataset: str, unit: str) -> Path:
     """Name an attempt's folder: beside the shards where those are local, so a link suffices."""
     root = storage.local_path(dataset)
-    parent = Path(tempfile.gettempdir()) if root is None else root / "tmp"
+    parent = own_folder() if root is None else root / "tmp"
     return parent / f"{unit}.{uuid.uuid4().hex[:8]}"
