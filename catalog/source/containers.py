@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from catalog import storage
 from catalog.errors import ImageError, SourceError
+from catalog.source.presence import blame
 from catalog.source.rows import SourceRow, lost, measure, rejected_row, with_fields, with_sidecars
 
 IMAGE_SUFFIXES = frozenset(
@@ -106,6 +107,7 @@ def _parquet_row(
 ) -> SourceRow:
     if isinstance(image, dict):  # Hugging Face datasets: {"bytes": ..., "path": ...}
         image = image.get("bytes") or image.get("path")
+    target = uri
     try:
         if isinstance(image, str) and image:
             target = _beside(uri, image)
@@ -118,6 +120,7 @@ def _parquet_row(
             row, empty = SourceRow(uri=uri, row=at), ImageError("empty_file", "no image", value=0)
             row = rejected_row(row, empty)
     except Exception as error:  # a path column can hold anything
+        blame(error, [target])
         row = lost(SourceRow(uri=uri, row=at), error)
     return with_fields(row, values)
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from catalog import storage
-from catalog.errors import StorageUnavailable
 from catalog.source.containers import SIDECAR_LIMIT, read_parquet_row, scan_parquet, scan_tar
+from catalog.source.presence import blame
 from catalog.source.rows import SourceRow, lost, measure, with_sidecars
 
 Kind = Literal["file", "tar", "parquet"]
@@ -33,6 +33,11 @@ class Part:
     sidecars: dict[str, str] = field(default_factory=dict)
     label: str | None = None
 
+    @property
+    def uris(self) -> list[str]:
+        """The part's own URI, then those of what lies beside it."""
+        return [self.uri, *self.sidecars.values(), *([self.label] if self.label else [])]
+
 
 def scan_part(part: Part, *, perceptual: bool = False) -> list[SourceRow]:
     """Read one part: hash and header of every image in it, with what lies beside it.
@@ -40,6 +45,9 @@ def scan_part(part: Part, *, perceptual: bool = False) -> list[SourceRow]:
     Args:
         part: a file or a container of images.
         perceptual: decode each image for its perceptual hash as well.
+
+    Raises:
+        PlaceError: what the part lies in cannot be read; it says nothing of the part.
     """
     rows: list[SourceRow] = []
     try:
@@ -48,9 +56,8 @@ def scan_part(part: Part, *, perceptual: bool = False) -> list[SourceRow]:
         else:
             read = scan_tar if part.kind == "tar" else scan_parquet
             rows.extend(read(part.uri, perceptual=perceptual))
-    except StorageUnavailable:
-        raise  # says nothing of the file
     except Exception as error:  # one file must not end the scan; its row names the class
+        blame(error, part.uris)
         rows.append(lost(SourceRow(uri=part.uri), error))
     return rows
 
@@ -76,4 +83,5 @@ def _scan_file(part: Part, perceptual: bool) -> SourceRow:
             row = replace(row, label=part.label, label_sha256=storage.sha256_file(part.label))
         return row
     except OSError as error:
+        blame(error, part.uris)
         return lost(row, error)

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from catalog import storage, tables
 from catalog.dataset.commits import HELD, Attempt, commit_unit, read_commit
-from catalog.dataset.dataset import PLAN
+from catalog.dataset.dataset import PLAN, SOURCE
 from catalog.dataset.shards import ShardWriter
 from pipeline.attempts import marks, quarantine
 from pipeline.attempts.environment import environment, fix_threads, signature
@@ -74,6 +74,7 @@ class UnitWorker:
             threads=execution.worker_threads,
             device=execution.device,
             reuse=execution.reuse,
+            roots=_roots(dataset),
             captions_only=captions_only,
             captioner_later=execution.split_captions,
         )
@@ -230,6 +231,12 @@ class UnitWorker:
         with self._reading:  # one open file, and readers of it are not safe beside each other
             rows: list[dict[str, Any]] = self._plan.read_row_group(index).to_pylist()
         return rows
+
+
+def _roots(dataset: str) -> list[str]:
+    """Return where a dataset's images and labels come from, as far as its scan tells."""
+    told = tables.read_metadata(storage.join(dataset, SOURCE))
+    return [uri for name in ("images", "labels") for uri in told.get(name) or ()]
 
 
 def _attempt_folder(dataset: str, unit: str) -> Path:
