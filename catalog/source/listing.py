@@ -4,7 +4,7 @@ A million files are listed in about 300 MB, and their parts made from the table 
 """
 
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -19,6 +19,7 @@ from catalog.errors import SourceError
 from catalog.source.containers import IMAGE_SUFFIXES
 from catalog.source.labels import Labels
 from catalog.source.parts import Part
+from catalog.source.presence import check_gone
 from catalog.source.rows import printable
 
 _SIDECARS = ("txt", "json")
@@ -75,6 +76,8 @@ def list_parts(
 ) -> Listing:
     """List folders (recursively), single images, ``.tar`` and ``.parquet`` files.
 
+    Links to folders are followed; a folder that was reached before is counted and not read again.
+
     Args:
         uris: local paths or fsspec URIs.
         include: glob patterns over the path below the given folder; where given, one must match.
@@ -82,15 +85,17 @@ def list_parts(
         labels: where the ground truth of image files lies; a label is listed as no image.
 
     Raises:
-        SourceError: a URI does not exist.
+        SourceError: a URI does not exist, or a folder cannot be listed that `exclude` does not
+            cover.
+        PlaceError: a link leads to a place that is not there.
     """
     roots, wanted, unwanted = list(uris), tuple(include), tuple(exclude)
-    known = _find_labels(labels, roots)
+    known = _find_labels(labels, roots, unwanted)
     taken = set(known.values())
     ignored: Counter[str] = Counter()
     parts: set[str] = set()
     beside: set[str] = set()
-    for found, relative in (one for uri in roots for one in _walk(uri)):
+    for found, relative in (one for uri in roots for one in _walk(uri, unwanted, ignored)):
         suffix = _suffix(relative)
         if suffix in _SIDECARS:
             beside.add(found)
@@ -119,7 +124,7 @@ def _table(uris: list[str], beside: set[str], known: dict[str, str]) -> pa.Table
     return pa.table(columns).select(PARTS.names).cast(PARTS)
 
 
-def _walk(uri: str) -> Iterator[tuple[str, str]]:
+def _walk(uri: str, unwanted: tuple[str, ...], ignored: Counter[str]) -> Iterator[tuple[str, str]]:
     """Yield (stored URI, path below `uri`) of every file below `uri`, or of `uri` itself."""
     root = storage.local_path(uri)
     if root is None:
@@ -127,18 +132,54 @@ def _walk(uri: str) -> Iterator[tuple[str, str]]:
     elif root.is_file():
         yield storage.file_uri(root), root.name
     elif root.is_dir():
-        yield from _walk_local(root)
+        yield from _walk_local(root, unwanted, ignored)
     else:
         raise SourceError(f"no images at {uri}: the path does not exist")
 
 
-def _walk_local(root: Path) -> Iterator[tuple[str, str]]:
-    for folder, _, names in os.walk(root):
-        # Once a folder: quoting and joining whole paths would take most of a listing's time.
-        before = storage.file_uri(os.path.join(folder, "_"))[:-1]
-        below = os.path.relpath(os.path.join(folder, "_"), root)[:-1]
-        for name in names:
-            yield before + quote_from_bytes(os.fsencode(name)), below + name
+def _walk_local(
+    root: Path, unwanted: tuple[str, ...], ignored: Counter[str]
+) -> Iterator[tuple[str, str]]:
+    def refuse(error: OSError) -> None:
+        below = os.path.relpath(error.filename, root)
+        if not _excluded(f"{below}/", unwanted):
+            raise SourceError(
+                f"the folder {error.filename} cannot be listed: {error.strerror}. Let it be read, "
+                f"or leave it out with --exclude '{below}/*'"
+            ) from error
+        ignored["folders excluded"] += 1
+
+    seen: set[tuple[int, int]] = set()
+    waiting = deque([os.fspath(root)])
+    while waiting:  # links come after all that is reached without one, so that they hide nothing
+        for folder, below, names in os.walk(waiting.popleft(), onerror=refuse):
+            found = os.stat(folder)
+            if (found.st_dev, found.st_ino) in seen:
+                ignored["folders seen already"] += 1
+                below.clear()
+                continue
+            seen.add((found.st_dev, found.st_ino))
+            links = [path for name in sorted(below) if os.path.islink(path := f"{folder}/{name}")]
+            above = [link for link in links if _holds(link, root)]
+            ignored.update({"links to folders above": len(above)} if above else {})
+            waiting += (link for link in links if link not in above)
+            yield from _files(folder, root, names)
+
+
+def _holds(folder: str, root: Path) -> bool:
+    """Say whether a folder holds `root`, somewhere below it."""
+    return os.path.realpath(root).startswith(os.path.join(os.path.realpath(folder), ""))
+
+
+def _files(folder: str, root: Path, names: list[str]) -> Iterator[tuple[str, str]]:
+    # Once a folder: quoting and joining whole paths would take most of a listing's time.
+    before = storage.file_uri(os.path.join(folder, "_"))[:-1]
+    below = os.path.relpath(os.path.join(folder, "_"), root)[:-1]
+    for name in names:
+        uri = before + quote_from_bytes(os.fsencode(name))
+        if not _suffix(name) and not os.path.exists(os.path.join(folder, name)):
+            check_gone([uri])  # a link that leads nowhere, perhaps to a folder of images
+        yield uri, below + name
 
 
 def _walk_remote(uri: str) -> Iterator[tuple[str, str]]:
@@ -152,12 +193,18 @@ def _walk_remote(uri: str) -> Iterator[tuple[str, str]]:
 
 
 def _chosen(relative: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:
-    if any(fnmatch(relative, pattern) for pattern in exclude):
+    if _excluded(relative, exclude):
         return False
     return not include or any(fnmatch(relative, pattern) for pattern in include)
 
 
-def _find_labels(labels: Labels | None, roots: list[str]) -> dict[str, str]:
+def _excluded(relative: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch(relative, pattern) for pattern in patterns)
+
+
+def _find_labels(
+    labels: Labels | None, roots: list[str], unwanted: tuple[str, ...]
+) -> dict[str, str]:
     """Return the label of each file that has one, by its URI."""
     if labels is None:
         return {}
@@ -165,10 +212,11 @@ def _find_labels(labels: Labels | None, roots: list[str]) -> dict[str, str]:
     stems = {
         relative.removesuffix(labels.suffix): found
         for folder in folders
-        for found, relative in _walk(folder)
+        for found, relative in _walk(folder, unwanted, Counter())
         if relative.endswith(labels.suffix)
     }
-    pairs = ((found, _stem(relative)) for folder in roots for found, relative in _walk(folder))
+    files = (one for folder in roots for one in _walk(folder, unwanted, Counter()))
+    pairs = ((found, _stem(relative)) for found, relative in files)
     return {found: stems[stem] for found, stem in pairs if stems.get(stem, found) != found}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from catalog.errors import SourceError
+from catalog.errors import PlaceError, SourceError
 from catalog.source.labels import Labels
 from catalog.source.listing import PARTS, Listing, list_parts, to_parts
 from catalog.source.parts import Part
@@ -99,3 +99,51 @@ def test_a_store_lists_as_a_folder_does() -> None:
     assert listing.ignored == {".json": 1, ".doc": 1, "excluded": 1}
     with pytest.raises(SourceError, match="nothing is stored below it"):
         list_parts(["memory://nowhere"])
+
+
+def test_a_folder_that_cannot_be_listed_ends_the_listing_unless_it_is_excluded(
+    put: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, real = put("a.jpg", "lost+found/b.jpg"), os.scandir
+
+    def scandir(path: str) -> object:
+        if str(path).endswith("lost+found"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(
+        SourceError, match=r"lost\+found cannot be listed.*--exclude 'lost\+found/\*'"
+    ):
+        list_parts([str(folder)])
+    listing = list_parts([str(folder)], exclude=["lost+found/*"])
+    assert names_of(listing, folder) == ["a.jpg"]
+    assert listing.ignored == {"folders excluded": 1}
+
+
+def test_links_to_folders_are_followed_once(put: Callable[..., Path], tmp_path: Path) -> None:
+    folder = put("a/1.jpg", "a/deep/2.jpg", "b/3.jpg")
+    far = tmp_path / "far"
+    (far / "sub").mkdir(parents=True)
+    (far / "sub" / "4.jpg").write_bytes(b"")
+    (far / "sub" / "back").symlink_to(far)
+    (folder / "0").symlink_to(folder / "a")  # comes before what it leads to
+    (folder / "a" / "round").symlink_to(folder)
+    (folder / "up").symlink_to(tmp_path)
+    (folder / "train").symlink_to(far)
+    (folder / "val").symlink_to(far)
+    listing = list_parts([str(folder)])
+    assert names_of(listing, folder) == ["a/1.jpg", "a/deep/2.jpg", "b/3.jpg", "train/sub/4.jpg"]
+    assert listing.ignored == {"folders seen already": 4, "links to folders above": 1}
+
+
+def test_a_link_into_a_place_that_is_not_mounted_ends_the_listing(
+    put: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = put("a.jpg")
+    (tmp_path / "mount").mkdir()
+    (folder / "train").symlink_to(tmp_path / "mount" / "train")
+    with pytest.raises(PlaceError, match=r"mount is empty; is its disk mounted"):
+        list_parts([str(folder)])
+    (tmp_path / "mount" / "something").write_bytes(b"")
+    assert list_parts([str(folder)]).ignored == {"no suffix": 1}
