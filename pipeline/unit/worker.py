@@ -26,6 +26,7 @@ from catalog.dataset.dataset import PLAN, SOURCE
 from catalog.dataset.shards import ShardWriter
 from pipeline.attempts import marks, quarantine
 from pipeline.attempts.environment import environment, fix_threads, signature
+from pipeline.attempts.health import check_share
 from pipeline.attempts.outcome import UnitFailure, UnitReport
 from pipeline.errors import BuildError
 from pipeline.recipe.execution import Execution
@@ -98,8 +99,9 @@ class UnitWorker:
 
     def run(self, index: int) -> UnitReport | UnitFailure:
         """Annotate and commit one unit; what a single image does wrong becomes its row."""
-        unit = self._unit_ids[index]
+        unit = ""
         try:
+            unit = self._unit_ids[index]
             return self._committed(index, unit)
         except Exception as error:  # goes back as data: Ray would wrap it and lose its name
             return UnitFailure.of(error, index=index, unit_id=unit, dataset=self._dataset)
@@ -122,6 +124,7 @@ class UnitWorker:
             with marks.marked(self._dataset, unit, self._run):
                 folder.mkdir(parents=True)
                 attempt = self.attempt(index, folder, poison=poison, clock=clock, texts=texts)
+                check_share(attempt, self._execution.max_failed_share_of_a_unit)
                 self._keep_texts(unit, texts)
                 with clock.time("commit"):
                     commit, outcome = commit_unit(self._dataset, attempt)

@@ -3,24 +3,33 @@
 import errno
 import os
 import shutil
+import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from catalog import storage
+from catalog import storage, tables
 from catalog.dataset.dataset import Dataset
 from catalog.dataset.verify import differences
-from catalog.errors import CatalogError
+from catalog.errors import CatalogError, DatasetError, DeterminismError, PlaceError
 from detectors.base import Network, NetworkSpec, Result
 from detectors.canny import CannySpec
 from detectors.graph import Graph
+from pipeline.attempts.health import check_share
+from pipeline.attempts.outcome import UnitFailure
 from pipeline.build.build import BuildResult
 from pipeline.build.local import run_local
 from pipeline.errors import BuildError
+from pipeline.recipe.recipe import Recipe
 
 Make = Callable[..., BuildResult]
 
@@ -234,3 +243,135 @@ def test_a_library_that_is_not_on_this_machine_fails_the_unit(
     with pytest.raises(BuildError, match="simplejpeg"):
         make(healthy, tmp_path / "d")
     assert not Dataset.open(str(tmp_path / "d")).status().rejects
+
+
+def _every_image_fails(*_: Any) -> Result:
+    raise ZeroDivisionError("of this machine's library")
+
+
+def test_a_unit_of_which_most_images_fail_alike_is_not_committed(
+    healthy: Path, tmp_path: Path, make: Make, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = recipe.model_copy(update={"samples_per_unit": 10})
+    make(healthy, tmp_path / "whole", recipe=whole)
+    monkeypatch.setattr(CannySpec, "annotate", _every_image_fails)
+    message = r"10 of 10 images failed with ZeroDivisionError.*of this machine's library"
+    with pytest.raises(BuildError, match=message):
+        make(healthy, tmp_path / "d", recipe=whole)
+    monkeypatch.undo()
+    make(healthy, tmp_path / "d", recipe=whole)
+    assert differences(str(tmp_path / "d"), str(tmp_path / "whole")) == []
+
+
+def test_a_small_unit_may_be_unlucky(
+    healthy: Path, tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CannySpec, "annotate", _every_image_fails)
+    assert make(healthy, tmp_path / "d").status.rejects == {"failed:ZeroDivisionError": 10}
+
+
+def test_many_missing_files_are_the_place(healthy: Path, tmp_path: Path, make: Make) -> None:
+    """Something else stands where the source was mounted."""
+
+    def swap() -> None:
+        if not (tmp_path / "away").exists():
+            healthy.rename(tmp_path / "away")
+            healthy.mkdir()
+            (healthy / "else.txt").write_text("another disk")
+
+    with pytest.raises(BuildError, match="images failed with FileNotFoundError"):
+        make(healthy, tmp_path / "d", executor=before_the_units(swap))
+
+
+def attempt_with(tmp_path: Path, **counts: int) -> Any:
+    statuses = [status.replace("_", ":") for status, n in counts.items() for _ in range(n)]
+    rows = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"status": statuses, "detail": ["why"] * len(statuses)}), rows)
+    return SimpleNamespace(counts=Counter(statuses), rows=rows)
+
+
+@pytest.mark.parametrize(
+    ("counts", "limit", "passes"),
+    [
+        ({"failed_OSError": 8, "ok": 8}, 0.5, True),
+        ({"failed_OSError": 9, "ok": 8}, 0.5, False),
+        ({"failed_OSError": 7}, 0.5, True),
+        ({"failed_OSError": 8}, 1.0, True),
+        ({"failed_OSError": 8, "ok": 504}, 0.01, False),
+        ({"failed_OSError": 8, "failed_ValueError": 8}, 0.5, True),
+        ({"rejected_blur": 100}, 0.5, True),
+        ({"failed_FileNotFoundError": 1}, 0.5, True),
+        ({"failed_FileNotFoundError": 2, "ok": 1}, 0.5, False),
+    ],
+)
+def test_the_share_that_may_fail_alike(
+    tmp_path: Path, counts: dict[str, int], limit: float, passes: bool
+) -> None:
+    with nullcontext() if passes else pytest.raises(PlaceError, match="'why'"):
+        check_share(attempt_with(tmp_path, **counts), limit)
+
+
+def failure(host: str, machines: int) -> UnitFailure:
+    return UnitFailure(
+        index=0,
+        unit_id="",
+        error="OSError",
+        detail="stale",
+        fatal=False,
+        of_the_place=True,
+        host=host,
+        machines=machines,
+    )
+
+
+def test_one_bad_node_of_two_does_not_end_the_build(
+    healthy: Path, tmp_path: Path, make: Make
+) -> None:
+    """It fails whatever it gets, faster than the other works, and more units than may fail."""
+    with pytest.raises(BuildError, match="stale"):
+        make(healthy, tmp_path / "e", executor=lambda *_: (failure("bad", 1) for _ in range(9)))
+    with pytest.raises(BuildError, match="stale"):
+        make(
+            healthy,
+            tmp_path / "f",
+            executor=lambda *_: (failure(f"bad{n % 2}", 2) for n in range(9)),
+        )
+    silent_rounds = iter(range(100))
+
+    def until_the_rest_is_done(*arguments: Any) -> Any:
+        next(silent_rounds)
+        *others, pending, run = arguments
+        yield from (failure("bad", 2) for _ in range(20 * (len(pending) > 1)))
+        yield from run_local(*others, pending[:1], run)
+
+    make(healthy, tmp_path / "d", executor=until_the_rest_is_done)
+    assert next(silent_rounds) == 4  # a round a unit, though failures are tried twice again
+    assert differences(str(tmp_path / "d"), str(tmp_path / "healthy")) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "dataset", "fatal", "place"),
+    [
+        (OSError(errno.ENOSPC, "full"), "/data/d", True, True),
+        (OSError(errno.ENOSPC, "full"), "s3://bucket/d", False, True),
+        (DatasetError("other bytes"), "s3://bucket/d", True, True),
+        (DeterminismError("other bytes"), "/data/d", True, False),
+        (PermissionError(errno.EACCES, "no"), "/data/d", False, True),
+    ],
+)
+def test_what_is_fatal_and_what_another_machine_may_do(
+    error: Exception, dataset: str, fatal: bool, place: bool
+) -> None:
+    told = UnitFailure.of(error, index=0, unit_id="", dataset=dataset)
+    assert (told.fatal, told.of_the_place) == (fatal, place)
+    if fatal and place and isinstance(error, OSError):
+        assert dataset in told.detail
+    if dataset.startswith("s3") and isinstance(error, OSError):
+        assert tempfile.gettempdir() in told.detail
+
+
+def test_a_plan_that_cannot_be_read_from_here_is_not_fatal(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError) as raised:
+        tables.open_parquet(str(tmp_path / "plan.parquet"))
+    told = UnitFailure.of(raised.value, index=0, unit_id="", dataset=str(tmp_path))
+    assert (told.fatal, told.of_the_place) == (False, True)
