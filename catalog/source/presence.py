@@ -49,7 +49,7 @@ def check_gone(uris: Sequence[str], roots: Iterable[str] = ()) -> None:
         for root in above or [_bucket(uri)]:
             if not storage.exists(root):
                 raise PlaceError(f"{uri} cannot be read: nothing is at {root}; is it mounted?")
-        _check_folder(uri)
+        _check_folder(uri, wanted)
 
 
 def _bucket(uri: str) -> str:
@@ -57,13 +57,15 @@ def _bucket(uri: str) -> str:
     return "/" if storage.local_path(uri) is not None else "/".join(uri.split("/")[:3])
 
 
-def _check_folder(uri: str) -> None:
+def _check_folder(uri: str, roots: Sequence[str]) -> None:
     path = storage.local_path(uri)
     if path is None:
         return  # object storages have no empty folders
     there = next(one for one in Path(os.path.realpath(path)).parents if one.is_dir())
     if not any(there.iterdir()):
-        raise PlaceError(
-            f"{path} cannot be read: {there} is empty; is its disk mounted? If its images were "
-            "removed on purpose, remove the folder as well"
+        meant = (
+            ""
+            if storage.file_uri(there) in roots
+            else (" If its images were removed on purpose, remove the folder as well")
         )
+        raise PlaceError(f"{path} cannot be read: {there} is empty; is its disk mounted?{meant}")
