@@ -14,7 +14,7 @@ from jaxtyping import UInt8, UInt16
 from PIL import Image as PILImage
 from PIL import ImageOps, UnidentifiedImageError
 
-from catalog.errors import ImageError
+from catalog.errors import ImageError, of_the_place
 
 Image: TypeAlias = UInt8[np.ndarray, "h w 3"]
 Crop: TypeAlias = Literal["center", "none"]
@@ -93,7 +93,7 @@ def decode(data: bytes, *, at_least: int | None = None) -> Decoded:
             image.load()
             upright = ImageOps.exif_transpose(image) if turned else image
         except Exception as error:  # Pillow's plugins raise a dozen types on broken data
-            raise ImageError("damaged", f"cannot decode: {error}") from error
+            raise _damaged(f"cannot decode: {error}", error) from error
         return Decoded(pixels=_to_rgb(upright), jpeg_scale=scale, header=header)
 
 
@@ -183,9 +183,12 @@ def _open(file: IO[bytes]) -> PILImage.Image:
             raise ImageError("empty_file", "the file has zero bytes", value=0) from error
         raise ImageError("not_an_image", "no image format is recognised in the bytes") from error
     except Exception as error:  # a plugin that trips over a malformed header
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's or the network's; Pillow's own have no number
-        raise ImageError("damaged", f"cannot read the header: {error}") from error
+        raise _damaged(f"cannot read the header: {error}", error) from error
+
+
+def _damaged(message: str, error: Exception) -> Exception:
+    """Return what to raise for what a decoder raised: disk, network and memory stay themselves."""
+    return error if of_the_place(error) else ImageError("damaged", message)
 
 
 def _header(image: PILImage.Image) -> Header:
@@ -205,7 +208,7 @@ def _frames(image: PILImage.Image) -> int:
     try:
         return int(getattr(image, "n_frames", 1))
     except Exception as error:  # counting frames walks the file
-        raise ImageError("damaged", f"cannot count frames: {error}") from error
+        raise _damaged(f"cannot count frames: {error}", error) from error
 
 
 def _orientation(image: PILImage.Image) -> int:
@@ -213,7 +216,9 @@ def _orientation(image: PILImage.Image) -> int:
         return 1  # Pillow would decode all pixels to look for EXIF behind them
     try:
         value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # broken EXIF is common in good pictures; Pillow shows them unrotated too
+    except Exception as error:  # broken EXIF is common; Pillow shows such pictures unrotated too
+        if of_the_place(error):
+            raise
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 

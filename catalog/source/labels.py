@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image as PILImage
 
 from catalog import storage
-from catalog.errors import ImageError
+from catalog.errors import ImageError, of_the_place
 from catalog.images import Crop, target_size
 from catalog.sample import sha256_hex
 
@@ -45,6 +45,8 @@ def read_label(uri: str, sha256: str) -> np.ndarray:
             picture.load()
             found = np.asarray(picture)
     except Exception as error:  # Pillow's plugins and numpy raise a dozen types on broken data
+        if of_the_place(error):
+            raise
         raise ImageError("label", f"{uri} is no label: {error}") from error
     if found.ndim != 2:
         raise ImageError("label", f"{uri} has {found.shape[2]} channels, expected one of class ids")

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from catalog import storage
 from catalog.errors import ImageError, SourceError
+from catalog.source.presence import blame
 from catalog.source.rows import SourceRow, lost, measure, rejected_row, with_said
 from catalog.source.texts import is_caption_name, printable, read_fields
 
@@ -71,6 +72,7 @@ def _parquet_row(
 ) -> SourceRow:
     if isinstance(image, dict):  # Hugging Face datasets: {"bytes": ..., "path": ...}
         image = image.get("bytes") or image.get("path")
+    target = uri
     try:
         if isinstance(image, str) and image:
             target = _beside(uri, image)
@@ -82,6 +84,7 @@ def _parquet_row(
         else:
             row = rejected_row(SourceRow(uri=uri, row=at), _no_image(image))
     except Exception as error:  # a path column can hold anything
+        blame(error, [target])
         row = lost(SourceRow(uri=uri, row=at), error)
     return with_said(row, {"json": read_fields(values)})
 

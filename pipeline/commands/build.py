@@ -198,6 +198,10 @@ def build(
     max_failed_units: Annotated[
         float | None, typer.Option(help="Share of failed units that stops it; default 0.01.")
     ] = None,
+    max_failed_share_of_a_unit: Annotated[
+        float | None,
+        typer.Option(help="Share of a unit's images that may fail alike; default 0.5."),
+    ] = None,
     no_progress_timeout: Annotated[
         float | None, typer.Option(help="On Ray: seconds without a unit's end; default 3600.")
     ] = None,
