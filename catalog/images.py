@@ -22,8 +22,15 @@ Crop: TypeAlias = Literal["center", "none"]
 GRID = 64
 """Uncropped sides are multiples of this many pixels: the VAE's 8 times the UNet's 8."""
 
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000", "GIF")
+"""Pillow's names of what is read (JPEG reads MPO).
+
+Its other plugins never see a stranger's bytes: one of them hands PostScript to an interpreter.
+"""
+
 _ORIENTATION = 0x0112
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
+_LARGEST = 2**31 - 1  # tables hold 32 bits; whoever claims more is refused by max_pixels anyway
 _SINGLE_PICTURE = ("JPEG", "MPO")  # a phone's MPO is a JPEG with a preview behind it
 
 
@@ -176,7 +183,7 @@ def _open(file: IO[bytes]) -> PILImage.Image:
     # Size is judged by the recipe's max_pixels, which leaves a row; Pillow's own limit would raise.
     PILImage.MAX_IMAGE_PIXELS = None
     try:
-        return PILImage.open(file)
+        return PILImage.open(file, formats=FORMATS)
     except UnidentifiedImageError as error:
         file.seek(0)
         if not file.read(1):
@@ -197,7 +204,7 @@ def _header(image: PILImage.Image) -> Header:
     if frames > 1:
         raise ImageError("animated", f"{frames} frames, expected 1", value=frames)
     turned = _orientation(image)
-    width, height = image.size
+    width, height = (min(side, _LARGEST) for side in image.size)
     if turned >= 5 and image.format != "TIFF":  # Pillow gives a TIFF's size as it will be shown
         width, height = height, width
     plain = kind == "JPEG" and image.mode == "RGB" and turned == 1

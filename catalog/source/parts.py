@@ -7,6 +7,7 @@ image is a row with its reason.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -46,7 +47,11 @@ class Part:
 
 
 def scan_part(
-    part: Part, *, perceptual: bool = False, passed: Counter[str] | None = None
+    part: Part,
+    *,
+    perceptual: bool = False,
+    passed: Counter[str] | None = None,
+    allowed: Sequence[str] = (),
 ) -> list[SourceRow]:
     """Read one part: hash and header of every image in it, with what lies beside it.
 
@@ -54,6 +59,7 @@ def scan_part(
         part: a file or a container of images.
         perceptual: decode each image for its perceptual hash as well.
         passed: counts what is seen in it and not used, by kind.
+        allowed: stored URIs of folders below which a table's paths are followed, beside its own.
 
     Raises:
         PlaceError: what the part lies in cannot be read; it says nothing of the part.
@@ -65,9 +71,11 @@ def scan_part(
             rows.append(_scan_file(part, perceptual))
         elif part.kind == "metadata" and not holds_images(part.uri):
             passed["tables beside the tar or folder that they tell of"] += 1
+        elif part.kind == "tar":
+            rows.extend(scan_tar(part.uri, perceptual=perceptual, passed=passed))
         else:
-            read = scan_tar if part.kind == "tar" else scan_parquet
-            rows.extend(read(part.uri, perceptual=perceptual, passed=passed))
+            found = scan_parquet(part.uri, perceptual=perceptual, passed=passed, allowed=allowed)
+            rows.extend(found)
     except Exception as error:  # one file must not end the scan; its row names the class
         blame(error, part.uris)
         rows.append(lost(SourceRow(uri=part.uri), error))

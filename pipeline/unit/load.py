@@ -85,7 +85,7 @@ class Loader:
             return None
         options = self._recipe.image
         return fit_label(
-            read_label(row["label"], row["label_sha256"]),
+            read_label(row["label"], row["label_sha256"], (row["width"], row["height"])),
             width=row["width"],
             height=row["height"],
             resolution=options.resolution,
