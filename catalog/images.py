@@ -14,7 +14,7 @@ from jaxtyping import UInt8, UInt16
 from PIL import Image as PILImage
 from PIL import ImageOps, UnidentifiedImageError
 
-from catalog.errors import ImageError
+from catalog.errors import ImageError, of_the_place
 
 Image: TypeAlias = UInt8[np.ndarray, "h w 3"]
 Crop: TypeAlias = Literal["center", "none"]
@@ -22,8 +22,15 @@ Crop: TypeAlias = Literal["center", "none"]
 GRID = 64
 """Uncropped sides are multiples of this many pixels: the VAE's 8 times the UNet's 8."""
 
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000", "GIF")
+"""Pillow's names of what is read (JPEG reads MPO).
+
+Its other plugins never see a stranger's bytes: one of them hands PostScript to an interpreter.
+"""
+
 _ORIENTATION = 0x0112
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
+_LARGEST = 2**31 - 1  # tables hold 32 bits; whoever claims more is refused by max_pixels anyway
 _SINGLE_PICTURE = ("JPEG", "MPO")  # a phone's MPO is a JPEG with a preview behind it
 
 
@@ -93,7 +100,7 @@ def decode(data: bytes, *, at_least: int | None = None) -> Decoded:
             image.load()
             upright = ImageOps.exif_transpose(image) if turned else image
         except Exception as error:  # Pillow's plugins raise a dozen types on broken data
-            raise ImageError("damaged", f"cannot decode: {error}") from error
+            raise _damaged(f"cannot decode: {error}", error) from error
         return Decoded(pixels=_to_rgb(upright), jpeg_scale=scale, header=header)
 
 
@@ -176,16 +183,19 @@ def _open(file: IO[bytes]) -> PILImage.Image:
     # Size is judged by the recipe's max_pixels, which leaves a row; Pillow's own limit would raise.
     PILImage.MAX_IMAGE_PIXELS = None
     try:
-        return PILImage.open(file)
+        return PILImage.open(file, formats=FORMATS)
     except UnidentifiedImageError as error:
         file.seek(0)
         if not file.read(1):
             raise ImageError("empty_file", "the file has zero bytes", value=0) from error
         raise ImageError("not_an_image", "no image format is recognised in the bytes") from error
     except Exception as error:  # a plugin that trips over a malformed header
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's or the network's; Pillow's own have no number
-        raise ImageError("damaged", f"cannot read the header: {error}") from error
+        raise _damaged(f"cannot read the header: {error}", error) from error
+
+
+def _damaged(message: str, error: Exception) -> Exception:
+    """Return what to raise for what a decoder raised: disk, network and memory stay themselves."""
+    return error if of_the_place(error) else ImageError("damaged", message)
 
 
 def _header(image: PILImage.Image) -> Header:
@@ -194,7 +204,7 @@ def _header(image: PILImage.Image) -> Header:
     if frames > 1:
         raise ImageError("animated", f"{frames} frames, expected 1", value=frames)
     turned = _orientation(image)
-    width, height = image.size
+    width, height = (min(side, _LARGEST) for side in image.size)
     if turned >= 5 and image.format != "TIFF":  # Pillow gives a TIFF's size as it will be shown
         width, height = height, width
     plain = kind == "JPEG" and image.mode == "RGB" and turned == 1
@@ -205,7 +215,7 @@ def _frames(image: PILImage.Image) -> int:
     try:
         return int(getattr(image, "n_frames", 1))
     except Exception as error:  # counting frames walks the file
-        raise ImageError("damaged", f"cannot count frames: {error}") from error
+        raise _damaged(f"cannot count frames: {error}", error) from error
 
 
 def _orientation(image: PILImage.Image) -> int:
@@ -213,7 +223,9 @@ def _orientation(image: PILImage.Image) -> int:
         return 1  # Pillow would decode all pixels to look for EXIF behind them
     try:
         value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # broken EXIF is common in good pictures; Pillow shows them unrotated too
+    except Exception as error:  # broken EXIF is common; Pillow shows such pictures unrotated too
+        if of_the_place(error):
+            raise
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 

@@ -137,7 +137,13 @@ def read_bytes(uri: str, offset: int = 0, length: int | None = None) -> bytes:
             return file.read(-1 if length is None else length)
     end = None if length is None else offset + length
     with _remote(uri) as (fs, name):
-        return cast(bytes, fs.cat_file(name, start=offset, end=end))
+        try:
+            return cast(bytes, fs.cat_file(name, start=offset, end=end))
+        except Exception:
+            there = fs.size(name)
+            if there is None or there > offset:
+                raise
+            return b""  # a range behind the end, which S3 refuses
 
 
 def sha256_file(uri: str) -> str:
@@ -209,13 +215,18 @@ def walk(uri: str) -> list[Entry]:
 
 
 def _walk_local(root: Path) -> Iterator[Entry]:
-    for folder, _, names in os.walk(root):
+    for folder, _, names in os.walk(root, onerror=_raise_unless_missing):
         for name in names:
             path = Path(folder, name)
             with suppress(FileNotFoundError):  # a temporary file that just got its final name
                 found = path.lstat()
                 below = path.relative_to(root).as_posix()
                 yield Entry(name=below, bytes=found.st_size, modified=found.st_mtime)
+
+
+def _raise_unless_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _walk_remote(uri: str) -> Iterator[Entry]:

@@ -24,6 +24,8 @@ from PIL import Image
 RED, BLUE, GREEN, WHITE = (255, 0, 0), (0, 0, 255), (0, 255, 0), (255, 255, 255)
 QUADRANTS = (RED, BLUE, GREEN, WHITE)  # top left, top right, bottom left, bottom right
 
+_MOST = 2**31 - 1  # of a side, in a PNG
+
 _TURNS = {  # how a camera stores the upright picture under each EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -88,7 +90,15 @@ def huge_png(side: int) -> bytes:
     packer = zlib.compressobj(1)
     row = bytes(1 + (side + 7) // 8)
     pixels = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
-    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    return _png(struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0), pixels)
+
+
+def absurd_png() -> bytes:
+    """Return a PNG whose header claims the largest sides that there are, and that has no pixels."""
+    return _png(struct.pack(">IIBBBBB", _MOST, _MOST, 8, 2, 0, 0, 0), zlib.compress(b""))
+
+
+def _png(header: bytes, pixels: bytes) -> bytes:
     chunks = ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -136,6 +146,22 @@ def _bytes_that_lie(folder: Path) -> dict[str, Expected]:
             "huge.png": (
                 huge_png(side),
                 Expected(status="rejected:max_pixels", value=side**2, threshold=100_000_000),
+            ),
+            "absurd.png": (
+                absurd_png(),
+                Expected(
+                    status="rejected:max_pixels",
+                    value=float(_MOST**2),
+                    threshold=100_000_000,
+                ),
+            ),
+            "postscript.jpg": (
+                b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n",
+                Expected(status="rejected:not_an_image"),
+            ),
+            "portable.jpg": (
+                encoded(quadrants(), "PPM"),
+                Expected(status="rejected:not_an_image"),
             ),
             "png_named.jpg": (encoded(quadrants((90, 90))), Expected(corners=QUADRANTS)),
         },
@@ -363,8 +389,11 @@ def _parquets(folder: Path) -> dict[str, Expected]:
     (folder / "beside.bin").write_bytes(noise(403))
     (folder / "pathed.bin").write_bytes(noise(404))
     paths = ["pathed.bin", "missing.png", "nosuch://x/y.png", "a\0b.png", "", None]
+    paths += ["../beyond.png", "/etc/passwd", "file:///etc/passwd", "local:///dev/zero"]
+    paths += ["filecache::http://169.254.169.254/latest", "http://127.0.0.1:1/x.png"]
     pq.write_table(
-        pa.table({"path": paths, "caption": [f"p{n}" for n in range(6)]}), folder / "paths.parquet"
+        pa.table({"path": paths, "caption": [f"p{n}" for n in range(len(paths))]}),
+        folder / "paths.parquet",
     )
     pq.write_table(pa.table({"nothing": [1]}), folder / "no_column.parquet")
     raw = pa.StringArray.from_buffers(
@@ -387,10 +416,14 @@ def _parquets(folder: Path) -> dict[str, Expected]:
         "hf.parquet#3": empty,
         "pathed.bin": Expected(caption="p0"),
         "paths.parquet#1": Expected(status="failed:FileNotFoundError"),
-        "paths.parquet#2": Expected(status="failed:StorageError"),
+        "paths.parquet#2": Expected(status="rejected:outside_source"),
         "paths.parquet#3": Expected(status="failed:ValueError"),
         "paths.parquet#4": empty,
         "paths.parquet#5": empty,
+        **{
+            f"paths.parquet#{row}": Expected(status="rejected:outside_source")
+            for row in range(6, 12)
+        },
         "no_column.parquet": Expected(status="failed:SourceError"),
         "not_utf8.parquet": Expected(status="failed:UnicodeDecodeError"),
         "truncated.parquet": Expected(status="failed:ArrowInvalid"),

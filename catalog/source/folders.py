@@ -1,16 +1,19 @@
 """The folders below the sources that were given, each with the names of its files."""
 
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_from_bytes
 
 from catalog import storage
 from catalog.errors import SourceError
+from catalog.source.names import suffix_of
 from catalog.source.patterns import expand
+from catalog.source.presence import check_gone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,15 +34,19 @@ class Folder:
     asked: set[str] | None = field(default=None)
 
 
-def folders_of(uris: Iterable[str], passed: Counter[str] | None = None) -> Iterator[Folder]:
+def folders_of(
+    uris: Iterable[str], passed: Counter[str] | None = None, exclude: Sequence[str] = ()
+) -> Iterator[Folder]:
     """Yield the folders below each source, and one for all single files of one folder.
 
     Args:
         uris: of folders and files, or patterns of them (`catalog.source.patterns`).
-        passed: counts the links to folders that are not followed.
+        passed: counts the folders that are not read.
+        exclude: glob patterns; a folder that they cover whole need not be listed.
 
     Raises:
         SourceError: a URI does not exist, or a folder cannot be listed.
+        PlaceError: a link leads to a place that is not there.
     """
     passed = Counter() if passed is None else passed
     single: dict[str, set[str]] = {}
@@ -59,40 +66,58 @@ def folders_of(uris: Iterable[str], passed: Counter[str] | None = None) -> Itera
             path = os.path.abspath(root)
             single.setdefault(os.path.dirname(path), set()).add(os.path.basename(path))
         elif root.is_dir():
-            yield from _local_folders(root, passed)
+            yield from _local_folders(root, exclude, passed)
         else:
             raise SourceError(f"no images at {uri}: the path does not exist")
     for place, names in single.items():
         yield _remote_siblings(place, names) if "://" in place else _local_siblings(place, names)
 
 
-def _local_folders(root: Path, passed: Counter[str]) -> Iterator[Folder]:
-    """Walk a folder and what its links lead to; to one folder only one link is followed."""
-    real = Path(os.path.realpath(root))
-    tops = {str(real)}
-    for folder, folders, names in os.walk(root, onerror=_refuse, followlinks=True):
-        folders.sort()  # of two links to one folder the first by name is followed
-        folders[:] = [name for name in folders if _enters(folder, name, real, tops, passed)]
-        below = os.path.relpath(os.path.join(folder, "_"), root)[:-1]
-        yield Folder(uri=_uri_of(folder), below=below, files=_quoted(names))
+def _local_folders(root: Path, exclude: Sequence[str], passed: Counter[str]) -> Iterator[Folder]:
+    """Walk a folder and what its links lead to, each folder once.
+
+    Links come after all that is reached without one, so that they hide nothing.
+    """
+
+    def refuse(error: OSError) -> None:
+        below = os.path.relpath(error.filename, root)
+        if not any(fnmatch(f"{below}/", pattern) for pattern in exclude):
+            raise SourceError(
+                f"the folder {error.filename} cannot be listed: {error.strerror}. Let it be read, "
+                f"or leave it out with --exclude '{below}/*'"
+            ) from error
+        passed["folders excluded"] += 1
+
+    seen: set[tuple[int, int]] = set()
+    waiting = deque([os.fspath(root)])
+    while waiting:
+        for folder, folders, names in os.walk(waiting.popleft(), onerror=refuse):
+            found = os.stat(folder)
+            if (found.st_dev, found.st_ino) in seen:
+                passed["folders seen already"] += 1
+                folders.clear()
+                continue
+            seen.add((found.st_dev, found.st_ino))
+            links = [path for name in sorted(folders) if os.path.islink(path := f"{folder}/{name}")]
+            above = [link for link in links if _holds(link, root)]
+            passed.update({"links to a folder around the source": len(above)} if above else {})
+            waiting += (link for link in links if link not in above)
+            below = os.path.relpath(os.path.join(folder, "_"), root)[:-1]
+            read = Folder(uri=_uri_of(folder), below=below, files=_quoted(names))
+            _check_links(folder, read)
+            yield read
 
 
-def _refuse(error: OSError) -> None:
-    raise SourceError(f"cannot list {error.filename}: {error.strerror}") from error
+def _holds(folder: str, root: Path) -> bool:
+    """Say whether a folder holds `root`, somewhere below it."""
+    return os.path.realpath(root).startswith(os.path.join(os.path.realpath(folder), ""))
 
 
-def _enters(folder: str, name: str, root: Path, tops: set[str], passed: Counter[str]) -> bool:
-    path = os.path.join(folder, name)
-    if not os.path.islink(path):
-        return True
-    target = os.path.realpath(path)
-    if any(str(above) in tops for above in (target, *Path(target).parents)):
-        return False  # it is walked under its own name
-    if root.is_relative_to(target):
-        passed["links to a folder around the source"] += 1
-        return False
-    tops.add(target)
-    return True
+def _check_links(path: str, folder: Folder) -> None:
+    """Check that no link leads nowhere that may be one to a folder of images."""
+    for name, quoted in folder.files.items():
+        if not suffix_of(name) and not os.path.exists(os.path.join(path, name)):
+            check_gone([folder.uri + quoted])
 
 
 def _local_siblings(folder: str, names: set[str]) -> Folder:

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image as PILImage
 
 from catalog import storage
-from catalog.errors import ImageError
-from catalog.images import Crop, target_size
+from catalog.errors import ImageError, of_the_place
+from catalog.images import FORMATS, Crop, target_size
 from catalog.sample import sha256_hex
 
 
@@ -29,11 +29,16 @@ class Labels:
     root: str | None = None
 
 
-def read_label(uri: str, sha256: str) -> np.ndarray:
+def read_label(uri: str, sha256: str, size: tuple[int, int]) -> np.ndarray:
     """Read a label: ``.npy`` as it is; of a picture its one channel, or its palette's indices.
 
+    Args:
+        uri: of the label.
+        sha256: of its bytes when it was scanned.
+        size: width and height of its image as found; a picture of another size is not decoded.
+
     Raises:
-        ImageError: rule ``label``: it changed since the scan, or is no such file.
+        ImageError: rule ``label``: it changed since the scan, has another size, or is no such file.
     """
     data = storage.read_bytes(uri)
     if sha256_hex(data) != sha256:
@@ -41,10 +46,15 @@ def read_label(uri: str, sha256: str) -> np.ndarray:
     try:
         if uri.endswith(".npy"):
             return np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
-        with PILImage.open(io.BytesIO(data)) as picture:
+        with PILImage.open(io.BytesIO(data), formats=FORMATS) as picture:
+            _check_size(*picture.size, size)
             picture.load()
             found = np.asarray(picture)
+    except ImageError:
+        raise
     except Exception as error:  # Pillow's plugins and numpy raise a dozen types on broken data
+        if of_the_place(error):
+            raise
         raise ImageError("label", f"{uri} is no label: {error}") from error
     if found.ndim != 2:
         raise ImageError("label", f"{uri} has {found.shape[2]} channels, expected one of class ids")
@@ -66,10 +76,7 @@ def fit_label(
     Raises:
         ImageError: rule ``label``: it has not the image's size.
     """
-    if label.shape[:2] != (height, width):
-        raise ImageError(
-            "label", f"the label is {label.shape[1]}x{label.shape[0]}, its image {width}x{height}"
-        )
+    _check_size(label.shape[1], label.shape[0], (width, height))
     if crop == "center":
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
@@ -77,6 +84,13 @@ def fit_label(
     columns, rows = target_size(width, height, resolution=resolution, crop=crop)
     fitted: np.ndarray = label[_nearest(label.shape[0], rows)][:, _nearest(label.shape[1], columns)]
     return fitted
+
+
+def _check_size(width: int, height: int, wanted: tuple[int, int]) -> None:
+    if (width, height) != wanted:
+        raise ImageError(
+            "label", f"the label is {width}x{height}, its image {wanted[0]}x{wanted[1]}"
+        )
 
 
 def _nearest(have: int, want: int) -> np.ndarray:

@@ -90,11 +90,13 @@ def list_parts(
             two images claim is given to neither.
 
     Raises:
-        SourceError: a URI does not exist.
+        SourceError: a URI does not exist, or a folder cannot be listed that `exclude` does not
+            cover.
+        PlaceError: a link leads to a place that is not there.
     """
     listed = _Listed(tuple(include), tuple(exclude), labels)
     passed: Counter[str] = Counter()
-    for folder in folders_of(uris, passed):
+    for folder in folders_of(uris, passed, tuple(exclude)):
         listed.take(folder)
     return listed.finish(passed)
 

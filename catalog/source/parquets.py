@@ -3,7 +3,7 @@
 import io
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from catalog import storage
 from catalog.errors import ImageError, SourceError
+from catalog.source.presence import blame
 from catalog.source.rows import SourceRow, lost, measure, rejected_row, with_said
 from catalog.source.texts import is_caption_name, printable, read_fields
 
@@ -20,14 +21,23 @@ _PARQUET_BATCH = 64  # rows decoded at a time
 
 
 def scan_parquet(
-    uri: str, *, perceptual: bool = False, passed: Counter[str] | None = None
+    uri: str,
+    *,
+    perceptual: bool = False,
+    passed: Counter[str] | None = None,
+    allowed: Sequence[str] = (),
 ) -> Iterator[SourceRow]:
     """Yield a table's images: bytes in a column, or paths that a column names.
+
+    A path is followed below the table's own folder, and where it is allowed: a table of a
+    stranger's could name any file of this machine, or address of its network, and a dataset would
+    publish it.
 
     Args:
         uri: of the table.
         perceptual: decode each image for its perceptual hash as well.
         passed: counts the columns that are not used, by name.
+        allowed: stored URIs of folders below which paths are followed, too.
 
     Raises:
         SourceError: no column is known to hold images.
@@ -39,7 +49,8 @@ def scan_parquet(
         at = 0
         for batch in table.iter_batches(_PARQUET_BATCH):
             for values in batch.to_pylist():
-                yield _parquet_row(uri, at, values.pop(column), values, perceptual)
+                image = values.pop(column)
+                yield _parquet_row(uri, at, image, values, perceptual, allowed)
                 at += 1
 
 
@@ -67,13 +78,19 @@ def _image_column(uri: str, schema: pa.Schema) -> str:
 
 
 def _parquet_row(
-    uri: str, at: int, image: Any, values: dict[str, Any], perceptual: bool
+    uri: str,
+    at: int,
+    image: Any,
+    values: dict[str, Any],
+    perceptual: bool,
+    allowed: Sequence[str],
 ) -> SourceRow:
     if isinstance(image, dict):  # Hugging Face datasets: {"bytes": ..., "path": ...}
         image = image.get("bytes") or image.get("path")
+    target = uri
     try:
         if isinstance(image, str) and image:
-            target = _beside(uri, image)
+            target = _target(uri, image, allowed)
             with storage.open_binary(target) as file:
                 row = measure(SourceRow(uri=target), file, perceptual=perceptual)
         elif isinstance(image, bytes):
@@ -81,7 +98,10 @@ def _parquet_row(
             row = measure(row, io.BytesIO(image), perceptual=perceptual)
         else:
             row = rejected_row(SourceRow(uri=uri, row=at), _no_image(image))
+    except ImageError as error:
+        row = rejected_row(SourceRow(uri=uri, row=at), error)
     except Exception as error:  # a path column can hold anything
+        blame(error, [target])
         row = lost(SourceRow(uri=uri, row=at), error)
     return with_said(row, {"json": read_fields(values)})
 
@@ -101,13 +121,28 @@ def _unused(schema: pa.Schema, image: str) -> Iterator[str]:
             yield printable(column.name)
 
 
-def _beside(uri: str, name: str) -> str:
+def _target(uri: str, name: str, allowed: Sequence[str]) -> str:
+    """Return the stored URI of what a row names.
+
+    Raises:
+        ImageError: rule ``outside_source``: it lies neither below the table's folder nor where it
+            is allowed.
+    """
+    folder, table = storage.absolute(uri).rpartition("/")[0], storage.local_path(uri)
     if "://" in name or os.path.isabs(name):
-        return storage.absolute(name)
-    folder = storage.local_path(uri)
-    if folder is None:
-        return storage.join(uri.rpartition("/")[0], name)
-    return storage.file_uri(folder.parent / name)
+        target = storage.absolute(name)
+    elif table is None:
+        target = storage.join(folder, name)
+    else:
+        target = storage.file_uri(table.parent / name)
+    inside = any(target.startswith(f"{one.rstrip('/')}/") for one in (folder, *allowed))
+    if not inside or ".." in target.split("/") or "::" in target:
+        raise ImageError(
+            "outside_source",
+            f"{printable(name)} does not lie below {folder}; to follow it, allow a folder above "
+            "it: --allow-paths FOLDER",
+        )
+    return target
 
 
 def read_parquet_row(uri: str, at: int) -> bytes:

@@ -7,12 +7,13 @@ image is a row with its reason.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from catalog import storage
-from catalog.errors import StorageUnavailable
 from catalog.source.parquets import holds_images, read_parquet_row, scan_parquet
+from catalog.source.presence import blame
 from catalog.source.rows import SourceRow, lost, measure, with_said
 from catalog.source.tars import scan_tar
 from catalog.source.texts import LIMITS, read_text
@@ -39,9 +40,18 @@ class Part:
     label: str | None = None
     unlabelled: str | None = None
 
+    @property
+    def uris(self) -> list[str]:
+        """The part's own URI, then those of what lies beside it."""
+        return [self.uri, *self.sidecars.values(), *([self.label] if self.label else [])]
+
 
 def scan_part(
-    part: Part, *, perceptual: bool = False, passed: Counter[str] | None = None
+    part: Part,
+    *,
+    perceptual: bool = False,
+    passed: Counter[str] | None = None,
+    allowed: Sequence[str] = (),
 ) -> list[SourceRow]:
     """Read one part: hash and header of every image in it, with what lies beside it.
 
@@ -49,6 +59,10 @@ def scan_part(
         part: a file or a container of images.
         perceptual: decode each image for its perceptual hash as well.
         passed: counts what is seen in it and not used, by kind.
+        allowed: stored URIs of folders below which a table's paths are followed, beside its own.
+
+    Raises:
+        PlaceError: what the part lies in cannot be read; it says nothing of the part.
     """
     passed = Counter() if passed is None else passed
     rows: list[SourceRow] = []
@@ -57,12 +71,13 @@ def scan_part(
             rows.append(_scan_file(part, perceptual))
         elif part.kind == "metadata" and not holds_images(part.uri):
             passed["tables beside the tar or folder that they tell of"] += 1
+        elif part.kind == "tar":
+            rows.extend(scan_tar(part.uri, perceptual=perceptual, passed=passed))
         else:
-            read = scan_tar if part.kind == "tar" else scan_parquet
-            rows.extend(read(part.uri, perceptual=perceptual, passed=passed))
-    except StorageUnavailable:
-        raise  # says nothing of the file
+            found = scan_parquet(part.uri, perceptual=perceptual, passed=passed, allowed=allowed)
+            rows.extend(found)
     except Exception as error:  # one file must not end the scan; its row names the class
+        blame(error, part.uris)
         rows.append(lost(SourceRow(uri=part.uri), error))
     passed.update(kind for row in rows for kind in row.unused)
     return rows
@@ -92,4 +107,5 @@ def _scan_file(part: Part, perceptual: bool) -> SourceRow:
             row = replace(row, detail=row.detail or part.unlabelled)
         return row
     except OSError as error:
+        blame(error, part.uris)
         return lost(row, error)

@@ -1,10 +1,13 @@
 """What became of one call for a unit: a report, or a failure with its remedy."""
 
 import errno
+import platform
+import tempfile
 from dataclasses import dataclass
 
+from catalog import storage
 from catalog.dataset.commits import Outcome
-from catalog.errors import DatasetError, DeterminismError
+from catalog.errors import DatasetError, DeterminismError, of_the_place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +48,10 @@ class UnitFailure:
         unit_id: 32 hex characters.
         error: class of what was raised.
         detail: its message.
-        fatal: whether every other unit would fail alike.
+        fatal: whether every other unit would fail alike, wherever it is tried.
+        of_the_place: whether machine, mount, storage, device or memory are at fault.
+        host: of the worker.
+        machines: that work on the build; another one may do the unit.
     """
 
     index: int
@@ -53,6 +59,9 @@ class UnitFailure:
     error: str
     detail: str
     fatal: bool
+    of_the_place: bool = False
+    host: str = ""
+    machines: int = 1
 
     @classmethod
     def of(cls, error: Exception, *, index: int, unit_id: str, dataset: str) -> "UnitFailure":
@@ -62,17 +71,29 @@ class UnitFailure:
             unit_id=unit_id,
             error=type(error).__name__,
             detail=_explain(error, dataset),
-            fatal=isinstance(error, DeterminismError | DatasetError) or _disk_is_full(error),
+            fatal=_is_fatal(error, dataset),
+            of_the_place=of_the_place(error),
+            host=platform.node(),
         )
 
 
+def _is_fatal(error: Exception, dataset: str) -> bool:
+    """Say whether no other machine would get past an error: it is one of the dataset itself."""
+    if isinstance(error, DatasetError):
+        return not isinstance(error.__cause__, OSError)  # else it could not be read from here
+    here = storage.local_path(dataset) is not None  # else it is the machine's own disk
+    return isinstance(error, DeterminismError) or (_disk_is_full(error) and here)
+
+
 def _disk_is_full(error: BaseException) -> bool:
-    """Say whether an error is that of a storage without room; no unit gets past it."""
+    """Say whether an error is that of a storage without room."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _explain(error: BaseException, dataset: str) -> str:
     """Return the message of an error, with the remedy where there is one."""
-    if _disk_is_full(error):
+    if not _disk_is_full(error):
+        return str(error) or type(error).__name__
+    if storage.local_path(dataset) is not None:
         return f"no room is left to write {dataset}: make room"
-    return str(error) or type(error).__name__
+    return f"no room is left on {platform.node()} in {tempfile.gettempdir()}: make room there"

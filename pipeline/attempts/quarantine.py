@@ -1,9 +1,9 @@
 """Images that end the process that works on them, found one by one and set aside for good.
 
 A crash inside a decoder or a network cannot be caught. When the processes of a unit keep dying, its
-images are worked on one at a time in a process of their own, and one that kills that process twice
-is recorded as ``quarantine/<sha256>.json``, create-once: from then on every attempt at the unit,
-anywhere, leaves it alone, and its row says ``failed:ProcessDied``.
+images are worked on one at a time in a process of their own. One that ends that process twice, by a
+signal, is recorded as ``quarantine/<sha256>.json``, create-once: from then on every attempt at the
+unit, anywhere, leaves it alone, and its row says ``failed:ProcessDied``.
 """
 
 import json
@@ -16,8 +16,8 @@ from contextlib import suppress
 from typing import Any
 
 from catalog import storage
+from catalog.errors import PlaceError
 from catalog.sample import canonical_json
-from pipeline.errors import BuildError
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe
 
@@ -27,6 +27,7 @@ BEGUN = "begun\n"
 """What the child says before each image."""
 
 _CHILD = "pipeline.unit.examine_child"
+_FROM_OUTSIDE = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 _LAST_LINES = 2000  # characters of a child's complaint that are shown
 
 
@@ -49,7 +50,8 @@ def examine(
         rows: of the plan: a unit's.
 
     Raises:
-        BuildError: the process ends before it comes to an image.
+        PlaceError: the process ends in any other way than by a signal of its own: with a traceback,
+            or because it was stopped. That says nothing of an image.
     """
     left = list(rows)
     suspected: str | None = None  # a process may also have been killed by chance
@@ -57,8 +59,8 @@ def examine(
         begun, code, complaint = _run_child(recipe, execution, left)
         if code == 0:
             return
-        if begun == 0:
-            raise BuildError(f"a unit cannot be examined: {complaint or f'exit code {code}'}")
+        if begun == 0 or code >= 0 or -code in _FROM_OUTSIDE:
+            raise PlaceError(f"a unit cannot be examined: {complaint or f'exit code {code}'}")
         left = left[begun - 1 :]
         killer = left[0]["sha256"]
         if killer == suspected:
@@ -84,8 +86,7 @@ def _run_child(
 
 
 def _set_aside(dataset: str, sha256: str, code: int) -> None:
-    seen = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    record = canonical_json({"detail": f"the process died: {seen}"})
+    record = canonical_json({"detail": f"the process died: {signal.Signals(-code).name}"})
     with suppress(FileExistsError):  # another attempt at the unit found it too
         storage.create_once(storage.join(dataset, QUARANTINE, f"{sha256}.json"), record)
 

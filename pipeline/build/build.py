@@ -196,19 +196,26 @@ def _run_units(
 ) -> int:
     """Run what is pending, failed units several times; return how many calls committed a unit."""
     run = uuid.uuid4().hex[:8]
-    committed = 0
+    committed, tries = 0, 1 + execution.retries
     failures: list[UnitFailure] = []
     with RunLog(opened.uri) as log:
         try:
-            for _ in range(1 + execution.retries):
+            while tries:
                 pending = opened.pending()
                 log.write("start", pending=[opened.unit_ids[index] for index in pending])
                 results = executor(opened.uri, recipe, execution, pending, run)
-                failures = list(_watch(results, len(pending), execution, log, observer))
-                committed += len(pending) - len(failures)
+                before, failures = committed, []
+                for result in _watch(results, len(pending), execution, log, observer):
+                    if isinstance(result, UnitReport):
+                        committed += 1
+                    else:
+                        failures.append(result)
                 if not failures:
                     log.write("done")
                     return committed
+                # What a sick machine spoils while others work costs no try: they get to it.
+                spoilt = all(failure.of_the_place for failure in failures)
+                tries -= not (spoilt and committed > before)
         finally:
             marks.forget_run(opened.uri, run)  # its workers are stopped now
         raise _stopped(failures)
@@ -220,26 +227,39 @@ def _watch(
     execution: Execution,
     log: RunLog,
     observer: Observer,
-) -> Iterator[UnitFailure]:
-    """Tell log and observer of each result; yield the failures, and stop where they are too many.
+) -> Iterator[UnitReport | UnitFailure]:
+    """Tell log and observer of each result and hand it on; stop where too many fail.
+
+    Failures of a place are too many only where most machines met one since a unit was committed.
 
     Raises:
         BuildError: a failure that all units would meet, or more of them than are allowed.
     """
-    failures = []
+    failures: list[UnitFailure] = []
+    misplaced: list[UnitFailure] = []  # since the last unit that was committed
     allowed = max(_FAILURES_OF_FEW, execution.max_failed_units * units)
     with closing(results):
         for result in results:
             if isinstance(result, UnitReport):
                 log.write("unit", **asdict(result))
                 observer.unit_done(result)
+                misplaced.clear()
+                yield result
                 continue
             log.write("failure", **asdict(result))
             observer.unit_failed(result)
-            failures.append(result)
-            if result.fatal or len(failures) > allowed:
-                raise _stopped(failures[-1:] if result.fatal else failures)
+            if result.fatal:
+                raise _stopped([result])
+            same = misplaced if result.of_the_place else failures
+            same.append(result)
+            if len(same) > allowed and (same is failures or _everywhere(misplaced)):
+                raise _stopped(same)
             yield result
+
+
+def _everywhere(failures: Sequence[UnitFailure]) -> bool:
+    """Say whether failures are those of most machines, so that no other could do the units."""
+    return 2 * len({failure.host for failure in failures}) > failures[-1].machines
 
 
 def _stopped(failures: Sequence[UnitFailure]) -> BuildError:

@@ -3,13 +3,17 @@
 import json
 import logging
 import math
+import os
+import threading
+import time
 from collections.abc import Generator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
+from pipeline.attempts.health import Health
 from pipeline.attempts.outcome import UnitFailure, UnitReport
 from pipeline.build import prometheus
 from pipeline.cluster.connect import connected, from_anywhere
@@ -21,19 +25,29 @@ from pipeline.unit.worker import UnitWorker
 
 log = logging.getLogger(__name__)
 
+_PARTING = 1.0  # seconds before an actor that leaves is gone: what it said last is still sent
+
 
 class UnitActor:
-    """A worker inside Ray; rows in and out are small, pixels never leave the actor."""
+    """A worker inside Ray; rows in and out are small, pixels never leave the actor.
+
+    One that cannot be made, or fails several units in a row for reasons of its place, leaves.
+    """
 
     def __init__(
         self, dataset: str, recipe: dict[str, Any], execution: dict[str, Any], run: str
     ) -> None:
+        self._dataset = dataset
         self._worker: UnitWorker | None = None
+        self._health = Health(execution["failures_before_leaving"])
+        self._lock = threading.Lock()
+        self._running = 0
+        self._leaving = False
         try:
             self._worker = UnitWorker(
                 dataset, Recipe.model_validate(recipe), Execution.model_validate(execution), run
             )
-        except Exception as error:  # told by the first unit: Ray would wrap it and lose its name
+        except Exception as error:  # told by the first units: Ray would wrap it and lose its name
             self._error = error
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
@@ -41,13 +55,46 @@ class UnitActor:
         return {"result": [json.dumps(self._run(int(index))) for index in batch["unit"]]}
 
     def _run(self, index: int) -> dict[str, Any]:
+        with self._lock:
+            self._running += 1
+        if self._health.sick:
+            self._leave()
+        result = self._result(index)
+        if self._leaving:
+            self._leave()
+        with self._lock:
+            self._running -= 1
+        self._health.tell(result)
+        if isinstance(result, UnitReport):
+            _record(result)
+        return asdict(result)
+
+    def _result(self, index: int) -> UnitReport | UnitFailure:
         if self._worker is not None:
-            result = self._worker.run(index)
-            if isinstance(result, UnitReport):
-                prometheus.record(result)
-            return asdict(result)
-        error, detail = type(self._error).__name__, str(self._error)
-        return asdict(UnitFailure(index=index, unit_id="", error=error, detail=detail, fatal=True))
+            return self._worker.run(index)
+        failure = UnitFailure.of(self._error, index=index, unit_id="", dataset=self._dataset)
+        return replace(failure, of_the_place=True)  # whatever it is: others have their workers
+
+    def _leave(self) -> None:
+        """End this process when no unit is in hand; Ray starts another and gives it the units."""
+        self._leaving = True
+        if self._worker is not None:
+            self._worker.stop()
+        with self._lock:
+            self._running -= 1
+            last = self._running == 0
+        if last:
+            time.sleep(_PARTING)
+            os._exit(1)
+        threading.Event().wait()  # for the last one's exit
+
+
+def _record(report: UnitReport) -> None:
+    """Count a unit for Prometheus; what is wrong there costs no committed unit."""
+    try:
+        prometheus.record(report)
+    except Exception as error:
+        log.warning("unit %d is not counted: %s", report.index, error)
 
 
 class CaptionActor:
@@ -56,12 +103,18 @@ class CaptionActor:
     def __init__(
         self, dataset: str, recipe: dict[str, Any], execution: dict[str, Any], run: str
     ) -> None:
+        self._worker: UnitWorker | None = None
         made = Recipe.model_validate(recipe), Execution.model_validate(execution)
-        self._worker = UnitWorker(dataset, *made, run, captions_only=True)
+        try:
+            self._worker = UnitWorker(dataset, *made, run, captions_only=True)
+        except Exception as error:  # units then pass as they are, and are captioned where annotated
+            log.warning("nothing is captioned ahead here: %s", error)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Caption the units whose indices the batch holds."""
         for index in batch["unit"]:
+            if self._worker is None:
+                break
             try:
                 self._worker.caption(int(index))
             except Exception as error:  # who annotates the unit meets it too, and tells of it
@@ -91,9 +144,20 @@ def run_on_ray(
                 wave = pending[start : start + execution.wave]
                 for row in _dataset(arguments, execution, wave, captioned).iter_rows():
                     result = json.loads(row["result"])
-                    yield UnitFailure(**result) if "error" in result else UnitReport(**result)
+                    failed = "error" in result
+                    yield (
+                        UnitFailure(**result | {"machines": _machines()})
+                        if failed
+                        else UnitReport(**result)
+                    )
     except RayError as error:
         raise BuildError(f"Ray stopped: {error}") from error
+
+
+def _machines() -> int:
+    """Return how many nodes are up that can hold an actor."""
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in nodes)
 
 
 def _dataset(

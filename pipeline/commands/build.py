@@ -29,6 +29,10 @@ Include = Annotated[
 Exclude = Annotated[
     list[str] | None, typer.Option(help="Glob below the folder; none may match. Repeatable.")
 ]
+AllowPaths = Annotated[
+    list[str] | None,
+    typer.Option(help="Folder below which paths in a .parquet are followed, too. Repeatable."),
+]
 RecipeName = Annotated[str, typer.Argument(help="A recipe's YAML file, or a shipped one: canny.")]
 LabelsRoot = Annotated[
     str | None,
@@ -49,6 +53,7 @@ def scan(
     include: Include = None,
     exclude: Exclude = None,
     labels: LabelsRoot = None,
+    allow_paths: AllowPaths = None,
     label_suffix: Annotated[
         str | None, typer.Option(help="Of ground truth: .png or _normal.npy in the image's place.")
     ] = None,
@@ -82,6 +87,7 @@ def scan(
             include=include or (),
             exclude=exclude or (),
             labels=Labels(suffix=label_suffix, root=labels) if label_suffix else None,
+            allowed=allow_paths or (),
             perceptual=perceptual,
             folder=pieces,
             executor=executor,
@@ -108,6 +114,7 @@ def plan(
     include: Include = None,
     exclude: Exclude = None,
     labels: LabelsRoot = None,
+    allow_paths: AllowPaths = None,
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option(help="Show the plan and write nothing.")] = False,
     device: Device = "cpu",
@@ -132,6 +139,7 @@ def plan(
         include=include or (),
         exclude=exclude or (),
         labels=labels,
+        allowed=allow_paths or (),
     )
     if not found and source is None and from_ is None:
         raise UsageError("plan needs --images URI..., --source source.parquet or --from DATASET")
@@ -167,6 +175,7 @@ def build(
     include: Include = None,
     exclude: Exclude = None,
     labels: LabelsRoot = None,
+    allow_paths: AllowPaths = None,
     overrides: Overrides = None,
     local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
     actors: Annotated[
@@ -197,6 +206,10 @@ def build(
     retries: Annotated[int | None, typer.Option(help="Of failed units; default 2.")] = None,
     max_failed_units: Annotated[
         float | None, typer.Option(help="Share of failed units that stops it; default 0.01.")
+    ] = None,
+    max_failed_share_of_a_unit: Annotated[
+        float | None,
+        typer.Option(help="Share of a unit's images that may fail alike; default 0.5."),
     ] = None,
     no_progress_timeout: Annotated[
         float | None, typer.Option(help="On Ray: seconds without a unit's end; default 3600.")
@@ -232,6 +245,7 @@ def build(
         include=include or (),
         exclude=exclude or (),
         labels=labels,
+        allowed=allow_paths or (),
     )
     if local:
         from pipeline.build.local import run_local as executor

@@ -28,12 +28,16 @@ def report(
     samples: Annotated[
         int, typer.Option(min=0, max=100, help="On a contact sheet; 0 draws no pictures.")
     ] = 12,
+    sources: Annotated[
+        bool,
+        typer.Option(help="Show rejected images, read where the dataset says that they came from."),
+    ] = True,
 ) -> None:
     """Write one self-contained HTML file to look at: counts, rejects, distributions, pictures."""
     from pipeline.report.page import write_page
 
     start = time.perf_counter()
-    data = write_page(Dataset.open(dataset), samples=samples).encode()
+    data = write_page(Dataset.open(dataset), samples=samples, sources=sources).encode()
     storage.write_atomic(str(out_), data)
     seconds = time.perf_counter() - start
     out.print(f"written: {escape(str(out_))}, {human_bytes(len(data))}, in {seconds:.1f} s")

@@ -61,7 +61,9 @@ def judge(source: pa.Table, recipe: Recipe) -> pa.Table:
         hit = pc.and_(pc.equal(source["status"], OK), pc.fill_null(breaks, False))
         limit = float(getattr(rules, rule))
         source = _set(
-            source, "value", pc.if_else(hit, pc.cast(measured, "double"), source["value"])
+            source,
+            "value",
+            pc.if_else(hit, pc.cast(measured, "double", safe=False), source["value"]),
         )
         source = _set(source, "threshold", pc.if_else(hit, limit, source["threshold"]))
         source = _set(source, "status", pc.if_else(hit, f"rejected:{rule}", source["status"]))

@@ -52,6 +52,19 @@ class Execution(BaseModel):
     deaths_allowed: int = Field(
         6, ge=2, description="deaths in a unit after which it is given up, as a failed one"
     )
+    failures_before_leaving: int = Field(
+        3,
+        ge=2,
+        description="units in a row that a worker fails for reasons of its place, after which it "
+        "leaves and another is started",
+    )
+    max_failed_share_of_a_unit: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="share of a unit's images that may fail with one class of error; above it the "
+        "place is suspected and the unit not committed",
+    )
     max_failed_units: float = Field(
         0.01, ge=0, le=1, description="share of units that may fail before the build stops"
     )

@@ -10,19 +10,20 @@ from pipeline.report.numbers import Numbers, gather
 from pipeline.report.sheets import Sheets, draw_sheets
 
 
-def write_page(dataset: Dataset, *, samples: int) -> str:
+def write_page(dataset: Dataset, *, samples: int, sources: bool = True) -> str:
     """Return a finished dataset's report as HTML.
 
     Args:
         dataset: to tell of.
         samples: pictures on a contact sheet; 0 for a report of numbers only.
+        sources: show rejected images, which are read from the sources that the dataset names.
 
     Raises:
         DatasetError: the dataset is not finished, or its ledger cannot be read.
     """
     view, rejects = dataset.view(), dataset.rejects()
     numbers = gather(dataset, view.table, rejects)
-    sheets = draw_sheets(dataset, view, rejects, numbers, most=samples)
+    sheets = draw_sheets(dataset, view, rejects, numbers, most=samples, sources=sources)
     return render(dataset, numbers, sheets)
 
 

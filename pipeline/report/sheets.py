@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image as PILImage
 
-from catalog import tables
+from catalog import storage, tables
 from catalog.dataset.dataset import SOURCE, Dataset, View
 from catalog.errors import CatalogError
 from catalog.images import decode, resize
@@ -73,7 +73,13 @@ class Sheets:
 
 
 def draw_sheets(
-    dataset: Dataset, view: View, rejects: pa.Table, numbers: Numbers, *, most: int
+    dataset: Dataset,
+    view: View,
+    rejects: pa.Table,
+    numbers: Numbers,
+    *,
+    most: int,
+    sources: bool = True,
 ) -> Sheets:
     """Choose and draw all sheets.
 
@@ -83,10 +89,11 @@ def draw_sheets(
         rejects: `Dataset.rejects`.
         numbers: of the same dataset.
         most: samples on a sheet; 0 draws no picture at all.
+        sources: draw rejected images from the sources that the dataset names.
     """
     if not most:
         return Sheets(samples=[], covered={}, rejects={}, groups=[])
-    shelf = _Shelf(dataset, view)
+    shelf = _Shelf(dataset, view, sources)
     total = len(view)
     draw = np.random.Generator(np.random.Philox(0)).permutation(total)[:most]
     chosen = {
@@ -105,10 +112,13 @@ def draw_sheets(
 class _Shelf:
     """Reads samples and sources, each once, as thumbnails."""
 
-    def __init__(self, dataset: Dataset, view: View) -> None:
+    def __init__(self, dataset: Dataset, view: View, sources: bool) -> None:
         self._dataset = dataset
         self._view = view
         self._sample = cache(self._read_sample)
+        named = dataset.source_metadata()
+        roots = [root for name in ("images", "allowed") for root in named.get(name, ())]
+        self._roots = [storage.absolute(str(root)).rstrip("/") for root in roots] if sources else []
 
     def sheet(self, title: str, places: Sequence[int], condition: str | None = None) -> Sheet:
         return Sheet(title=title, cards=[self.card(place, condition) for place in places])
@@ -135,13 +145,17 @@ class _Shelf:
     def source(self, row: dict[str, Any], length: int | None) -> Picture:
         """Return the thumbnail of an image where its source still has it."""
         name = unquote(row["uri"].rsplit("/", 1)[-1])
-        if row["status"] in _TOO_LARGE:
+        if row["status"] in _TOO_LARGE or not self._lies_in_a_source(row["uri"]):
             return Picture(label=name, uri=None)
         try:
             data = read_image({**row, "length": length})
             return Picture(label=name, uri=_thumbnail(decode(data, at_least=_SIDE).pixels))
         except Exception:  # hostile bytes and vanished sources are what these rows are for
             return Picture(label=name, uri=None)
+
+    def _lies_in_a_source(self, uri: str) -> bool:
+        """Say whether the dataset was made of it: what is given away may name any file."""
+        return any(uri == root or uri.startswith(f"{root}/") for root in self._roots)
 
     def lengths(self, rows: list[dict[str, Any]]) -> dict[tuple[str, int], int]:
         """Return the length in bytes of what lies inside a tar, by tar and offset."""

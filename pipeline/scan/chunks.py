@@ -31,10 +31,12 @@ class Chunk:
     Attributes:
         uri: where its rows are to be written.
         listed: what is to be read for them, rows of `catalog.source.listing.PARTS`.
+        allowed: stored URIs of folders below which a table's paths are followed, beside its own.
     """
 
     uri: str
     listed: pa.Table
+    allowed: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return int(self.listed.num_rows)
@@ -56,6 +58,7 @@ class Chunks:
 
     def __init__(self, folder: str, asked: dict[str, Any]) -> None:
         self._uri = storage.join(folder, sha256_hex(canonical_json({**asked, "form": _FORM}))[:32])
+        self._allowed = tuple(asked.get("allowed", ()))
 
     def listing(self, make: Callable[[], Listing]) -> Listing:
         """Return the listing that was kept, or make one and keep it."""
@@ -78,7 +81,7 @@ class Chunks:
         pieces += [files[start : start + FILES_A_CHUNK] for start in starts]
         # Taken, not sliced: a slice would be sent to a worker with all of its table.
         return [
-            Chunk(uri=self._chunk_uri(number), listed=listed.take(piece))
+            Chunk(uri=self._chunk_uri(number), listed=listed.take(piece), allowed=self._allowed)
             for number, piece in enumerate(pieces)
         ]
 
@@ -128,7 +131,7 @@ def scan_chunk(chunk: Chunk, perceptual: bool) -> int:
     counters: list[Counter[str]] = [Counter() for _ in parts]
 
     def read(part: Part, passed: Counter[str]) -> list[SourceRow]:
-        return scan_part(part, perceptual=perceptual, passed=passed)
+        return scan_part(part, perceptual=perceptual, passed=passed, allowed=chunk.allowed)
 
     with ThreadPoolExecutor(_THREADS) as pool:
         rows = [row for found in pool.map(read, parts, counters) for row in found]

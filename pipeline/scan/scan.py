@@ -19,6 +19,7 @@ from pipeline.errors import UsageError
 from pipeline.figures import counted
 from pipeline.scan.chunks import Chunk, Chunks, Executor, scan_here
 from pipeline.scan.duplicates import mark_duplicates
+from pipeline.scan.secrets import check_no_secrets
 
 Progress = Callable[[int, int], None]
 
@@ -32,6 +33,7 @@ def scan(
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
     labels: Labels | None = None,
+    allowed: Iterable[str] = (),
     perceptual: bool = False,
     folder: str | None = None,
     executor: Executor = scan_here,
@@ -44,6 +46,7 @@ def scan(
         include: glob patterns of which a path below its folder must match one.
         exclude: glob patterns of which it may match none.
         labels: where the ground truth of image files lies.
+        allowed: folders below which a parquet table's paths are followed, beside its own.
         perceptual: decode each image for its perceptual hash, by which near duplicates are found.
         folder: URI where the scan's pieces lie, so that the same scan resumes; default nowhere that
             lasts. The caller removes it by `pipeline.scan.chunks.forget` once the table is safe.
@@ -61,7 +64,7 @@ def scan(
         StorageUnavailable: a storage did not answer; the same scan goes on from there.
         DatasetError: an equal scan in the same folder was done first, and tidied up.
     """
-    asked = describe_inputs(images, include, exclude, labels)
+    asked = describe_inputs(images, include, exclude, labels, allowed)
 
     def list_all() -> Listing:
         found = list_parts(
@@ -83,15 +86,23 @@ def scan(
 
 
 def describe_inputs(
-    images: Iterable[str], include: Iterable[str], exclude: Iterable[str], labels: Labels | None
+    images: Iterable[str],
+    include: Iterable[str],
+    exclude: Iterable[str],
+    labels: Labels | None,
+    allowed: Iterable[str] = (),
 ) -> dict[str, list[str]]:
     """Return what a scan was asked for in the one form that is kept with its table."""
-    return {
+    asked = {
         "images": sorted({storage.absolute(uri) for uri in images}),
         "include": sorted(include),
         "exclude": sorted(exclude),
         "labels": [storage.absolute(labels.root)] if labels and labels.root else [],
+        "allowed": sorted({storage.absolute(uri) for uri in allowed}),
     }
+    for uri in (one for name in ("images", "labels", "allowed") for one in asked[name]):
+        check_no_secrets(uri)
+    return asked
 
 
 def count_captions(rows: pa.Table) -> list[int]:

@@ -27,6 +27,7 @@ class Inputs:
         include: glob patterns; see `pipeline.scan.scan.scan`.
         exclude: glob patterns.
         labels: URI of a folder of ground truth whose tree mirrors the images'.
+        allowed: folders below which a parquet table's paths are followed, beside its own.
     """
 
     images: Sequence[str] = ()
@@ -35,6 +36,7 @@ class Inputs:
     include: Iterable[str] = ()
     exclude: Iterable[str] = ()
     labels: str | None = None
+    allowed: Sequence[str] = ()
 
 
 def load_source(
@@ -67,6 +69,7 @@ def load_source(
         include=inputs.include,
         exclude=inputs.exclude,
         labels=Labels(suffix=recipe.labels.suffix, root=inputs.labels) if recipe.labels else None,
+        allowed=inputs.allowed,
         perceptual=recipe.rules.near_duplicates is not None,
         folder=folder,
         executor=scanner,
@@ -89,12 +92,12 @@ def check_same_inputs(dataset: str, inputs: Inputs) -> None:
     frozen = tables.read_metadata(storage.join(dataset, layout.SOURCE))
     labels = Labels(suffix="", root=inputs.labels)
     asked: Mapping[str, object] = (
-        describe_inputs(inputs.images, inputs.include, inputs.exclude, labels)
+        describe_inputs(inputs.images, inputs.include, inputs.exclude, labels, inputs.allowed)
         if inputs.dataset is None
         else from_dataset.describe(inputs.dataset)
     )
     for name, value in asked.items():
-        if frozen.get(name) != value:
+        if frozen.get(name, []) != value:  # an older scan knew fewer
             raise UsageError(
                 f"{dataset} was planned with {name} {frozen.get(name)}, not {value}; "
                 "its plan is frozen: choose another --out, or give the same inputs to resume"

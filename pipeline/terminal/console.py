@@ -1,18 +1,52 @@
 """Where the commands write, and results as tables."""
 
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from catalog.dataset.dataset import Status
 from pipeline.figures import counted, human_bytes
 from pipeline.plan.judge import PlanSummary
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class SafeConsole(Console):
+    """A console on which a file's name or a caption is only read.
+
+    Control characters, which could drive the terminal, and those that turn the direction of
+    writing are shown as their code; ``:cat:`` stays what it is.
+    """
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a string as rich would print it, without what is no text."""
+        return super().render_str(visible(text), **options)
+
+
+def visible(text: str) -> str:
+    r"""Return `text` with ``\x1b`` in the place of an escape, and so on; lines and tabs stay."""
+    return "".join(one if one in "\n\t" or _is_text(one) else _code(one) for one in text)
+
+
+def _is_text(one: str) -> bool:
+    category = unicodedata.category(one)
+    return category not in ("Cc", "Cs") and unicodedata.bidirectional(one) not in _TURNS
+
+
+def _code(one: str) -> str:
+    return one.encode("unicode_escape", "surrogatepass").decode()
+
+
+_TURNS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+
+out = SafeConsole()
+err = SafeConsole(stderr=True)
 
 
 def show_status(uri: str, status: Status) -> None:

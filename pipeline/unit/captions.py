@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from captioning.base import Caption, Image, Network, Spec
+from catalog.errors import of_the_place
 from catalog.sample import canonical_json, failed, rejected, sha256_hex
 from detectors.graph import out_of_memory
 from pipeline.errors import BuildError
@@ -72,6 +73,8 @@ class UnitTexts:
                     f"the device has too little memory for {self.batch_size} images at once: "
                     "lower captions.batch_size in the recipe, in a new dataset"
                 ) from error
+            if of_the_place(error):
+                raise
             if len(prepared) == 1:
                 self._failures |= dict.fromkeys(prepared, error)
                 return
@@ -94,10 +97,12 @@ class UnitTexts:
 
 
 def captioned(work: Work, texts: UnitTexts) -> Work:
-    """Give an image its caption, or end its way."""
+    """Give an image its caption, or end its way; raises what is of the place."""
     try:
         caption = texts.choose(work.row)
     except Exception as error:  # the network's, at this image; its row names the class
+        if of_the_place(error):
+            raise
         return replace(work, pixels=None, prepared=None, rejection=failed(error))
     if caption is None:
         return replace(

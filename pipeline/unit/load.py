@@ -1,16 +1,17 @@
 """The first step of a unit: an image's bytes to pixels of the final size, judged by the rules."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from catalog.errors import CatalogError, ImageError, StorageUnavailable
+from catalog.errors import CatalogError, ImageError
 from catalog.images import decode, fit, target_size
 from catalog.sample import failed, rejected, sha256_hex
 from catalog.source.labels import fit_label, read_label
 from catalog.source.parts import read_image
+from catalog.source.presence import blame
 from catalog.source.quality import check_jpeg, measure
 from pipeline.recipe.recipe import Recipe
 from pipeline.unit.earlier_maps import EarlierMaps
@@ -25,13 +26,24 @@ class SourceChanged(CatalogError):
 class Loader:
     """Reads, checks, decodes and resizes; safe in any thread."""
 
-    def __init__(self, recipe: Recipe, reuse: str | None) -> None:
-        """Prepare for a recipe; `reuse` is the URI of a dataset whose maps are taken, or None."""
+    def __init__(self, recipe: Recipe, reuse: str | None, roots: Sequence[str] = ()) -> None:
+        """Prepare for a recipe.
+
+        Args:
+            recipe: what is made of an image.
+            reuse: URI of a dataset whose maps are taken, or None.
+            roots: URIs of the sources, by which a missing file is told from a missing source.
+        """
         self._recipe = recipe
+        self._roots = roots
         self._earlier = None if reuse is None else EarlierMaps(reuse, recipe)
 
     def __call__(self, row: Mapping[str, Any]) -> Work:
-        """Return the image, or why it is none; raises StorageUnavailable."""
+        """Return the image, or why it is none.
+
+        Raises:
+            PlaceError: what it lies in cannot be read; it says nothing of the image.
+        """
         options = self._recipe.image
         try:
             data = read_image(dict(row))
@@ -50,9 +62,8 @@ class Loader:
         except ImageError as error:
             rejection = rejected(error.rule, value=error.value, detail=str(error))
             return Work(row=row, rejection=rejection)
-        except StorageUnavailable:
-            raise  # says nothing of the image: the unit is tried again
         except Exception as error:  # one image must not end the unit; its row names the class
+            blame(error, [row["uri"], *([row["label"]] if row["label"] else [])], self._roots)
             return Work(row=row, rejection=failed(error))
         size = target_size(
             row["width"], row["height"], resolution=options.resolution, crop=options.crop
@@ -74,7 +85,7 @@ class Loader:
             return None
         options = self._recipe.image
         return fit_label(
-            read_label(row["label"], row["label_sha256"]),
+            read_label(row["label"], row["label_sha256"], (row["width"], row["height"])),
             width=row["width"],
             height=row["height"],
             resolution=options.resolution,

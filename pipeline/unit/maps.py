@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from catalog.dataset.shards import pack_maps
+from catalog.errors import of_the_place
 from catalog.images import Image, encode_png
 from catalog.sample import Rejection, failed, sample_key
 from detectors.base import Annotation, Result, Spec, generator_for, keep_or_refuse
@@ -22,7 +23,10 @@ class MapMaker:
         self._keeps = keeps
 
     def __call__(self, work: Work, findings: Findings) -> Work:
-        """Make every map of one image; a failure ends its way, and so does a refusal, after all."""
+        """Make every map of one image; a failure ends its way, and so does a refusal, after all.
+
+        What is of the place, such as a device that fails, is raised.
+        """
         pixels = work.pixels
         assert pixels is not None
         try:
@@ -32,6 +36,8 @@ class MapMaker:
             if rejection is not None:
                 return self._hold(work, results, rejection)
         except Exception as error:  # recorded as failed:<class>, never as a black map
+            if of_the_place(error):
+                raise
             return replace(work, pixels=None, rejection=failed(error))
         made = {name: one for name, one in results.items() if isinstance(one, Annotation)}
         return replace(work, annotations=made)

@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from catalog.dataset.shards import pack
+from catalog.errors import of_the_place
 from catalog.images import Image, encode_jpeg, encode_png
 from catalog.sample import Sample, failed, sample_key, sha256_hex
 from pipeline.recipe.recipe import Recipe
@@ -18,11 +19,13 @@ class Packer:
         self._fingerprint = recipe.fingerprint
 
     def __call__(self, work: Work) -> Work:
-        """Return the image with its block, or with what went wrong."""
+        """Return the image with its block, or with what went wrong; raises what is of the place."""
         assert work.pixels is not None
         try:
             block = pack(self._sample(work, work.pixels))
         except Exception as error:  # one image must not end the unit; its row names the class
+            if of_the_place(error):
+                raise
             return replace(work, pixels=None, annotations={}, rejection=failed(error))
         parameters = {name: found.parameters for name, found in work.annotations.items()}
         # arrays go here: packed samples wait in memory for their turn to be written

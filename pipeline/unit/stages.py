@@ -9,7 +9,7 @@ Images come out in the order in which they went in, each as a sample or as a rej
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property, partial
@@ -53,6 +53,7 @@ class Annotator:
         threads: int,
         device: str,
         reuse: str | None = None,
+        roots: Sequence[str] = (),
         captions_only: bool = False,
         captioner_later: bool = False,
     ) -> None:
@@ -63,6 +64,7 @@ class Annotator:
             threads: that decode, draw and encode.
             device: of the networks.
             reuse: URI of a dataset whose maps are taken in place of the networks' findings.
+            roots: URIs of the sources, by which a missing file is told from a missing source.
             captions_only: load no detector, for `generate_texts` alone.
             captioner_later: load the captioner when the first image needs it.
         """
@@ -77,7 +79,7 @@ class Annotator:
             precision=recipe.precision,
             micro_batch=recipe.batch_size,
         )
-        self._loader = Loader(recipe, reuse)
+        self._loader = Loader(recipe, reuse, roots)
         self._map_maker = MapMaker(recipe, keeps=bool(self._graph.networks))
         self._packer = Packer(recipe)
         self._device_name = device

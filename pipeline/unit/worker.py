@@ -22,12 +22,13 @@ import pyarrow as pa
 from catalog import storage, tables
 from catalog.dataset import tombstones
 from catalog.dataset.commits import HELD, Attempt, commit_unit, read_commit
-from catalog.dataset.dataset import PLAN
+from catalog.dataset.dataset import PLAN, SOURCE
 from catalog.dataset.scratch import own_folder
 from catalog.dataset.shards import ShardWriter
 from catalog.sample import sample_key
 from pipeline.attempts import marks, quarantine
 from pipeline.attempts.environment import environment, fix_threads, signature
+from pipeline.attempts.health import check_share
 from pipeline.attempts.outcome import UnitFailure, UnitReport
 from pipeline.errors import BuildError
 from pipeline.recipe.execution import Execution
@@ -76,6 +77,7 @@ class UnitWorker:
             threads=execution.worker_threads,
             device=execution.device,
             reuse=execution.reuse,
+            roots=_roots(dataset),
             captions_only=captions_only,
             captioner_later=execution.split_captions,
         )
@@ -99,8 +101,9 @@ class UnitWorker:
 
     def run(self, index: int) -> UnitReport | UnitFailure:
         """Annotate and commit one unit; what a single image does wrong becomes its row."""
-        unit = self._unit_ids[index]
+        unit = ""
         try:
+            unit = self._unit_ids[index]
             return self._committed(index, unit)
         except Exception as error:  # goes back as data: Ray would wrap it and lose its name
             return UnitFailure.of(error, index=index, unit_id=unit, dataset=self._dataset)
@@ -126,6 +129,7 @@ class UnitWorker:
                 attempt = self.attempt(
                     index, folder, poison=poison, clock=clock, texts=texts, removed=removed
                 )
+                check_share(attempt, self._execution.max_failed_share_of_a_unit)
                 self._keep_texts(unit, texts)
                 with clock.time("commit"):
                     commit, outcome = commit_unit(self._dataset, attempt)
@@ -242,6 +246,12 @@ class UnitWorker:
         with self._reading:  # one open file, and readers of it are not safe beside each other
             rows: list[dict[str, Any]] = self._plan.read_row_group(index).to_pylist()
         return rows
+
+
+def _roots(dataset: str) -> list[str]:
+    """Return where a dataset's images and labels come from, as far as its scan tells."""
+    told = tables.read_metadata(storage.join(dataset, SOURCE))
+    return [uri for name in ("images", "labels") for uri in told.get(name) or ()]
 
 
 def _attempt_folder(dataset: str, unit: str) -> Path:

@@ -14,8 +14,9 @@ from catalog import storage
 from catalog.dataset.commits import Attempt, commit_unit, read_commits
 from catalog.dataset.dataset import Dataset
 from catalog.dataset.verify import verify
+from catalog.errors import PlaceError
 from catalog.source.listing import list_parts
-from catalog.source.parts import scan_part
+from catalog.source.parts import Part, scan_part
 
 
 def test_create_once_and_publish_never_replace(s3: str, tmp_path: Path) -> None:
@@ -161,3 +162,36 @@ def test_sources_are_listed_anew(s3: str, source: str, make_sample: Callable[[in
     assert list_parts([source.format(folder)]).table.num_rows == 1
     write_elsewhere(f"{folder}/b.png")
     assert list_parts([source.format(folder)]).table.num_rows == 2
+
+
+def test_an_empty_caption_costs_no_image(s3: str, make_sample: Callable[[int], Any]) -> None:
+    """S3 refuses a range of an empty object; a local disk gives nothing, which is the caption."""
+    storage.write_atomic(f"{s3}/empty/a.jpg", make_sample(1).image)
+    storage.write_atomic(f"{s3}/empty/a.txt", b"")
+    (part,) = list_parts([f"{s3}/empty"]).parts
+    (row,) = scan_part(part)
+    assert (row.status, row.caption) == ("ok", "")
+    assert storage.read_bytes(f"{s3}/empty/a.txt", 5, 5) == b""
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(f"{s3}/empty/b.txt", 0, 5)
+
+
+def test_a_bucket_that_is_not_there_accuses_no_file(
+    s3: str, make_sample: Callable[[int], Any]
+) -> None:
+    storage.write_atomic(f"{s3}/there/a.jpg", make_sample(1).image)
+    gone = Part(uri=f"{s3}/there/b.jpg", kind="file")
+    assert [row.status for row in scan_part(gone)] == ["failed:FileNotFoundError"]
+    with pytest.raises(PlaceError, match="nothing is at s3://no-such-bucket"):
+        scan_part(Part(uri="s3://no-such-bucket/b.jpg", kind="file"))
+
+
+def test_a_storage_that_denies_access_accuses_no_file(s3: str, monkeypatch: Any) -> None:
+    import s3fs
+
+    def denied(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Access Denied")
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "open", denied)
+    with pytest.raises(PlaceError, match="Access Denied"):
+        scan_part(Part(uri=f"{s3}/there/a.jpg", kind="file"))

@@ -1,12 +1,13 @@
 """Faults for the processes that a test starts: put this folder on PYTHONPATH and say which.
 
-CONTROLNET_FACTORY_TEST_FAULT: ``die`` (of a null pointer), ``hog`` (memory, until killed) or
-``linger`` (0.1 s). It strikes where the bytes of an image that holds MARK are hashed in one go,
-which is when a unit reads it; with CONTROLNET_FACTORY_TEST_TIMES, a folder and a number, only so
-often in all.
+CONTROLNET_FACTORY_TEST_FAULT: ``die`` (of a null pointer), ``hog`` (memory, until killed), ``sick``
+(an error of the disk) or ``linger`` (0.1 s). It strikes where the bytes of an image that holds MARK
+are hashed in one go, which is when a unit reads it; with CONTROLNET_FACTORY_TEST_TIMES, a folder
+and a number, only so often in all.
 """
 
 import ctypes
+import errno
 import hashlib
 import os
 import time
@@ -21,6 +22,8 @@ def _strike() -> None:
     if kind == "linger":
         time.sleep(0.1)
     elif _is_turn():
+        if kind == "sick":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         if kind == "die":
             ctypes.string_at(0)  # as a broken decoder would; a signal sent could be handled
         held = []

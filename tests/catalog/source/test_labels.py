@@ -13,6 +13,7 @@ from catalog.sample import sha256_hex
 from catalog.source.labels import Labels, fit_label, read_label
 from catalog.source.listing import list_parts
 from catalog.source.parts import scan_part
+from tests.corpus import huge_png
 
 
 def png(pixels: np.ndarray, palette: bool = False) -> bytes:
@@ -113,7 +114,7 @@ def test_an_image_is_not_its_own_label(tmp_path: Path, picture: bytes) -> None:
 def test_a_picture_gives_its_ids(tmp_path: Path, kind: type, palette: bool) -> None:
     ids = (np.arange(48).reshape(6, 8) * (5 if kind is np.uint8 else 1000)).astype(kind)
     path = write(tmp_path / "ids.png", png(ids, palette))
-    found = read_label(str(path), sha256_hex(path.read_bytes()))
+    found = read_label(str(path), sha256_hex(path.read_bytes()), (8, 6))
     assert (found == ids).all()
 
 
@@ -121,7 +122,7 @@ def test_an_array_comes_as_it_is(tmp_path: Path) -> None:
     normals = np.random.default_rng(0).normal(size=(6, 8, 3)).astype(np.float32)
     np.save(tmp_path / "n.npy", normals)
     data = (tmp_path / "n.npy").read_bytes()
-    assert (read_label(str(tmp_path / "n.npy"), sha256_hex(data)) == normals).all()
+    assert (read_label(str(tmp_path / "n.npy"), sha256_hex(data), (8, 6)) == normals).all()
 
 
 def test_what_is_no_label_is_a_rejection(tmp_path: Path, picture: bytes) -> None:
@@ -130,10 +131,10 @@ def test_what_is_no_label_is_a_rejection(tmp_path: Path, picture: bytes) -> None
     write(tmp_path / "colours.png", picture)
     for path in sorted(tmp_path.iterdir()):
         with pytest.raises(ImageError) as raised:
-            read_label(str(path), sha256_hex(path.read_bytes()))
+            read_label(str(path), sha256_hex(path.read_bytes()), (8, 6))
         assert raised.value.rule == "label"
     with pytest.raises(ImageError, match="changed after it was scanned"):
-        read_label(str(tmp_path / "colours.png"), "0" * 64)
+        read_label(str(tmp_path / "colours.png"), "0" * 64, (8, 6))
 
 
 @pytest.mark.parametrize("crop", ["center", "none"])
@@ -154,3 +155,10 @@ def test_a_label_of_another_size_is_refused() -> None:
     with pytest.raises(ImageError, match="the label is 8x6, its image 6x8"):
         fit_label(np.zeros((6, 8)), width=6, height=8, resolution=64, crop="none")
     assert decode_image(png(np.zeros((6, 8, 3), np.uint8))).shape == (6, 8, 3)
+
+
+def test_a_bomb_as_label_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    data = huge_png(30_000)
+    path = write(tmp_path / "bomb.png", data)
+    with pytest.raises(ImageError, match="the label is 30000x30000, its image 8x6"):
+        read_label(str(path), sha256_hex(data), (8, 6))

@@ -7,7 +7,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from catalog.errors import SourceError
+from catalog.errors import PlaceError, SourceError
 from catalog.source.labels import Labels
 from catalog.source.listing import PARTS, Listing, list_parts, to_parts
 from catalog.source.parts import Part
@@ -115,39 +115,6 @@ def test_a_file_is_listed_once(put: Callable[..., Path]) -> None:
     assert names_of(list_parts(uris), folder) == ["a/1.jpg", "a/2.jpg"]
 
 
-def test_linked_folders_are_entered_once(put: Callable[..., Path], tmp_path: Path) -> None:
-    folder = put("a.jpg", "sub/b.jpg")
-    other = tmp_path / "disk2"
-    (other / "deep").mkdir(parents=True)
-    (other / "deep" / "c.jpg").touch()
-    for name, target in (
-        ("more", other), ("twice", other), ("inner", folder / "sub"),
-        ("somedeep", other / "deep"), ("around", tmp_path), ("self", folder),
-    ):  # fmt: skip
-        (folder / name).symlink_to(target)
-    (other / "back").symlink_to(folder)
-    listing = list_parts([str(folder)])
-    names = sorted(name.rpartition("/")[2] for name in names_of(listing, folder))
-    assert names == ["a.jpg", "b.jpg", "c.jpg"]
-    assert listing.ignored == {"links to a folder around the source": 1}
-
-
-def test_a_folder_that_cannot_be_listed_is_told(
-    put: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = put("a.jpg", "closed/b.jpg")
-    listed = os.scandir
-
-    def scandir(path: str) -> object:
-        if str(path).endswith("closed"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return listed(path)
-
-    monkeypatch.setattr(os, "scandir", scandir)
-    with pytest.raises(SourceError, match=r"cannot list .*closed: Permission denied"):
-        list_parts([str(folder)])
-
-
 def test_a_table_named_as_a_tar_or_folder_tells_of_it(put: Callable[..., Path]) -> None:
     folder = put("0.tar", "0.parquet", "1/a.jpg", "1.parquet", "2.parquet")
     kinds = {Path(part.uri).name: part.kind for part in list_parts([str(folder)]).parts}
@@ -174,3 +141,51 @@ def test_a_store_lists_as_a_folder_does() -> None:
     assert list_parts(["memory://listing/a/é.jpg"]).parts == listing.parts
     with pytest.raises(SourceError, match="nothing is stored below it"):
         list_parts(["memory://nowhere"])
+
+
+def test_a_folder_that_cannot_be_listed_ends_the_listing_unless_it_is_excluded(
+    put: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, real = put("a.jpg", "lost+found/b.jpg"), os.scandir
+
+    def scandir(path: str) -> object:
+        if str(path).endswith("lost+found"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(
+        SourceError, match=r"lost\+found cannot be listed.*--exclude 'lost\+found/\*'"
+    ):
+        list_parts([str(folder)])
+    listing = list_parts([str(folder)], exclude=["lost+found/*"])
+    assert names_of(listing, folder) == ["a.jpg"]
+    assert listing.ignored == {"folders excluded": 1}
+
+
+def test_links_to_folders_are_followed_once(put: Callable[..., Path], tmp_path: Path) -> None:
+    folder = put("a/1.jpg", "a/deep/2.jpg", "b/3.jpg")
+    far = tmp_path / "far"
+    (far / "sub").mkdir(parents=True)
+    (far / "sub" / "4.jpg").write_bytes(b"")
+    (far / "sub" / "back").symlink_to(far)
+    (folder / "0").symlink_to(folder / "a")  # comes before what it leads to
+    (folder / "a" / "round").symlink_to(folder)
+    (folder / "up").symlink_to(tmp_path)
+    (folder / "train").symlink_to(far)
+    (folder / "val").symlink_to(far)
+    listing = list_parts([str(folder)])
+    assert names_of(listing, folder) == ["a/1.jpg", "a/deep/2.jpg", "b/3.jpg", "train/sub/4.jpg"]
+    assert listing.ignored == {"folders seen already": 4, "links to a folder around the source": 1}
+
+
+def test_a_link_into_a_place_that_is_not_mounted_ends_the_listing(
+    put: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = put("a.jpg")
+    (tmp_path / "mount").mkdir()
+    (folder / "train").symlink_to(tmp_path / "mount" / "train")
+    with pytest.raises(PlaceError, match=r"mount is empty; is its disk mounted"):
+        list_parts([str(folder)])
+    (tmp_path / "mount" / "something").write_bytes(b"")
+    assert list_parts([str(folder)]).ignored == {"no suffix": 1}

@@ -3,6 +3,7 @@
 import errno
 import gc
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,15 +15,19 @@ import numpy as np
 import pytest
 import webdataset
 
-from catalog import storage
+from catalog import storage, tables
 from catalog.dataset.commits import Attempt, commit_unit
 from catalog.dataset.dataset import Dataset
 from catalog.dataset.shards import Block, ShardWriter
 from catalog.dataset.verify import differences, verify
+from catalog.errors import PlaceError
 from detectors.base import Annotation, Result
 from detectors.canny import CannySpec
+from pipeline.attempts import quarantine
 from pipeline.build.build import BuildResult
 from pipeline.errors import BuildError
+from pipeline.recipe.execution import Execution
+from pipeline.recipe.recipe import Recipe
 from pipeline.unit.worker import UnitWorker
 from tests.rules import ANY_LOOK_FLAGS
 
@@ -205,3 +210,30 @@ def test_what_no_worker_survives_is_given_up_after_a_bounded_number_of_deaths(
     result = make(pictures, tmp_path / "d")
     assert result.status.samples == 10  # given up once, its marks forgotten, and tried again
     assert seen == []
+
+
+@pytest.mark.parametrize("code", [1, -15])
+def test_only_a_signal_of_its_own_accuses_an_image(
+    tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """A traceback tells of an outage while the unit is examined, a SIGTERM of who stopped it."""
+    monkeypatch.setattr(quarantine, "_run_child", lambda *_: (1, code, "OSError: stale handle"))
+    rows = [{"sha256": letter * 64} for letter in "ab"]
+    with pytest.raises(PlaceError, match="cannot be examined: OSError: stale handle"):
+        quarantine.examine(str(tmp_path), recipe, Execution(), rows)
+    assert not (tmp_path / "quarantine").exists()
+
+
+def test_a_unit_is_examined_without_its_source(
+    pictures: Path, tmp_path: Path, make: Make, recipe: Recipe
+) -> None:
+    source = tmp_path / "in"
+    shutil.copytree(pictures, source)
+    make(source, tmp_path / "d")
+    source.rename(tmp_path / "away")
+    for folder in ("even", "odd"):  # each a mount of its own
+        (source / folder).mkdir(parents=True)
+    rows = tables.read_table(str(tmp_path / "d" / "plan.parquet")).to_pylist()
+    with pytest.raises(PlaceError, match=r"cannot be examined: (.|\n)*mounted"):
+        quarantine.examine(str(tmp_path / "d"), recipe, Execution(), rows[:3])
+    assert not (tmp_path / "d" / "quarantine").exists()

@@ -131,6 +131,40 @@ def test_a_picture_that_kills_every_process_is_set_aside(
     assert not (out / "attempts").exists()
 
 
+@pytest.mark.parametrize("where", ["--local", None])
+def test_a_place_that_is_sick_for_a_while_leaves_no_row(
+    start: Start, planted: Path, undisturbed: Path, tmp_path: Path, where: str | None
+) -> None:
+    """On Ray the actor leaves after two units, and the one after it goes on."""
+    out = tmp_path / "d"
+    recipe = tmp_path / "recipe.yaml"
+    text = (TESTS.parent / "recipes" / "canny.yaml").read_text()
+    recipe.write_text(f"{text}\nexecution:\n  failures_before_leaving: 2\n")
+    given = ["--images", str(planted), "--out", str(out), *SMALL]
+    command = [sys.executable, "-m", "pipeline", "build", str(recipe), *given, "--actors", "1"]
+    command += [where] if where else []
+    code, said = _finished(start(*command, fault="sick", times=3))
+    assert code == 0, said
+    assert "Input/output error" in said
+    assert differences(str(out), str(undisturbed)) == []
+
+
+@pytest.mark.parametrize("where", ["--local", None])
+def test_a_place_that_stays_sick_ends_the_build_with_one_message(
+    start: Start, planted: Path, undisturbed: Path, tmp_path: Path, where: str | None
+) -> None:
+    out = tmp_path / "d"
+    command = _command("build", planted, out, *([where] if where else []))
+    code, said = _finished(start(*command, fault="sick"))
+    assert code == 1, said
+    assert "Input/output error" in said
+    assert "Traceback" not in said
+    assert not list(out.glob("commits/*"))
+    code, said = _finished(start(*command))
+    assert code == 0, said
+    assert differences(str(out), str(undisturbed)) == []
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("where", ["--local", None])
 def test_a_stopped_build_says_so_and_resumes(

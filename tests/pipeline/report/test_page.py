@@ -180,3 +180,31 @@ def test_light_and_dark_follow_the_reader(
     shown = np.asarray(Image.open(io.BytesIO(browser.screenshot())).convert("L"))
     assert low <= np.median(shown) <= high
     assert shown.std() > 5  # something stands on it
+
+
+def test_a_page_shows_no_file_that_the_dataset_was_not_made_of(
+    make: Callable[..., BuildResult], pictures: Path, tmp_path: Path
+) -> None:
+    """A dataset that someone gives away may name any file of the reader's machine."""
+    images = tmp_path / "images"
+    shutil.copytree(pictures, images)
+    twin = next(path for path in sorted(images.rglob("*")) if path.suffix == ".png")
+    shutil.copyfile(twin, images / "z_twin.png")
+    private = tmp_path / "private.png"
+    shutil.copyfile(twin, private)
+    make(images, tmp_path / "d")
+    dataset = Dataset.open(str(tmp_path / "d"))
+    rejects, view = dataset.rejects(), dataset.view()
+    assert "rejected:duplicate" in rejects["status"].to_pylist()
+    numbers = gather(dataset, view.table, rejects)
+
+    def shown(table: pa.Table, **options: bool) -> list[str | None]:
+        sheets = draw_sheets(dataset, view, table, numbers, most=4, **options)
+        (card,) = sheets.rejects["rejected:duplicate"]
+        return [picture.uri for picture in card.pictures]
+
+    assert None not in shown(rejects)
+    assert set(shown(rejects, sources=False)) == {None}
+    at = rejects.schema.get_field_index("uri")
+    forged = rejects.set_column(at, "uri", pa.array([private.as_uri()] * rejects.num_rows))
+    assert set(shown(forged)) == {None}
