@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from pipeline.commands.options import LARGEST_SEED, DeviceHere
 from pipeline.terminal.console import err, out
 
 app = typer.Typer()
@@ -18,8 +19,8 @@ def annotate(
     conditions: Annotated[str, typer.Option(help="Detectors, for example canny,hed,scribble.")],
     sheet: Annotated[Path | None, typer.Option(help="A PNG with all maps side by side.")] = None,
     resolution: Annotated[int, typer.Option(min=64, max=2048, help="Short side; pixels.")] = 512,
-    seed: Annotated[int, typer.Option(min=0, help="Of every random draw.")] = 0,
-    device: Annotated[str, typer.Option(help="Where networks run: cpu or cuda.")] = "cpu",
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of every random draw.")] = 0,
+    device: DeviceHere = "cpu",
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="DETECTOR.FIELD=VALUE", help="For example hed.safe=true."),

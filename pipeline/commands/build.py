@@ -9,7 +9,14 @@ from rich.markup import escape
 
 from catalog import storage, tables
 from catalog.dataset.dataset import Dataset
-from pipeline.commands.options import Device, Overrides, execution_of, one_of
+from pipeline.commands.options import (
+    Device,
+    DeviceOfRecipe,
+    Overrides,
+    check_here,
+    execution_of,
+    one_of,
+)
 from pipeline.errors import Exit, UsageError
 from pipeline.recipe.execution import Execution
 from pipeline.terminal import console
@@ -186,7 +193,7 @@ def build(
     gpus_per_actor: Annotated[
         float | None, typer.Option(help="GPUs, or a share of one, an actor on cuda; default 1.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="Of networks: cpu (default), cuda.")] = None,
+    device: DeviceOfRecipe = None,
     threads: Annotated[
         int | None, typer.Option(help="Threads a worker; default one a CPU that it has.")
     ] = None,
@@ -248,6 +255,7 @@ def build(
         allowed=allow_paths or (),
     )
     if local:
+        check_here(execution.device)
         from pipeline.build.local import run_local as executor
         from pipeline.scan.chunks import scan_here as scanner
     else:

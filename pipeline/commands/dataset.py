@@ -11,10 +11,12 @@ from catalog.dataset.commits import SHARDS
 from catalog.dataset.dataset import Dataset
 from catalog.source.ranking import Policy, format_size, parse_size
 from pipeline.commands.options import (
+    LARGEST_SEED,
     DatasetUri,
     Device,
     NetworkThreads,
     SubsetName,
+    check_here,
     execution_of,
     one_of,
 )
@@ -52,6 +54,7 @@ def verify(
     opened = Dataset.open(dataset)
     faults = run(opened)
     if rebuild:
+        check_here(device)
         execution = execution_of({"device": device, "network_threads": network_threads})
         faults += rebuild_sampled(opened, rebuild, execution)
     if against is not None:
@@ -88,7 +91,7 @@ def subset(
     policy: Annotated[
         str, typer.Option(help="top: best resolutions; stratified: from all resolutions.")
     ] = "top",
-    seed: Annotated[int, typer.Option(min=0, help="Of the stratified draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the stratified draw.")] = 0,
 ) -> None:
     """Write nested subsets as views of the manifest; no sample is copied."""
     opened = Dataset.open(dataset)

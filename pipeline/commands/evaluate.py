@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from detectors.base import Precision
-from pipeline.commands.options import Device, one_of
+from pipeline.commands.options import LARGEST_SEED, DeviceHere, one_of
 from pipeline.terminal.console import err, out
 from pipeline.terminal.quiet import quiet_libraries
 
@@ -30,14 +30,16 @@ def evaluate(
     subset: Annotated[str | None, typer.Option(help="With --split all: only a subset.")] = None,
     samples: Annotated[int, typer.Option(min=1, help="At most; the split's first ones.")] = 16,
     base: Annotated[str | None, typer.Option(help="Default: the base of the run.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first picture's noise.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Of the first picture's noise.")
+    ] = 0,
     steps: Annotated[int, typer.Option(min=1, max=999, help="DDIM steps.")] = 20,
     cfg: Annotated[float, typer.Option(min=0, help="Classifier-free guidance scale.")] = 9.0,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures made at once.")] = 8,
     clip: Annotated[
         str | None, typer.Option(help="For the CLIP score: a folder, or a hub id in the cache.")
     ] = None,
-    device: Device = "cpu",
+    device: DeviceHere = "cpu",
     precision: Annotated[
         str, typer.Option(help="Of what makes the pictures: fp32, fp16 or bf16.")
     ] = "fp32",

@@ -7,7 +7,7 @@ import typer
 from pydantic import ValidationError
 from rich.markup import escape
 
-from pipeline.commands.options import Device, SubsetName
+from pipeline.commands.options import DeviceHere, SubsetName
 from pipeline.errors import UsageError, in_flags
 from pipeline.terminal.bars import sampling_bar
 from pipeline.terminal.console import out
@@ -85,7 +85,7 @@ def generate(
     ] = 1,
     steps: Annotated[int, typer.Option(help="DDIM steps.")] = 20,
     cfg: Annotated[float, typer.Option(help="Classifier-free guidance scale; 1: off.")] = 9.0,
-    device: Device = "cpu",
+    device: DeviceHere = "cpu",
     precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp32",
     revision: Annotated[str | None, typer.Option(help="Of the base on the hub.")] = None,
     local_files_only: Annotated[bool, typer.Option(help="Never ask the hub.")] = False,

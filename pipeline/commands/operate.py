@@ -6,8 +6,8 @@ import typer
 from rich.markup import escape
 
 from catalog.dataset.dataset import Dataset
-from pipeline.commands.options import DatasetUri
-from pipeline.errors import Exit, UsageError
+from pipeline.commands.options import DatasetUri, Device
+from pipeline.errors import Exit
 from pipeline.figures import human_bytes
 from pipeline.terminal.console import out
 
@@ -25,7 +25,7 @@ def doctor(
     out_: Annotated[
         str | None, typer.Option("--out", metavar="DATASET", help="Try whether it can be written.")
     ] = None,
-    device: Annotated[str, typer.Option(help="Where networks shall run: cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Check versions, GPUs, weights, storage, memory and disk, on every node of RAY_ADDRESS.
 
@@ -33,8 +33,6 @@ def doctor(
     """
     from pipeline.cluster.doctor import Question, diagnose
 
-    if device not in ("cpu", "cuda"):
-        raise UsageError(f"--device {device!r} is unknown; expected cpu or cuda")
     found = diagnose(Question(recipes=recipe or (), out=out_, device=device))
     for check in found:
         level = f"[{_STYLES[check.level]}]{check.level:<8}[/]"

@@ -11,7 +11,44 @@ from pipeline.recipe.execution import Execution
 
 T = TypeVar("T")
 
-Device = Annotated[str, typer.Option(help="Where networks run: cpu or cuda.")]
+DEVICES = ("cpu", "cuda")
+LARGEST_SEED = 2**63 - 1
+
+
+def _known_device(device: str | None) -> str | None:
+    if device is None or device in DEVICES:
+        return device
+    raise UsageError(f"--device {device!r} is unknown; expected {' or '.join(DEVICES)}")
+
+
+def check_here(device: str) -> None:
+    """Raise UsageError where torch finds no such device on this machine."""
+    if device == "cpu":
+        return
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
+        reason = str(error).partition("\n")[0]
+        raise UsageError(f"--device {device} cannot be used: {reason}; try --device cpu") from error
+
+
+def _device_here(device: str) -> str:
+    _known_device(device)
+    check_here(device)
+    return device
+
+
+Device = Annotated[
+    str, typer.Option(help="Where networks run: cpu or cuda.", callback=_known_device)
+]
+DeviceHere = Annotated[
+    str, typer.Option(help="Where networks run: cpu or cuda.", callback=_device_here)
+]
+DeviceOfRecipe = Annotated[
+    str | None, typer.Option(help="Of networks: cpu (default), cuda.", callback=_known_device)
+]
 NetworkThreads = Annotated[int, typer.Option(help="Threads inside a network on the CPU.")]
 DatasetUri = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's folder or URI.")]
 SubsetName = Annotated[str | None, typer.Option(help="A subset, for example 1k; default all.")]

@@ -7,7 +7,7 @@ import typer
 from pydantic import ValidationError
 from rich.markup import escape
 
-from pipeline.commands.options import DatasetUri, Device, SubsetName, execution_of
+from pipeline.commands.options import DatasetUri, Device, SubsetName, check_here, execution_of
 from pipeline.errors import UsageError, in_flags
 from pipeline.figures import human_bytes
 from pipeline.terminal.console import out
@@ -83,6 +83,7 @@ def precompute(
         threads=threads,
     )
     if local:
+        check_here(device)
         executor = run_here
     else:
         from pipeline.precompute.on_ray import run_on_ray

@@ -1,7 +1,7 @@
 """What `generate` was asked for, and which requests make no sense."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,6 +10,7 @@ from pipeline.errors import UsageError
 from training.sample.prompts import DEFAULT_PROMPT_VERSION, PromptMode
 
 Precision = Literal["fp32", "fp16", "bf16"]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class GenerateConfig(BaseModel):
@@ -51,7 +52,7 @@ class GenerateConfig(BaseModel):
     paste: bool = Field(True, description="take kept pixels from the edited picture")
 
     batch_size: int = Field(1, ge=1, description="seeds at once; 1 gives equal bits in any company")
-    seed: list[int] = Field(default_factory=lambda: [0], min_length=1)
+    seed: list[Seed] = Field(default_factory=lambda: [0], min_length=1)
     steps: int = Field(20, ge=1, le=999, description="of DDIM")
     cfg: float = Field(9.0, ge=0, description="classifier-free guidance scale")
     device: str = "cpu"

@@ -249,9 +249,14 @@ def load_recipe(source: str, overrides: Iterable[str] = ()) -> Recipe:
     Raises:
         RecipeError: there is none, or it does not validate.
     """
-    uri = source if storage.exists(source) else str(_shipped(source))
+    uri = source if _is_file(source) else str(_shipped(source))
     text = storage.read_bytes(uri).decode("utf-8", errors="replace")
     return load_model(Recipe, text, name=source, overrides=overrides)
+
+
+def _is_file(source: str) -> bool:
+    path = storage.local_path(source)  # a folder may well have a recipe's name: --out canny
+    return storage.exists(source) if path is None else path.is_file()
 
 
 def shipped_recipes() -> dict[str, Path]:

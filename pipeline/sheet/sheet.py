@@ -2,6 +2,8 @@
 
 import difflib
 import json
+import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,10 +104,8 @@ def annotate_images(
     if not parts:
         raise UsageError(f"no image files in {', '.join(images)}")
     out.mkdir(parents=True, exist_ok=True)
-    taken: set[str] = set()
-    for part in parts:
+    for part, name in zip(parts, _names([part.uri for part in parts]), strict=True):
         data = storage.read_bytes(part.uri)
-        name = _unused(Path(storage.local_path(part.uri) or part.uri), taken)
         try:
             pixels = fit(decode_image(data), resolution=resolution, crop="none")
         except CatalogError as error:
@@ -114,6 +114,7 @@ def annotate_images(
             continue
         (findings,) = graph.run([pixels])
         made, record = _annotate(name, pixels, specs, findings, sha256_hex(data), seed)
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
         for condition, drawn in made.maps.items():
             (out / f"{name}.{condition}.png").write_bytes(encode_png(drawn))
         (out / f"{name}.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
@@ -138,11 +139,22 @@ def draw_sheet(rows: Sequence[Annotated], specs: Sequence[Spec]) -> Image:
     return draw_grid(cells, columns=["image", *conditions], rows=names, notes=notes)
 
 
-def _unused(path: Path, taken: set[str]) -> str:
-    """Return the stem of a file, or its whole name where another image has that stem."""
-    name = path.stem if path.stem not in taken else f"{path.stem}{path.suffix.replace('.', '-')}"
-    taken.add(name)
-    return name
+def _names(uris: Sequence[str]) -> list[str]:
+    """Return a name for each image: its path below what all share, without suffix where it can be.
+
+    Args:
+        uris: of image files; no two are equal.
+    """
+    paths = [storage.local_path(uri) or Path(uri.partition("://")[2]) for uri in uris]
+    shared = os.path.commonpath([path.parent for path in paths])
+    below = [path.relative_to(shared) for path in paths]
+    used = Counter(path.with_suffix("") for path in below)
+    return [
+        path.with_suffix("").as_posix()
+        if used[path.with_suffix("")] == 1
+        else path.with_name(f"{path.stem}{path.suffix.replace('.', '-')}").as_posix()
+        for path in below
+    ]
 
 
 def _annotate(

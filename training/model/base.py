@@ -1,9 +1,10 @@
 """The base model: a Stable Diffusion, locked (paper 3.2)."""
 
 import hashlib
+import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -28,6 +29,8 @@ LOCKED_TYPES: dict[MixedPrecision, torch.dtype] = {
 }
 """Of a base's weights, by the precision of a run."""
 
+_log = logging.getLogger(__name__)
+
 _FILES = (".json", ".txt", "model.safetensors")
 
 
@@ -42,6 +45,7 @@ class Base:
         unet: predicts the noise.
         scheduler: the noise levels that the base was trained with.
         folder: where its files lie on this machine.
+        told: whether somebody was told that texts are cut.
     """
 
     tokenizer: CLIPTokenizer
@@ -50,6 +54,7 @@ class Base:
     unet: UNet2DConditionModel
     scheduler: DDPMScheduler
     folder: Path
+    told: list[bool] = field(default_factory=list, repr=False)
 
     @property
     def networks(self) -> tuple[nn.Module, nn.Module, nn.Module]:
@@ -68,7 +73,10 @@ class Base:
 
     @torch.no_grad()
     def encode_text(self, captions: Sequence[str]) -> Float[torch.Tensor, "b tokens width"]:
-        """Return c_t: the text encoder's last hidden state, padded to its full length."""
+        """Return c_t: the text encoder's last hidden state, padded to its full length.
+
+        What a caption has beyond that length is not seen; the first time that is logged.
+        """
         tokens = self.tokenizer(
             list(captions),
             padding="max_length",
@@ -76,6 +84,14 @@ class Base:
             truncation=True,
             return_tensors="pt",
         )
+        cut = sum(bool(one.overflowing) for one in tokens.encodings)
+        if cut and not self.told:
+            self.told.append(True)
+            most = self.tokenizer.model_max_length
+            _log.warning(
+                "%d of %d texts are longer than the text encoder's %d tokens: what lies beyond is "
+                "not seen (told once)", cut, len(captions), most,
+            )  # fmt: skip
         ids = tokens.input_ids.to(self.text_encoder.device)
         return cast(torch.Tensor, self.text_encoder(ids)[0])
 

@@ -58,7 +58,7 @@ class TrainConfig(BaseModel):
         default=FULL, description="What learns, and from when; see training.settings.phases."
     )
     learning_rate: float = Field(
-        default=1e-5, gt=0, description="AdamW's rate, a step, constant (paper 4.3: 1e-5)."
+        default=1e-5, gt=0, le=1, description="AdamW's rate, a step, constant (paper 4.3: 1e-5)."
     )
     warmup: int = Field(
         default=0, ge=0, description="Optimizer steps over which the rate rises from nothing."
@@ -140,7 +140,9 @@ class TrainConfig(BaseModel):
     probe_guidance: float = Field(
         default=9.0, ge=0, description="Classifier-free guidance scale of a probe's pictures."
     )
-    seed: int = Field(default=0, ge=0, description="Seed of order, noise, dropout and new weights.")
+    seed: int = Field(
+        default=0, ge=0, lt=2**63, description="Seed of order, noise, dropout and new weights."
+    )
     num_workers: int = Field(
         default=0, ge=0, description="Processes that read and decode; 0 reads in the training one."
     )

@@ -210,3 +210,46 @@ def test_train_says_which_flag_is_wrong(run, dataset: Path, tmp_path: Path) -> N
     unknown = run(*common, "--subset", "7k")
     assert unknown.code == Exit.FAILED
     assert "no subset '7k'" in unknown.err
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["annotate", "x.jpg", "--conditions", "canny", "--out", "o", "--device", "gpu"], "'gpu'"),
+        (["evaluate", "--run", "r", "--dataset", "d", "--device", "gpu"], "'gpu'"),
+        (["doctor", "--device", "gpu"], "'gpu'"),
+        (["build", "canny", "--images", "x", "--out", "o", "--device", "gpu"], "'gpu'"),
+        (["verify", "d", "--device", "gpu"], "'gpu'"),
+        (["subset", "d", "--sizes", "1", "--seed", str(2**64)], "--seed"),
+        (["evaluate", "--run", "r", "--dataset", "d", "--seed", str(2**64)], "--seed"),
+        (
+            ["generate", "--base", "b", "--controlnet", "c", "--out", "o", "--seed", str(2**64)],
+            "--seed",
+        ),
+    ],
+)
+def test_a_value_that_no_machine_has_is_one_message(run, command: list[str], said: str) -> None:
+    shown = run(*command)
+    assert shown.code == Exit.USAGE
+    assert said in shown.err
+    assert "Traceback" not in shown.err
+
+
+def test_a_rate_beyond_all_measure_is_one_message(run, dataset: Path, tmp_path: Path) -> None:
+    shown = run(
+        "train", "--dataset", dataset, "--base", tmp_path, "--out", tmp_path / "r", "--steps", "1",
+        "--learning-rate", "1e38",
+    )  # fmt: skip
+    assert shown.code == Exit.USAGE
+    assert "--learning-rate" in shown.err
+
+
+def test_a_dataset_may_be_named_as_its_recipe(
+    run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["build", "canny", "--images", pictures, "--out", "canny", "--local"]
+    assert run(*command).code == Exit.DONE
+    again = run(*command)
+    assert again.code == Exit.DONE, again.err
+    assert "nothing to do" in again.out

@@ -343,7 +343,7 @@ _MAP = ["--image", "map.png"]
         ([*_MAP, "--weighting", "odd"], "--weighting 'odd'"),
         ([*_MAP, "--steps", "0"], "--steps 0"),
         ([*_MAP, "--cfg", "-1"], "--cfg -1.0"),
-        ([*_MAP, "--device", "warp"], "--device warp cannot be used"),
+        ([*_MAP, "--device", "warp"], "--device 'warp' is unknown; expected cpu or cuda"),
         ([*_MAP, "--precision", "int8"], "--precision 'int8'"),
         ([*_MAP, "--subset", "1k"], "give --dataset FOLDER"),
         (["--dataset", "d", "--subset", "1k", "--split", "held-out"], "--subset goes with"),

@@ -38,7 +38,7 @@ def test_maps_have_the_shape_of_their_image_and_names_stay_apart(
     assert "text" in shown
     made = {path.name: path for path in out.iterdir()}
     assert {name for name in made if name.endswith("canny.png")} == {
-        "a.canny.png",
+        "a-bmp.canny.png",
         "a-png.canny.png",
     }
     shapes = {decode_image(path.read_bytes()).shape for path in out.glob("*.png")}
@@ -80,3 +80,19 @@ def test_a_wrong_detector_or_field_is_named(
 def test_every_detector_that_looks_at_images_is_known() -> None:
     assert {"canny", "hed", "scribble", "lsd", "mlsd", "depth"} <= set(known_detectors())
     assert "seg_labels" not in known_detectors()
+
+
+def test_equal_names_in_other_folders_stay_apart(tmp_path: Path) -> None:
+    for number, name in enumerate(("cat/0001.jpg", "dog/0001.jpg", "dog/0001.png", "top.jpg")):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (64, 64, 3), np.uint8)
+        Image.fromarray(pixels).save(path)
+    run(tmp_path / "in", "--conditions", "canny", "--out", tmp_path / "out", "--resolution", 64)
+    made = {path.relative_to(tmp_path / "out").as_posix() for path in tmp_path.rglob("*.canny.png")}
+    assert made == {
+        "cat/0001.canny.png", "dog/0001-jpg.canny.png", "dog/0001-png.canny.png", "top.canny.png"
+    }  # fmt: skip
+    separate = [tmp_path / "in" / name for name in ("cat", "dog")]
+    run(*separate, "--conditions", "canny", "--out", tmp_path / "two", "--resolution", 64)
+    assert len(list((tmp_path / "two").rglob("*.canny.png"))) == 3

@@ -172,3 +172,14 @@ def test_a_trained_controlnet_is_a_start(base, tmp_path) -> None:
     other.save_pretrained(tmp_path / "other")
     with pytest.raises(ControlNetError, match="other layers than one for this base"):
         starting_controlnet(base, str(tmp_path / "other"))
+
+
+def test_a_text_that_is_cut_is_told_once(base_folder, caplog):
+    base = load_base(base_folder)
+    with caplog.at_level("WARNING", logger="training"):
+        base.encode_text(["short", ""])
+        assert not caplog.records
+        base.encode_text(["word " * 100, "short", "other " * 90])
+        base.encode_text(["word " * 100])
+    (record,) = caplog.records
+    assert "2 of 3 texts are longer than the text encoder's 77 tokens" in record.getMessage()
