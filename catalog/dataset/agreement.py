@@ -5,6 +5,7 @@ something that another one says too, or that can be folded again, and is compare
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 
 import numpy as np
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from catalog import tables
-from catalog.dataset.dataset import MANIFEST, PLAN, REJECTS, SOURCE, SUBSETS, Dataset
+from catalog.dataset.dataset import MANIFEST, REJECTS, SOURCE, SUBSETS, Dataset
 from catalog.dataset.fold import never_planned
 from catalog.errors import DatasetError
 from catalog.sample import OK, REMOVED
@@ -71,9 +72,10 @@ def disagreements(dataset: Dataset, places: Places, lost: pa.Table) -> Iterator[
     Args:
         dataset: finished.
         places: of its samples.
-        lost: the rows of all units that are no samples.
+        lost: the rows of all units that are no samples, with the index of the unit.
     """
-    yield from _readable(PLAN, lambda: _check_plan(dataset))
+    for generation, name in enumerate(dataset.plans.names):
+        yield from _readable(name, partial(_check_plan, dataset, generation))
     yield from _readable(SOURCE, lambda: _check_source(dataset))
     yield from _readable(REJECTS, lambda: _check_rejects(dataset, lost))
     for name in dataset.subsets():
@@ -88,39 +90,48 @@ def _readable(path: str, check: Callable[[], Iterator[str]]) -> Iterator[str]:
         yield f"{path} cannot be read: {type(error).__name__}: {error}"
 
 
-def _check_plan(dataset: Dataset) -> Iterator[str]:
+def _check_plan(dataset: Dataset, generation: int) -> Iterator[str]:
     """A unit's id is a hash of the hashes of its images, so it tells whether they are still so."""
     labelled = dataset.recipe.get("labels") is not None
     columns = ["sha256", "label_sha256"] if labelled else ["sha256"]
-    with tables.open_parquet(dataset.path(PLAN)) as file:
-        if file.num_row_groups != len(dataset.unit_ids):
-            yield f"{PLAN} has {file.num_row_groups} units, and ids of {len(dataset.unit_ids)}"
+    name = dataset.plans.names[generation]
+    with tables.open_parquet(dataset.path(name)) as file:
+        ids = tables.read_metadata(dataset.path(name))["unit_ids"]
+        if file.num_row_groups != len(ids):
+            yield f"{name} has {file.num_row_groups} units, and ids of {len(ids)}"
             return
-        for at, unit in enumerate(dataset.unit_ids):
+        first = dataset.plans.firsts[generation]
+        for at, unit in enumerate(ids):
             rows = file.read_row_group(at, columns=columns)
             if labelled and rows["label_sha256"].null_count:
                 continue  # of what was taken down: blanked
             hashes = rows["sha256"]
             if labelled:
                 hashes = pc.binary_join_element_wise(hashes, rows["label_sha256"], " ")
-            if unit_id(dataset.fingerprint, hashes.to_pylist()) != unit:
-                yield f"{PLAN}: unit {at} ({unit}) holds other images than its id says"
+            if unit_id(dataset.fingerprint, hashes.to_pylist(), generation=generation) != unit:
+                yield f"{name}: unit {first + at} ({unit}) holds other images than its id says"
 
 
 def _check_source(dataset: Dataset) -> Iterator[str]:
     """What is ranked in the source is what is planned; a column at a time, as they are long."""
-    with (
-        tables.open_parquet(dataset.path(SOURCE)) as source,
-        tables.open_parquet(dataset.path(PLAN)) as plan,
-    ):
-        ranked = pc.is_valid(_column(source, "rank"))
+    with ExitStack() as files:
+        source = files.enter_context(tables.open_parquet(dataset.path(SOURCE)))
+        plans = [
+            files.enter_context(tables.open_parquet(dataset.path(name)))
+            for name in dataset.plans.names
+        ]
+        ranks = _column(source, "rank")
+        planned = [pc.is_valid(ranks)]  # which rows of the source each generation holds
+        planned += [pc.is_in(ranks, _column(plan, "rank").combine_chunks()) for plan in plans[1:]]
         for name in source.schema_arrow.names:
             found = _column(source, name)  # also of those that no plan holds: can it be read?
-            if name in plan.schema_arrow.names and name != "status":
+            for plan, mask, path in zip(plans, planned, dataset.plans.names, strict=True):
+                if name not in plan.schema_arrow.names or name == "status":
+                    continue
                 theirs = _column(plan, name)
-                if not found.filter(ranked).cast(theirs.type).equals(theirs):
-                    yield f"{SOURCE} and {PLAN} differ in the column {name} of the planned images"
-        status = _column(source, "status").filter(ranked)
+                if not found.filter(mask).cast(theirs.type).equals(theirs):
+                    yield f"{SOURCE} and {path} differ in the column {name} of the planned images"
+        status = _column(source, "status").filter(planned[0])
         if not pc.all(pc.is_in(status, pa.array([OK, REMOVED]))).as_py():
             yield f"{SOURCE}: an image is planned and rejected"
 
@@ -132,6 +143,7 @@ def _column(file: pq.ParquetFile, name: str) -> pa.ChunkedArray:
 def _check_rejects(dataset: Dataset, lost: pa.Table) -> Iterator[str]:
     names = [*_VERDICT, "rank"]
     scanned = tables.read_where(dataset.path(SOURCE), names, never_planned).select(_VERDICT)
+    lost = dataset.plans.current(lost)
     ours = pa.concat_tables([scanned, lost.select(_VERDICT).cast(scanned.schema).sort_by("sha256")])
     theirs = tables.read_table(dataset.path(REJECTS)).replace_schema_metadata(None)
     if not theirs.select(_VERDICT).cast(ours.schema).equals(ours):

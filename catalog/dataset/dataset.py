@@ -3,6 +3,7 @@
 recipe.json                 the resolved recipe and its fingerprint
 source.parquet              one row an image found, ranked; rejected rows too
 plan.parquet                the images to annotate: a row group is a unit
+plans/<generation>.parquet  what was planned after it: images that failed, to try again
 shards/<index>-<id>.tar     samples in rank order, and <index>-<id>.parquet with a row an image;
                             <index>-<id>.held: maps of images that a threshold rejected
 commits/<unit_id>.json      the truth; all below is folded from it and can be made again
@@ -15,6 +16,7 @@ logs/                       what ran when; the only files that differ between eq
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -29,6 +31,8 @@ from catalog import storage, tables
 from catalog.dataset import commits, tombstones
 from catalog.dataset.block_cache import BlockCache
 from catalog.dataset.fold import Fold, never_planned
+from catalog.dataset.plans import PLAN as PLAN
+from catalog.dataset.plans import Plans
 from catalog.dataset.shards import unpack
 from catalog.errors import CatalogError, CorruptSampleError, DatasetError
 from catalog.sample import OK, REMOVED, Sample, sha256_hex
@@ -36,7 +40,6 @@ from catalog.source import ranking
 
 RECIPE = "recipe.json"
 SOURCE = "source.parquet"
-PLAN = "plan.parquet"
 MANIFEST = "manifest.parquet"
 REJECTS = "rejects.parquet"
 SUBSETS = "subsets"
@@ -202,9 +205,14 @@ class Dataset:
         return storage.join(self.uri, *names)
 
     @cached_property
+    def plans(self) -> Plans:
+        """The plan in all its generations, as they were when it was first asked for."""
+        return Plans(self.uri)
+
+    @property
     def unit_ids(self) -> list[str]:
-        """Ids of the planned units, in order."""
-        return list(tables.read_metadata(self.path(PLAN))["unit_ids"])
+        """Ids of the planned units of all generations, in order."""
+        return self.plans.unit_ids
 
     def pending(self) -> list[int]:
         """Return the indices of the units that have no commit yet."""
@@ -220,7 +228,9 @@ class Dataset:
         counts = Counter(tables.count_values(source.filter(never_planned(source))["status"]))
         for commit in done:
             counts.update(commit.counts)
-        if buried := self._count_buried(counts[OK]):
+        counts.subtract(self.plans.replaced(done, tombstones.removed_keys(self.uri)))
+        counts = +counts  # what was healed leaves no zero
+        if buried := self._count_buried(done):
             counts[OK] -= buried
             counts[REMOVED] += buried
         return Status(
@@ -266,17 +276,15 @@ class Dataset:
 
     def write_subset(self, count: int, *, policy: ranking.Policy, seed: int) -> View:
         """Write a subset as a view; raises CatalogError where it is larger than the dataset."""
-        chosen = ranking.subset_ranks(self.sample_count(), count, policy=policy, seed=seed)
-        rows = self._first(int(chosen[-1]) + 1).take(pa.array(chosen))
         name = ranking.format_size(count) + ("" if policy == "top" else f"-{policy}-{seed}")
-        view = View(self.uri, name, rows)
         record = {"policy": policy, "seed": seed if policy != "top" else None, "size": count}
-        data = tables.to_parquet(view.table, {"subset": record})
-        storage.write_atomic(self._subset_uri(name), data)
-        return view
+        return self._cut(name, record, count)
 
     def finalize(self, *, again: bool = False) -> bool:
         """Fold all commits into manifest and rejects; return whether anything had to be written.
+
+        Subsets that were cut before the last generation was planned are cut again, by their sizes,
+        policies and seeds, so that all of them nest.
 
         Args:
             again: whether units were committed since a fold that may stand there already.
@@ -287,27 +295,47 @@ class Dataset:
         if pending := self.pending():
             raise DatasetError(f"{len(pending)} of {len(self.unit_ids)} units are not committed")
         manifest = self.path(MANIFEST)
-        folded = self._units_hash()
-        if (
-            not again
-            and storage.exists(manifest)
-            and tables.read_metadata(manifest).get("folded") == folded
-        ):
-            return False
-        self.fold()
-        return True
+        fresh = not again and storage.exists(manifest) and self.is_folded()
+        if not fresh:
+            self.fold()
+        return self._cut_again() or not fresh
+
+    def is_folded(self) -> bool:
+        """Say whether the manifest, which must be there, is that of all planned units."""
+        return bool(tables.read_metadata(self.path(MANIFEST)).get("folded") == self._units_hash())
 
     def fold(self) -> None:
         """Write manifest and rejects anew from the commits, whatever stands there."""
         folded = self._units_hash()
         fold = Fold(self.path(commits.SHARDS), commits.read_commits(self.uri))
-        source, plan = self.path(SOURCE), self.path(PLAN)
-        fold.write_rejects(self.path(REJECTS), source=source, plan=plan, folded=folded)
+        fold.write_rejects(
+            self.path(REJECTS), source=self.path(SOURCE), plans=self.plans, folded=folded
+        )
         by = self.recipe.get("ranking", "resolution")
         fold.write_manifest(self.path(MANIFEST), by=by, folded=folded)
 
     def _units_hash(self) -> str:
         return sha256_hex("".join(sorted(self.unit_ids)).encode())
+
+    def _cut(self, name: str, record: dict[str, Any], count: int) -> View:
+        policy, seed = record["policy"], record["seed"] or 0
+        chosen = ranking.subset_ranks(self.sample_count(), count, policy=policy, seed=seed)
+        view = View(self.uri, name, self._first(int(chosen[-1]) + 1).take(pa.array(chosen)))
+        last = len(self.plans.names) - 1
+        metadata = {"subset": record, **({"generation": last} if last else {})}
+        storage.write_atomic(self._subset_uri(name), tables.to_parquet(view.table, metadata))
+        return view
+
+    def _cut_again(self) -> bool:
+        """Cut the subsets of earlier generations again; say whether there were any."""
+        last, changed = len(self.plans.names) - 1, False
+        for name in self.subsets() if last else ():
+            kept = tables.read_metadata(self._subset_uri(name))
+            count = min(kept["subset"]["size"], self.sample_count()) if "subset" in kept else 0
+            if count and kept.get("generation", 0) < last:
+                self._cut(name, kept["subset"], count)
+                changed = True
+        return changed
 
     def _first(self, count: int) -> pa.Table:
         """Return the best `count` samples that were not taken down, without reading all others."""
@@ -327,11 +355,15 @@ class Dataset:
             return table
         return table.filter(pc.invert(pc.fill_null(tombstones.is_removed(table[by], keys), False)))
 
-    def _count_buried(self, committed: int) -> int:
-        """Count the samples that were taken down and that the commits still hold."""
-        if not tombstones.removed_keys(self.uri) or not storage.exists(self.path(MANIFEST)):
+    def _count_buried(self, done: Sequence[commits.Commit]) -> int:
+        """Count the samples that were taken down and that the folded commits still hold."""
+        manifest = self.path(MANIFEST)
+        if not tombstones.removed_keys(self.uri) or not storage.exists(manifest):
             return 0
-        return committed - self.sample_count()
+        last = self.plans.firsts[-1]
+        if last and not self.is_folded():
+            done = [commit for commit in done if commit.index < last]  # of what was folded
+        return sum(commit.counts.get(OK, 0) for commit in done) - self.sample_count()
 
     def _subset_uri(self, name: str) -> str:
         return self.path(SUBSETS, f"{name}.parquet")

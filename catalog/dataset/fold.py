@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from catalog import storage, tables
 from catalog.dataset.commits import Commit
+from catalog.dataset.plans import Plans
 from catalog.sample import OK, REMOVED
 from catalog.source.ranking import Ranking, rank_order
 
@@ -25,7 +26,7 @@ _UNIT = [
     pa.field("at", pa.int32()),
 ]  # which commit, which of its rows
 _KEPT = pa.schema([*_UNIT, *(tables.ROWS.field(name) for name in _KEYS)])
-_LOST = pa.schema([tables.ROWS.field(name) for name in _JUDGED])
+_LOST = pa.schema([_UNIT[0], *(tables.ROWS.field(name) for name in _JUDGED)])
 _COPIED = [name for name in tables.MANIFEST.names if name not in ("rank", "shard")]
 
 _THREADS = 8
@@ -67,20 +68,20 @@ class Fold:
         pieces = self._pieces(units, places)
         tables.write_parquet(uri, tables.MANIFEST, pieces, {"folded": folded})
 
-    def write_rejects(self, uri: str, *, source: str, plan: str, folded: str) -> None:
-        """Write what the scan or the recipe's limits rejected, then what the units lost.
+    def write_rejects(self, uri: str, *, source: str, plans: Plans, folded: str) -> None:
+        """Write what the scan or the recipe's limits rejected, then what the units lost for good.
 
         Args:
             uri: of the table to write.
             source: URI of source.parquet.
-            plan: URI of plan.parquet.
+            plans: all generations; what a later one holds again is lost only there.
             folded: names the commits in its metadata.
         """
         names = tables.REJECTS.names
         scanned = tables.read_where(source, [*names, "rank"], never_planned).select(names)
-        hashes = self._lost["sha256"].combine_chunks()
-        planned = tables.read_where(plan, _WHERE, lambda rows: pc.is_in(rows["sha256"], hashes))
-        joined = self._lost.join(planned, "sha256", join_type="left outer").sort_by("sha256")
+        lost = plans.current(self._lost).select(_JUDGED)
+        planned = plans.find(lost["sha256"].combine_chunks(), _WHERE)
+        joined = lost.join(planned, "sha256", join_type="left outer").sort_by("sha256")
         joined = joined.append_column("against", pa.nulls(joined.num_rows, pa.string()))
         rejects = pa.concat_tables([scanned, joined.select(names).cast(tables.REJECTS)])
         storage.write_atomic(uri, tables.to_parquet(rejects, {"folded": folded}))
@@ -91,7 +92,9 @@ class Fold:
         numbers = pa.array(np.full(rows.num_rows, unit), pa.int32())
         places = pa.array(np.arange(rows.num_rows), pa.int32())
         kept = rows.add_column(0, _UNIT[0], numbers).add_column(1, _UNIT[1], places)
-        return kept.filter(good).select(_KEPT.names), rows.filter(pc.invert(good)).select(_JUDGED)
+        index = pa.array(np.full(rows.num_rows, self._done[unit].index), pa.int32())
+        lost = rows.add_column(0, _UNIT[0], index).filter(pc.invert(good))
+        return kept.filter(good).select(_KEPT.names), lost.select(_LOST.names)
 
     def _read(self, unit: int, columns: list[str]) -> pa.Table:
         # Whole: over a network one request for 100 kB beats three for parts of it.

@@ -26,9 +26,19 @@ killed attempts left."""
 
 _ORPHAN = "no commit names it, and plain readers take each tar there for samples; see gc"
 
+_UNFOLDED = (
+    f"{MANIFEST} lacks what was tried again: run retry-failed, or the build, once more, and then "
+    "verify it"
+)
+
 _COMPACTING = "a compaction runs or did not end: compact the dataset again, and then verify it"
 
-_LOST = pa.schema([tables.ROWS.field(name) for name in ("sha256", "status", "value", "threshold")])
+_LOST = pa.schema(
+    [
+        *(tables.ROWS.field(name) for name in ("sha256", "status", "value", "threshold")),
+        pa.field("unit", pa.int32()),
+    ]
+)
 
 _THREADS = 4
 _CHUNK = 1 << 20
@@ -57,6 +67,8 @@ def verify(dataset: Dataset) -> list[str]:
     faults += [f"{commits.SHARDS}/{name}: {_ORPHAN}" for name in find_orphans(dataset)]
     missing = set(dataset.unit_ids) - {commit.unit_id for commit in done}
     faults += [f"unit {unit} of the plan has no commit" for unit in sorted(missing)]
+    if len(dataset.plans.names) > 1 and not dataset.is_folded():
+        return [*faults, _UNFOLDED]
     kept, listed = sum(commit.counts.get(OK, 0) for commit in done), places.table.num_rows
     if not shown <= kept <= listed:  # they differ by what was taken down and not compacted yet
         faults.append(f"the commits hold {kept} samples, the manifest {listed}")
@@ -92,7 +104,7 @@ class Checked:
     Attributes:
         name: of its shard.
         faults: what is wrong with them, a line each.
-        lost: its rows that are no samples; None where its rows cannot be trusted.
+        lost: its rows that are no samples, with its index; None where its rows cannot be trusted.
         agrees: whether the manifest places its samples where its rows do.
     """
 
@@ -114,7 +126,9 @@ def check_commit(dataset: Dataset, places: Places, commit: Commit) -> Checked:
     else:
         rows = tables.read_table(dataset.path(commits.SHARDS, commit.rows.name))
         rows = rows.replace_schema_metadata(None)
-        lost = rows.filter(pc.not_equal(rows["status"], OK)).select(_LOST.names).cast(_LOST)
+        lost = rows.filter(pc.not_equal(rows["status"], OK))
+        units = pa.array([commit.index] * lost.num_rows, pa.int32())
+        lost = lost.append_column("unit", units).select(_LOST.names).cast(_LOST)
         agrees = unit_agrees(placed, rows)
     return Checked(name=commit.shard.name, faults=faults, lost=lost, agrees=agrees)
 

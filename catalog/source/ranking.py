@@ -72,9 +72,13 @@ def rank_order(
     return pc.sort_indices(pa.table(keys), sort_keys=order)
 
 
-def unit_id(fingerprint: str, sha256s: Sequence[str]) -> str:
-    """Name a unit by what it is made from, recipe and ordered images; 32 hex characters."""
-    lines = "\n".join([fingerprint, *sha256s])
+def unit_id(fingerprint: str, sha256s: Sequence[str], *, generation: int = 0) -> str:
+    """Name a unit by what it is made from, recipe and ordered images; 32 hex characters.
+
+    A later generation of the plan has other names for the same images.
+    """
+    planned_later = [f"generation {generation}"] if generation else []
+    lines = "\n".join([fingerprint, *planned_later, *sha256s])
     return hashlib.sha256(lines.encode()).hexdigest()[:32]
 
 

@@ -38,6 +38,12 @@ def quarantined(dataset: str, sha256s: Sequence[str]) -> dict[str, str]:
     return {sha256: _read(dataset, sha256) for sha256 in sha256s if sha256 in aside}
 
 
+def release(dataset: str, sha256s: Sequence[str]) -> None:
+    """Set no longer aside those of the images that are."""
+    for sha256 in quarantined(dataset, sha256s):
+        storage.remove(storage.join(dataset, QUARANTINE, f"{sha256}.json"))
+
+
 def examine(
     dataset: str, recipe: Recipe, execution: Execution, rows: Sequence[dict[str, Any]]
 ) -> None:

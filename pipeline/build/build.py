@@ -7,7 +7,7 @@ from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from typing import Protocol, TypeAlias
 
-from catalog import storage, tables
+from catalog import storage
 from catalog.dataset import dataset as layout
 from catalog.dataset import tombstones
 from catalog.dataset.busy import ATTEMPTS
@@ -107,10 +107,20 @@ def build(
     if execution.reuse is not None:
         EarlierMaps(execution.reuse, recipe)  # refuses here, not in each worker
     opened = prepare(recipe, dataset, inputs, observer, scanner, reuse=execution.reuse)
+    return finish(opened, recipe, execution, executor=executor, observer=observer)
+
+
+def finish(
+    opened: Dataset,
+    recipe: Recipe,
+    execution: Execution,
+    *,
+    executor: Executor,
+    observer: Observer,
+) -> BuildResult:
+    """Run what is planned of a dataset and has no commit, then fold; raises as `build` does."""
     pending = opened.pending()
-    with tables.open_parquet(opened.path(layout.PLAN)) as file:
-        images = file.metadata.num_rows
-    observer.planned(len(opened.unit_ids), len(pending), images)
+    observer.planned(len(opened.unit_ids), len(pending), opened.plans.images)
     ran = _run_units(opened, recipe, execution, executor, observer) if pending else 0
     changed = opened.finalize(again=bool(pending))
     sweep_orphans(opened)

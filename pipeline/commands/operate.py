@@ -1,15 +1,19 @@
 """Commands for those who run builds: is all ready, and what can go."""
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 from rich.markup import escape
 
+from catalog import storage
 from catalog.dataset.dataset import Dataset
-from pipeline.commands.options import DatasetUri, Device
+from pipeline.commands.options import DatasetUri, Device, check_here, execution_of, one_of
 from pipeline.errors import Exit
-from pipeline.figures import human_bytes
-from pipeline.terminal.console import out
+from pipeline.figures import counted, human_bytes
+from pipeline.recipe.execution import Execution
+from pipeline.terminal import console
+from pipeline.terminal.build_view import BuildView, LogFormat
+from pipeline.terminal.console import err, out
 
 app = typer.Typer()
 
@@ -65,3 +69,74 @@ def gc(
         files, size = files + 1, size + one.bytes
     verb = "would remove" if dry_run else "removed"
     out.print(f"{verb} {files:,} files, {human_bytes(size)}")
+
+
+@app.command("retry-failed")
+def retry_failed(
+    dataset: DatasetUri,
+    local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
+    actors: Annotated[
+        int | None, typer.Option(help="Ray actors at most; default all that fit.")
+    ] = None,
+    gpus_per_actor: Annotated[
+        float | None, typer.Option(help="GPUs, or a share of one, an actor on cuda; default 1.")
+    ] = None,
+    device: Device = "cpu",
+    threads: Annotated[
+        int | None, typer.Option(help="Threads a worker; default one a CPU that it has.")
+    ] = None,
+    network_threads: Annotated[
+        int | None, typer.Option(help="Threads inside a network on the CPU; default 1.")
+    ] = None,
+    caption_cache: Annotated[
+        str | None, typer.Option(help="Generated captions; default: caption-cache beside it.")
+    ] = None,
+    max_failed_share_of_a_unit: Annotated[
+        float | None,
+        typer.Option(help="Share of a unit's images that may fail alike; default 0.5."),
+    ] = None,
+    max_failed_share: Annotated[
+        float | None, typer.Option(help="Share of failed images that gives exit 3; default 0.01.")
+    ] = None,
+    log_format: Annotated[str, typer.Option(help="text, or json: one object a line.")] = "text",
+) -> None:
+    """Try images with a row failed:* again, as units of a new generation; again resumes.
+
+    What is committed stays as it is. Images that were set aside for ending their process are looked
+    at again, too. Subsets are cut again, as they were asked for.
+    """
+    from pipeline.ledger.retry import retry_failed as run
+
+    given = {name: value for name, value in locals().items() if name in Execution.model_fields}
+    execution = execution_of({name: value for name, value in given.items() if value is not None})
+    if local:
+        check_here(execution.device)
+        from pipeline.build.local import run_local as executor
+    else:
+        from pipeline.build.on_ray import run_on_ray as executor
+    with BuildView(one_of("--log-format", log_format, get_args(LogFormat))) as view:
+        tried = run(dataset, execution, executor=executor, observer=view)
+    if tried.result is None:
+        left = f"; {counted(tried.left)} when it was scanned" if tried.left else ""
+        out.print(f"nothing to do: no image of {escape(dataset)} failed in a unit{escape(left)}")
+        return
+    left = counted(tried.left) or "none"
+    out.print(f"tried again: {escape(counted(tried.planned))}; still failed: {escape(left)}")
+    console.show_status(dataset, tried.result.status)
+    _tell_of_views(dataset)
+    if tried.result.failed_share > execution.max_failed_share:
+        err.print(
+            f"{tried.result.failed_share:.1%} of the images failed: rejects {escape(dataset)}"
+        )
+        raise typer.Exit(Exit.FAILURES)
+
+
+def _tell_of_views(dataset: str) -> None:
+    """Say what was made of the samples that there were before, and is to be made again."""
+    from catalog.publish.card import README
+
+    opened = Dataset.open(dataset)
+    if subsets := opened.subsets():
+        out.print(f"subsets, cut again where it was needed: {escape(', '.join(subsets))}")
+    if storage.exists(opened.path(README)):
+        out.print(f"the card lists the shards that there were: card {escape(dataset)}")

@@ -19,13 +19,19 @@ def rebuild_sampled(
 ) -> list[str]:
     """Annotate `count` units again, drawn by `seed`, beside the dataset; return what differs.
 
-    Units from which samples were taken out are passed over: they are not what was built.
+    Units from which samples were taken out are passed over: they are not what was built. So are
+    those of which failed images were tried again since: what failed them may be gone.
     """
     recipe = Recipe.model_validate(dataset.recipe)
     worker = UnitWorker(dataset.uri, recipe, execution)
-    done = [one for one in commits.read_commits(dataset.uri) if REMOVED not in one.counts]
+    done = [one for one in commits.read_commits(dataset.uri) if not _is_past(dataset, one)]
     draw = np.random.Generator(np.random.Philox(seed)).permutation(len(done))
     return [line for at in sorted(draw[:count]) for line in _rebuild(worker, done[at])]
+
+
+def _is_past(dataset: Dataset, commit: commits.Commit) -> bool:
+    failed = any(status.startswith("failed:") for status in commit.counts)
+    return REMOVED in commit.counts or (failed and commit.index < dataset.plans.firsts[-1])
 
 
 def _rebuild(worker: UnitWorker, commit: commits.Commit) -> list[str]:

@@ -129,7 +129,8 @@ def _judge_maps(found: Mapping[str, Any], was: str, recipe: Recipe) -> str:
 def _rows_of_units(dataset: Dataset) -> Iterator[pa.Table]:
     for commit in commits.read_commits(dataset.uri):
         rows = tables.read_table(dataset.path(commits.SHARDS, commit.rows.name), _COLUMNS)
-        yield rows.replace_schema_metadata(None)
+        unit = pa.array([commit.index] * rows.num_rows, pa.int32())
+        yield dataset.plans.current(rows.replace_schema_metadata(None).append_column("unit", unit))
 
 
 def _only_thresholds_differ(theirs: Recipe, ours: Recipe) -> None:

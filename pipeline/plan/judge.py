@@ -99,15 +99,26 @@ def _cut_off(ranked: pa.Table, most: int) -> pa.Table:
 def cut_units(source: pa.Table, recipe: Recipe) -> tuple[pa.Table, list[str]]:
     """Cut the usable rows of a judged source into units; return the plan and the unit ids."""
     rows = source.filter(pc.equal(source["status"], OK)).drop_columns(tables.OF_SCAN_ALONE)
+    return cut_rows(rows, recipe)
+
+
+def cut_rows(
+    rows: pa.Table, recipe: Recipe, *, generation: int = 0, first: int = 0
+) -> tuple[pa.Table, list[str]]:
+    """Cut ranked rows into the units of a generation, numbered from `first` on.
+
+    Returns:
+        The plan, of the schema `catalog.tables.PLAN`, and the unit ids.
+    """
     size = recipe.samples_per_unit
-    units = pa.array(np.arange(rows.num_rows) // size, pa.int32())
+    units = pa.array(first + np.arange(rows.num_rows) // size, pa.int32())
     plan = rows.add_column(0, tables.PLAN.field("unit"), units).cast(tables.PLAN)
     hashes = rows["sha256"]
     if recipe.labels is not None:
         hashes = pc.binary_join_element_wise(hashes, rows["label_sha256"], " ")
     hashes = hashes.combine_chunks()
-    starts = range(0, len(hashes), size)
-    return plan, [unit_id(recipe.fingerprint, hashes[at : at + size].to_pylist()) for at in starts]
+    cuts = [hashes[at : at + size].to_pylist() for at in range(0, len(hashes), size)]
+    return plan, [unit_id(recipe.fingerprint, cut, generation=generation) for cut in cuts]
 
 
 def summarize(source: pa.Table, recipe: Recipe) -> PlanSummary:

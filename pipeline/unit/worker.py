@@ -22,7 +22,8 @@ import pyarrow as pa
 from catalog import storage, tables
 from catalog.dataset import tombstones
 from catalog.dataset.commits import HELD, Attempt, commit_unit, read_commit
-from catalog.dataset.dataset import PLAN, SOURCE
+from catalog.dataset.dataset import SOURCE
+from catalog.dataset.plans import Plans
 from catalog.dataset.scratch import own_folder
 from catalog.dataset.shards import ShardWriter
 from catalog.sample import sample_key
@@ -92,25 +93,21 @@ class UnitWorker:
         self._stopped.set()
 
     @cached_property
-    def _plan(self) -> Any:
-        return tables.open_parquet(storage.join(self._dataset, PLAN))
-
-    @cached_property
-    def _unit_ids(self) -> list[str]:
-        return list(tables.read_metadata(storage.join(self._dataset, PLAN))["unit_ids"])
+    def _plans(self) -> Plans:
+        return Plans(self._dataset)
 
     def run(self, index: int) -> UnitReport | UnitFailure:
         """Annotate and commit one unit; what a single image does wrong becomes its row."""
         unit = ""
         try:
-            unit = self._unit_ids[index]
+            unit = self._plans.unit_ids[index]
             return self._committed(index, unit)
         except Exception as error:  # goes back as data: Ray would wrap it and lose its name
             return UnitFailure.of(error, index=index, unit_id=unit, dataset=self._dataset)
 
     def caption(self, index: int) -> None:
         """Generate a unit's texts and keep them for whoever annotates it; annotates nothing."""
-        unit, rows = self._unit_ids[index], self._rows(index)
+        unit, rows = self._plans.unit_ids[index], self._rows(index)
         texts = self._annotator.texts(self._known_texts(index))
         poison = quarantine.quarantined(self._dataset, [row["sha256"] for row in rows])
         with marks.marked(self._dataset, unit, self._run):
@@ -160,7 +157,9 @@ class UnitWorker:
         wanted = [row["sha256"] for row in self._rows(index) if wants(row["caption"])]
         known = self._cache.find(wanted)
         if self._execution.split_captions and len(known) < len(wanted):
-            known |= self._cache.of_unit(self._unit_ids[index])  # just kept by a captioning actor
+            known |= self._cache.of_unit(
+                self._plans.unit_ids[index]
+            )  # just kept by a captioning actor
         return known
 
     def _keep_texts(self, unit: str, texts: UnitTexts) -> None:
@@ -224,7 +223,7 @@ class UnitWorker:
             file.write(tables.to_parquet(table))
             storage.sync_file(file)
         return Attempt(
-            unit_id=self._unit_ids[index],
+            unit_id=self._plans.unit_ids[index],
             index=index,
             fingerprint=self._recipe.fingerprint,
             tar=tar,
@@ -244,7 +243,7 @@ class UnitWorker:
 
     def _rows(self, index: int) -> list[dict[str, Any]]:
         with self._reading:  # one open file, and readers of it are not safe beside each other
-            rows: list[dict[str, Any]] = self._plan.read_row_group(index).to_pylist()
+            rows: list[dict[str, Any]] = self._plans.rows(index).to_pylist()
         return rows
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from catalog import tables
 from catalog.dataset import fold
 from catalog.dataset.commits import Commit, StoredFile
+from catalog.dataset.plans import Plans
 from catalog.sample import OK, sha256_hex
 from catalog.source.ranking import Ranking, rank
 
@@ -113,12 +114,14 @@ def test_rejects_say_where_their_images_lie(tmp_path: Path) -> None:
     }
     plan = {field.name: pa.nulls(3, field.type) for field in tables.PLAN} | planned
     scanned = {"uri": "file:///bad", "status": "rejected:damaged"}
-    (tmp_path / "plan").write_bytes(tables.to_parquet(pa.table(plan).cast(tables.PLAN)))
+    planned_rows = tables.to_parquet(pa.table(plan).cast(tables.PLAN), {"unit_ids": ["a", "b"]})
+    (tmp_path / "plan.parquet").write_bytes(planned_rows)
     source = pa.Table.from_pylist([scanned, {"uri": "x", "status": OK}], schema=tables.SOURCE)
     (tmp_path / "source").write_bytes(tables.to_parquet(source))
     uri = str(tmp_path / "rejects.parquet")
-    places = {name: str(tmp_path / name) for name in ("source", "plan")}
-    fold.Fold(str(tmp_path), commits).write_rejects(uri, **places, folded="x")
+    lost = fold.Fold(str(tmp_path), commits)
+    places = {"source": str(tmp_path / "source"), "plans": Plans(str(tmp_path))}
+    lost.write_rejects(uri, **places, folded="x")
     read = tables.read_table(uri)
     assert read.schema.names == tables.REJECTS.names
     told = [(row["uri"], row["status"], row["width"]) for row in read.to_pylist()]

@@ -153,3 +153,30 @@ def test_near_duplicates_are_found_through_a_scan_with_hashes(
     code, _, told = run("plan", "canny", "--source", plain, "--dry-run", *overrides)
     assert code == Exit.USAGE
     assert "scan --perceptual" in told
+
+
+def test_failed_images_are_tried_again(images: Path, tmp_path: Path, run: Any) -> None:
+    source, out = tmp_path / "in", tmp_path / "d"
+    shutil.copytree(images, source)
+    build = ["build", "canny", "--local", "--images", source, "--out", out, *_words(_SMALL)]
+    assert run("plan", "canny", "--images", source, "--out", out, *_words(_SMALL))[0] == Exit.DONE
+    (source / "1.png").rename(tmp_path / "1.png")
+    code, _, told = run("retry-failed", out, "--local")
+    assert code == Exit.FAILED
+    assert "is not finished, 1 of 1 units are to be done: run its build command" in told
+    assert run(*build)[0] == Exit.FAILURES
+    assert run("subset", out, "--sizes", "2")[0] == Exit.DONE
+    code, shown, told = run("retry-failed", out, "--local")
+    assert code == Exit.FAILURES
+    still = "1 failed:FileNotFoundError"
+    assert f"tried again: {still}; still failed: {still}" in shown
+    assert "rejects" in told
+    (tmp_path / "1.png").rename(source / "1.png")
+    code, shown, _ = run("retry-failed", out, "--local")
+    assert code == Exit.DONE
+    assert f"tried again: {still}; still failed: none" in shown
+    assert "cut again where it was needed: 2" in shown
+    assert run("verify", out)[0] == Exit.DONE
+    code, shown, _ = run("retry-failed", out, "--local")
+    assert (code, shown.split(":")[0]) == (Exit.DONE, "nothing to do")
+    assert "complete" in run(*build)[1]
