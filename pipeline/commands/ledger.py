@@ -1,5 +1,7 @@
-"""Commands that ask the ledger: why images were rejected, and what other thresholds would do."""
+"""Commands that ask the ledger: why images were rejected, and what other rules would do."""
 
+import json
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -13,7 +15,7 @@ from catalog.dataset.dataset import REJECTS, Dataset
 from catalog.errors import DatasetError
 from pipeline.commands.options import DatasetUri
 from pipeline.errors import UsageError
-from pipeline.terminal.console import out
+from pipeline.terminal.console import err, out
 
 app = typer.Typer()
 
@@ -78,6 +80,34 @@ def requery(
     source = opened.path("source.parquet")
     command = f"build {save} --source {source} --reuse {dataset} --out NEW"
     out.print(f"written: {escape(save)}; to build it: {escape(command)}")
+
+
+@app.command()
+def explain(
+    dataset: DatasetUri,
+    named: Annotated[
+        str,
+        typer.Argument(
+            metavar="KEY|PATH", help="A key, a sha256, a path or URI, or its end: 01.jpg."
+        ),
+    ],
+    limit: Annotated[int, typer.Option(min=1, help="Images to tell of, where several match.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list.")] = False,
+) -> None:
+    """Tell one image's whole story: found where, judged how, kept where; no image is read."""
+    from pipeline.ledger.explain import find, tell
+    from pipeline.terminal import story_view
+
+    opened = Dataset.open(dataset)
+    found = find(opened, named)
+    stories = tell(opened, found.slice(0, limit))
+    if as_json:
+        typer.echo(json.dumps([asdict(story) for story in stories], indent=2))
+    else:
+        for story in stories:
+            story_view.show(story)
+    if found.num_rows > limit:
+        err.print(f"{limit:,} of {found.num_rows:,} images; --limit shows more")
 
 
 def _show_counts(table: pa.Table) -> None:
