@@ -112,6 +112,11 @@ class Spec(BaseModel):
     condition: ConditionName
 
     @property
+    def version(self) -> int:
+        """Counts up when the code comes to make other maps for the same parameters."""
+        return 1
+
+    @property
     def network(self) -> NetworkSpec | None:
         """The network whose finding `annotate` needs, or None."""
         return None

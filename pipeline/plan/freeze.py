@@ -30,7 +30,9 @@ def claim(dataset: str, recipe: Recipe) -> None:
     except FileExistsError:
         theirs = json.loads(storage.read_bytes(uri))
         if theirs["fingerprint"] != recipe.fingerprint:
-            changed = ", ".join(_differences(theirs["recipe"], recipe.to_dict())) or "code format"
+            changed = ", ".join(_differences(theirs["recipe"], recipe.to_dict())) or (
+                "code format: this version makes other bytes of the same recipe"
+            )
             raise DatasetError(
                 f"{dataset} belongs to recipe {theirs['fingerprint'][:12]}, this one is "
                 f"{recipe.fingerprint[:12]}; they differ in: {changed}. Choose another --out."

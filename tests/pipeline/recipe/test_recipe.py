@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from detectors.base import Spec
 from detectors.canny import CannySpec
+from detectors.scribble import ScribbleSpec
 from pipeline.errors import RecipeError
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import AnySpec, Recipe, load_recipe, shipped_recipes
@@ -240,6 +241,19 @@ def test_the_checkpoint_is_in_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -
     other = load_recipe("hed", ["detectors.0.checkpoint=controlnet_hed"]).fingerprint
     monkeypatch.setattr("detectors.weights.identity", lambda name: "retrained")
     assert len({before, other, load_recipe("hed").fingerprint}) == 3
+
+
+def test_a_version_of_a_detector_is_in_the_fingerprints_of_its_recipes_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert load_recipe("scribble").versions == {"scribble": 2}
+    assert load_recipe("scribble", ["detectors.0.mode=fixed"]).versions == {}
+    before = {name: load_recipe(name) for name in ("scribble", "canny")}
+    whole = {name: (one.fingerprint, one.maps_fingerprint) for name, one in before.items()}
+    monkeypatch.setattr(ScribbleSpec, "version", 1)
+    assert before["scribble"].fingerprint != whole["scribble"][0]
+    assert before["scribble"].maps_fingerprint != whole["scribble"][1]
+    assert (before["canny"].fingerprint, before["canny"].maps_fingerprint) == whole["canny"]
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
