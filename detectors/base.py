@@ -20,7 +20,9 @@ from detectors import weights
 Image: TypeAlias = UInt8[np.ndarray, "h w 3"]
 Batch: TypeAlias = UInt8[np.ndarray, "b h w 3"]
 Map: TypeAlias = UInt8[np.ndarray, "h w *c"] | UInt16[np.ndarray, "h w"]
-Precision: TypeAlias = Literal["fp32", "fp16", "bf16"]
+Precision: TypeAlias = Literal["fp32", "tf32", "fp16", "bf16"]
+"""Of weights, activations and products. tf32: fp32, with products of 10 bits where a GPU has them;
+on a CPU it is fp32."""
 
 ConditionName: TypeAlias = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=32)]
 

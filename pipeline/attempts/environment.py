@@ -31,6 +31,7 @@ def environment(recipe: Recipe, execution: Execution) -> dict[str, str]:
         signature["torch"] = torch.__version__
         if execution.device == "cuda":
             signature["device"] = torch.cuda.get_device_name()
+            signature["convolutions"] = "as stated, deterministic"  # before it was said: TF32
     return signature
 
 
