@@ -39,6 +39,20 @@ def claim(dataset: str, recipe: Recipe) -> None:
             ) from None
 
 
+def captions_as_begun(dataset: str, recipe: Recipe) -> Recipe:
+    """Return the recipe with the captions of the dataset, where it was begun with others alone.
+
+    For a shipped recipe whose captions nobody chose: that of an earlier version said other ones.
+    """
+    try:
+        theirs = json.loads(storage.read_bytes(storage.join(dataset, layout.RECIPE)))
+        captions = Recipe.model_validate(theirs["recipe"]).captions
+        begun = recipe.model_copy(update={"captions": captions})
+        return begun if begun.fingerprint == theirs["fingerprint"] else recipe
+    except (OSError, ValueError, KeyError):  # none yet, or `claim` says what is wrong
+        return recipe
+
+
 def freeze(dataset: str, recipe: Recipe, source: pa.Table, metadata: dict[str, Any]) -> None:
     """Write source and plan into a claimed dataset, once; a racing build of equal input is no harm.
 

@@ -141,10 +141,14 @@ def leaves(value: Any, path: str = "") -> set[str]:
 
 
 def test_every_field_that_changes_bytes_changes_the_fingerprint() -> None:
-    base = load_recipe("canny", ["training=null"])
+    sidecar = "captions.captioner=sidecar"
+    base = load_recipe("canny", ["training=null", sidecar])
     constants = {"detectors.0.detector", "captions.captioner", "labels", "training"}
     assert leaves(base.to_dict()) - constants == _OTHER.keys() - {"labels.suffix"}
-    made = [load_recipe("canny", [f"{name}={json.dumps(_OTHER[name])}"]) for name in _OTHER]
+    made = [
+        load_recipe("canny", [sidecar, f"{name}={json.dumps(value)}"])
+        for name, value in _OTHER.items()
+    ]
     assert len({base.fingerprint, *(recipe.fingerprint for recipe in made)}) == len(_OTHER) + 1
 
 
