@@ -132,7 +132,7 @@ def ray_data(images: list[Path], out: Path) -> int:
 
 
 def ours(images: list[Path], out: Path, *, executor: Executor, **resources: int) -> int:
-    recipe = load_recipe("canny", ["samples_per_unit=64"])
+    recipe = load_recipe("canny", ["samples_per_unit=64", "captions.captioner=sidecar"])
     inputs = Inputs(images=[str(images[0].parent)])
     execution = Execution(**resources)
     build(recipe, str(out), inputs, execution, executor=executor, observer=Watch())

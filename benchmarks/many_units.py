@@ -104,7 +104,7 @@ def main() -> None:
         write_pictures(Path(scratch) / "in", options.units)
         inputs = Inputs(images=[f"{scratch}/in"])
         build(
-            load_recipe("canny", TINY),
+            load_recipe("canny", [*TINY, "captions.captioner=sidecar"]),
             f"{scratch}/d",
             inputs,
             Execution(),

@@ -161,7 +161,18 @@ def write_samples(folder: Path, resolution: int, repeat: int) -> int:
             target.write_bytes(path.read_bytes() + more)
     images, shards = str(folder / "images"), str(folder / "shards")
     size = f"image.resolution={resolution}"
-    factory("build", "canny", images, "--out", shards, "--set", size, "--local")
+    factory(
+        "build",
+        "canny",
+        images,
+        "--out",
+        shards,
+        "--set",
+        size,
+        "--set",
+        "captions.captioner=sidecar",
+        "--local",
+    )
     view = Dataset.open(shards).view()
     write_parquet(folder / "parquet", [view.read(row) for row in range(len(view))])
     return len(view)

@@ -90,6 +90,11 @@ class Spec(BaseModel):
         """Say whether an image needs a generated text, given what lay beside it."""
         return False
 
+    @property
+    def wants_all(self) -> bool:
+        """Whether every image needs a generated text, whatever lies beside it."""
+        return self.wants("a text")
+
     def choose(self, found: str | None, generated: str | None) -> Caption | None:
         """Choose an image's caption.
 

@@ -33,7 +33,9 @@ class BlipSpec(Spec):
         pattern=r"^[0-9a-f]{40}$",
         description="commit of the hub's repository; default the one that is pinned here",
     )
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16"] = Field(
+        "fp32", description="tf32: fp32, with products of 10 bits where a GPU has them"
+    )
     beams: int = Field(1, ge=1, le=16, description="1: greedy")
     prefix: str = Field("", max_length=200, description="text that every caption begins with")
     max_new_tokens: int = Field(20, ge=1, le=200, description="length after the prefix; tokens")

@@ -2,8 +2,8 @@
 
 import io
 import warnings
-from collections.abc import Sequence
-from contextlib import redirect_stderr
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from captioning.base import Image
 from captioning.errors import WeightsError
 
 _BICUBIC = 3  # PIL's number
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Blip:
@@ -30,7 +30,7 @@ class Blip:
         folder: Path,
         device: str,
         *,
-        precision: Literal["fp32", "bf16"] = "fp32",
+        precision: Literal["fp32", "tf32", "bf16"] = "fp32",
         beams: int = 1,
         prefix: str = "",
         max_new_tokens: int = 20,
@@ -56,6 +56,7 @@ class Blip:
         self._mean = _row(how.image_mean, device) / how.rescale_factor
         self._std = _row(how.image_std, device) / how.rescale_factor
         self._dtype = _DTYPES[precision]
+        self._precision, self._device = precision, device
         self._model = fuse_attention(model.to(device, self._dtype).eval().requires_grad_(False))
         self._batch_size = batch_size
         self._options = {"num_beams": beams, "max_new_tokens": max_new_tokens, "do_sample": False}
@@ -88,7 +89,8 @@ class Blip:
         """
         assert 0 < len(prepared) <= self._batch_size, len(prepared)
         filled = [*prepared, *[prepared[-1]] * (self._batch_size - len(prepared))]
-        tokens = self._generate(self.pixel_values(torch.stack(filled)))[: len(prepared)]
+        with stated(self._precision, self._device):
+            tokens = self._generate(self.pixel_values(torch.stack(filled)))[: len(prepared)]
         texts: list[str] = self._tokenizer.batch_decode(tokens, skip_special_tokens=True)
         return texts
 
@@ -102,6 +104,27 @@ class Blip:
             pixel_values=pixels.to(self._dtype), **prompt, **self._options
         )
         return made.cpu()
+
+
+@contextmanager
+def stated(precision: str, device: str) -> Iterator[None]:
+    """Compute on a GPU in the precision that is stated, and in the same way each time.
+
+    The settings are the process's; they are as they were afterwards. On a CPU nothing is set.
+    """
+    if device == "cpu":
+        yield
+        return
+    tf32 = precision == "tf32"
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    try:
+        with torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32
+        ):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def fuse_attention(model: Any) -> Any:

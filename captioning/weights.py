@@ -7,6 +7,7 @@ is ever made up: what is not whole is not loaded.
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -17,6 +18,9 @@ from captioning.errors import CaptionError, WeightsError
 FOLDERS = "CONTROLNET_FACTORY_WEIGHTS"
 BASE = "Salesforce/blip-image-captioning-base"
 LARGE = "Salesforce/blip-image-captioning-large"
+
+NAMES = {"blip": BASE, "blip_large": LARGE}
+"""Short names of what can be fetched."""
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # one of them; the first goes first
 _CONFIG = "config.json"
@@ -118,6 +122,27 @@ def locate(model: str, revision: str | None, *, download: bool = True) -> Path:
         except WeightsError as error:
             tried[label] = str(error)
     raise WeightsError(_not_to_be_had(model, pin, tried))
+
+
+def fetch(model: str, to: Path | None = None) -> Path:
+    """Get a pinned repository into the hub client's cache, or into a folder to carry elsewhere.
+
+    Args:
+        model: a hub id of `PINS`.
+        to: where CONTROLNET_FACTORY_WEIGHTS shall lead; the files lie in a folder of the model's
+            name below it.
+
+    Raises:
+        WeightsError: it cannot be had.
+    """
+    found = locate(model, None)
+    if to is None:
+        return found
+    folder = to / model.partition("/")[2]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in _files(found):
+        shutil.copyfile(found / name, folder / name)
+    return folder
 
 
 def where(model: str, revision: str | None) -> Path | None:

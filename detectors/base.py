@@ -20,7 +20,9 @@ from detectors import weights
 Image: TypeAlias = UInt8[np.ndarray, "h w 3"]
 Batch: TypeAlias = UInt8[np.ndarray, "b h w 3"]
 Map: TypeAlias = UInt8[np.ndarray, "h w *c"] | UInt16[np.ndarray, "h w"]
-Precision: TypeAlias = Literal["fp32", "fp16", "bf16"]
+Precision: TypeAlias = Literal["fp32", "tf32", "fp16", "bf16"]
+"""Of weights, activations and products. tf32: fp32, with products of 10 bits where a GPU has them;
+on a CPU it is fp32."""
 
 ConditionName: TypeAlias = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=32)]
 
@@ -110,6 +112,11 @@ class Spec(BaseModel):
     """Fields that change no map, only whether it is refused."""
 
     condition: ConditionName
+
+    @property
+    def version(self) -> int:
+        """Counts up when the code comes to make other maps for the same parameters."""
+        return 1
 
     @property
     def network(self) -> NetworkSpec | None:

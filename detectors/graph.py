@@ -6,6 +6,7 @@ network: specs whose `network` is equal share it.
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -62,6 +63,7 @@ class Graph:
         self._networks: dict[NetworkSpec, Network] = {
             spec: spec.load(device, precision) for spec in wanted
         }
+        self._device, self._precision = device, precision
         self.micro_batch = 1 if device == "cpu" else micro_batch
         """Images at once; halved, and logged, whenever the device's memory does not suffice."""
         self.images_run = 0
@@ -101,13 +103,22 @@ class Graph:
 
         return detect
 
+    def _arithmetic(self) -> AbstractContextManager[None]:
+        """Return what makes torch compute in the stated precision; a CPU does so anyway."""
+        if self._device == "cpu":
+            return nullcontext()
+        from detectors.runtimes.on_torch import stated
+
+        return stated(self._precision)
+
     def _run(self, network: Network, images: list[Image]) -> list[Any]:
         """Return a finding for each image; retries a failed batch in halves, down to one image."""
         found: list[Any] = []
         while len(found) < len(images):
             batch = images[len(found) : len(found) + self.micro_batch]
             try:
-                found.extend(network(np.stack(batch)))
+                with self._arithmetic():
+                    found.extend(network(np.stack(batch)))
             except Exception as error:  # a row says failed:<class>; the others go on
                 if out_of_memory(error) and len(batch) > 1:
                     self.micro_batch = len(batch) // 2

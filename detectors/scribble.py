@@ -65,6 +65,11 @@ class ScribbleSpec(Spec):
     synthesis: Synthesis = Synthesis()
 
     @property
+    def version(self) -> int:
+        """2: strokes stay whole; what draws nothing at random is as it was."""
+        return 2 if self.mode == "random" else 1
+
+    @property
     def network(self) -> HedNetwork:
         """HED; shared with a `HedSpec` of the same checkpoint."""
         return HedNetwork(checkpoint=self.checkpoint)
@@ -103,6 +108,15 @@ def limit_width(strokes: Mask, width: float) -> Mask:
     return np.asarray(strokes & (_depth(strokes) <= max(1.0, width / 2)))
 
 
+def largest(strokes: Mask, most: int) -> Mask:
+    """Return the `most` largest connected pieces, by area; all where there are fewer."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(_white(strokes), connectivity=8)
+    by_size = 1 + np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable")  # 0 is the ground
+    keep = np.zeros(count, bool)
+    keep[by_size[:most]] = True
+    return np.asarray(keep[labels])
+
+
 def stroke_width(strokes: Mask) -> float:
     """Return the width of the widest stroke, in pixels: twice its greatest depth, less one."""
     return max(0.0, 2 * float(_depth(strokes).max()) - 1)
@@ -124,23 +138,28 @@ def _synthesise(grey: Grey, ranges: Synthesis, generator: np.random.Generator) -
         strokes = ridges(grey, sigma, drawn["threshold"])
     else:
         strokes = np.asarray(cv2.GaussianBlur(grey, (0, 0), sigma) > drawn["threshold"])
-    strokes, drawn["strokes"] = _choose(
+    strokes, drawn["strokes"], left = _choose(
         strokes, ranges.min_length * scale, drawn["mask_out"], generator
     )
     if drawn["nms"]:
         strokes = paint(strokes, sigma)
     if ranges.morphology:
         strokes = _morph(strokes, drawn["morphology"], max(1, round(drawn["radius"] * scale)))
-    return Annotation(map=_white(limit_width(strokes, ranges.max_width * scale)), parameters=drawn)
+    # The holes of a wide blot have outlines too: with them there may be more pieces than strokes.
+    strokes = largest(limit_width(strokes, ranges.max_width * scale), left)
+    return Annotation(map=_white(strokes), parameters=drawn)
 
 
 def _choose(
     strokes: Mask, min_length: float, mask_out: float, generator: np.random.Generator
-) -> tuple[Mask, int]:
-    """Leave out specks, and a share of the strokes, rounded down; return the number of strokes.
+) -> tuple[Mask, int, int]:
+    """Leave out specks, and a share of the strokes, rounded down.
 
     The order of leaving out is drawn even where nothing is left out, so that a draw that follows
     does not depend on `mask_out`.
+
+    Returns:
+        The strokes that are left, the number of all, and of those left.
     """
     count, labels, boxes, _ = cv2.connectedComponentsWithStats(_white(strokes), connectivity=8)
     lengths = boxes[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max(1)
@@ -148,8 +167,9 @@ def _choose(
     long = long[long > 0]  # 0 is the ground
     order = generator.permutation(long)
     keep = np.zeros(count, bool)
-    keep[order[int(mask_out * len(long)) :]] = True
-    return np.asarray(keep[labels]), len(long)
+    kept = order[int(mask_out * len(long)) :]
+    keep[kept] = True
+    return np.asarray(keep[labels]), len(long), len(kept)
 
 
 def _morph(strokes: Mask, how: Morphology, radius: int) -> Mask:
@@ -161,18 +181,29 @@ def _morph(strokes: Mask, how: Morphology, radius: int) -> Mask:
         "close": cv2.MORPH_CLOSE,
     }
     changed = cv2.morphologyEx(_white(strokes), shapes[how], disk) > 0
-    if how in ("erode", "open"):  # a stroke thinner than the disk would vanish: keep its middle
-        changed |= _middle(strokes)
-    return np.asarray(changed)
+    if how in ("erode", "open"):  # what is thinner than the disk becomes a line, and stays whole
+        return _along(changed, thinned(strokes))
+    return _along(changed, strokes)
 
 
-def _middle(strokes: Mask) -> Mask:
-    """Return the ridge of the strokes' depth: a connected line of 1 to 3 pixels in each."""
-    depth = _depth(strokes)
-    highest = np.zeros_like(strokes)
-    for kernel in _NEIGHBOURS[:2]:
-        highest |= cv2.dilate(depth, kernel) == depth
-    return np.asarray(strokes & highest)
+def thinned(strokes: Mask) -> Mask:
+    """Return the middle line of each stroke, about 3 pixels wide, in one piece a stroke."""
+    from skimage.morphology import skeletonize  # half a second to import
+
+    if not strokes.any():
+        return strokes
+    middle = skeletonize(strokes)  # type: ignore[no-untyped-call]
+    line = cv2.dilate(_white(middle), np.ones((3, 3), np.uint8)) > 0
+    return np.asarray(line & strokes)
+
+
+def _along(changed: Mask, lines: Mask) -> Mask:
+    """Add the lines, and leave out what touches none: no more pieces than lines come out."""
+    together = np.asarray(changed | lines)
+    count, labels = cv2.connectedComponents(_white(together), connectivity=8)
+    keep = np.zeros(count, bool)
+    keep[labels[lines]] = True
+    return np.asarray(keep[labels])
 
 
 def _depth(strokes: Mask) -> np.ndarray:

@@ -1,6 +1,10 @@
-"""Overrides for tests whose pictures are drawn: plain, grey or blurred ones are taken as well."""
+"""Overrides for tests whose pictures are drawn: plain, grey or blurred ones are taken as well.
+
+They may have no text beside them, and get none.
+"""
 
 ANY_LOOK = [
+    "captions.captioner=sidecar",
     "rules.min_contrast=0",
     "rules.max_grey_tail=1",
     "rules.min_chroma=0",

@@ -185,6 +185,8 @@ class Dataset:
         self.uri = uri
         self.recipe: dict[str, Any] = recipe["recipe"]
         self.fingerprint: str = recipe["fingerprint"]
+        self.versions: dict[str, int] = recipe.get("versions", {})
+        """Of the code that made each condition, where it is not the first."""
 
     @classmethod
     def open(cls, uri: str) -> "Dataset":

@@ -18,9 +18,29 @@ from detectors.errors import DetectorError
 
 DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
+    "tf32": torch.float32,
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
 }
+
+
+@contextmanager
+def stated(precision: Precision) -> Iterator[None]:
+    """Compute on a GPU in the precision that is stated, and in the same way each time.
+
+    By default torch's convolutions use TF32 for fp32, and may pick another algorithm in each
+    process. The settings are the process's; they are as they were afterwards.
+    """
+    tf32 = precision == "tf32"
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    try:
+        with torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32
+        ):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def to_device_nchw(

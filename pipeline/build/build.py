@@ -7,6 +7,8 @@ from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from typing import Protocol, TypeAlias
 
+import pyarrow as pa
+
 from catalog import storage
 from catalog.dataset import dataset as layout
 from catalog.dataset import tombstones
@@ -18,6 +20,7 @@ from pipeline.attempts import marks
 from pipeline.attempts.outcome import UnitFailure, UnitReport
 from pipeline.build.run_log import RunLog
 from pipeline.errors import BuildError, UsageError
+from pipeline.plan.captioner import require_for_pending, require_for_source
 from pipeline.plan.freeze import claim, freeze
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe
@@ -31,6 +34,9 @@ Executor: TypeAlias = Callable[
     [str, Recipe, Execution, Sequence[int], str], Generator[UnitReport | UnitFailure]
 ]
 """Runs the pending units of a dataset for a build; yields what becomes of each as it ends."""
+
+Check: TypeAlias = Callable[[Recipe, pa.Table], None]
+"""Refuses a recipe for a source table, or says nothing."""
 
 RESUME = "Committed units stay; the same command resumes."
 
@@ -87,6 +93,7 @@ def build(
     executor: Executor,
     observer: Observer,
     scanner: ScanExecutor = scan_here,
+    captioner_elsewhere: bool = False,
 ) -> BuildResult:
     """Build a dataset, or go on with it; running the same call again is the resume.
 
@@ -98,16 +105,26 @@ def build(
         executor: `pipeline.build.local.run_local` or `pipeline.build.on_ray.run_on_ray`.
         observer: is told what happens.
         scanner: `pipeline.scan.chunks.scan_here` or `pipeline.scan.on_ray.scan_on_ray`.
+        captioner_elsewhere: other machines do the work; this one need not have the captioner.
 
     Raises:
-        UsageError: nothing to build from, or maps to reuse that are others.
+        UsageError: nothing to build from, maps to reuse that are others, or images that need a
+            captioner that is not here.
         DatasetError: the folder belongs to another recipe or to other images.
         BuildError: units failed, more than a few or again and again; what is committed stays.
     """
     if execution.reuse is not None:
         EarlierMaps(execution.reuse, recipe)  # refuses here, not in each worker
-    opened = prepare(recipe, dataset, inputs, observer, scanner, reuse=execution.reuse)
-    return finish(opened, recipe, execution, executor=executor, observer=observer)
+    check = None if captioner_elsewhere else require_for_source
+    opened = prepare(recipe, dataset, inputs, observer, scanner, check=check, reuse=execution.reuse)
+    return finish(
+        opened,
+        recipe,
+        execution,
+        executor=executor,
+        observer=observer,
+        captioner_elsewhere=captioner_elsewhere,
+    )
 
 
 def finish(
@@ -117,9 +134,12 @@ def finish(
     *,
     executor: Executor,
     observer: Observer,
+    captioner_elsewhere: bool = False,
 ) -> BuildResult:
     """Run what is planned of a dataset and has no commit, then fold; raises as `build` does."""
     pending = opened.pending()
+    if not captioner_elsewhere:
+        require_for_pending(recipe, opened, pending)
     observer.planned(len(opened.unit_ids), len(pending), opened.plans.images)
     ran = _run_units(opened, recipe, execution, executor, observer) if pending else 0
     changed = opened.finalize(again=bool(pending))
@@ -135,12 +155,22 @@ def prepare(
     observer: Observer,
     scanner: ScanExecutor = scan_here,
     *,
+    check: Check | None = None,
     reuse: str | None = None,
 ) -> Dataset:
     """Freeze recipe, source and plan in the dataset's folder where they are not frozen yet.
 
     What was taken down of the datasets that it is made from, by `inputs` or for their maps by
     `reuse`, is taken down here as well.
+
+    Args:
+        recipe: what the dataset is made of.
+        dataset: URI of its folder.
+        inputs: where the images come from.
+        observer: is told what happens.
+        scanner: how the images are scanned.
+        check: is asked before anything is frozen, and may refuse.
+        reuse: URI of a dataset whose maps are taken.
     """
     planned = storage.exists(storage.join(dataset, layout.PLAN))
     given = [inputs.images or None, inputs.source, inputs.dataset]
@@ -151,7 +181,7 @@ def prepare(
             f"{dataset} is not planned yet: say where the images are with --images URI"
         )
     if not planned:
-        planned = not _scan_and_freeze(recipe, dataset, inputs, observer, scanner, reuse)
+        planned = not _scan_and_freeze(recipe, dataset, inputs, observer, scanner, check, reuse)
     if planned:
         claim(dataset, recipe)
         check_same_inputs(dataset, inputs)
@@ -171,6 +201,7 @@ def _scan_and_freeze(
     inputs: Inputs,
     observer: Observer,
     scanner: ScanExecutor,
+    check: Check | None,
     reuse: str | None,
 ) -> bool:
     """Scan and freeze; return False where an equal build beside this one has frozen meanwhile.
@@ -189,6 +220,8 @@ def _scan_and_freeze(
             raise
         forget(pieces)
         return False
+    if check is not None:
+        check(recipe, source)  # what was scanned stays: the next try is with the same images
     try:
         claim(dataset, recipe)
         _take_over(dataset, inputs, reuse)

@@ -113,17 +113,31 @@ def device(wanted: str, machines: Sequence[Machine], *, may_grow: bool) -> Check
 
 def weights(machine: Machine, needed: Sequence[str], *, all_needed: bool) -> Check:
     """Judge the checkpoints on a machine; one that no chosen recipe needs is only a warning."""
-    here = len(needed) - len(machine.missing_weights)
-    if not machine.missing_weights:
+    missing = [name for name in machine.missing_weights if name in needed]
+    here = len(needed) - len(missing)
+    if not missing:
         found = f"{here} of {len(needed)} here" if needed else "none needed"
         return Check(name="weights", level="ok", found=found)
-    names = " ".join(machine.missing_weights)
+    names = " ".join(missing)
     return Check(
         name="weights",
         level="fault" if all_needed else "warning",
         found=f"{here} of {len(needed)} here; not here: {names.replace(' ', ', ')}",
         remedy=f"controlnet-factory weights fetch {names} --to FOLDER on shared storage, and "
         "CONTROLNET_FACTORY_WEIGHTS=FOLDER on every node",
+    )
+
+
+def captioner(machine: Machine, name: str, *, always: bool) -> Check:
+    """Judge a captioner; one that only images without a text need is a warning where it lacks."""
+    if name not in machine.missing_weights:
+        return Check(name="captioner", level="ok", found=f"{name} is here")
+    return Check(
+        name="captioner",
+        level="fault" if always else "warning",
+        found=f"{name} is not here; " + ("all images need it" if always else "texts may suffice"),
+        remedy=f"controlnet-factory weights fetch {name} --to FOLDER on shared storage, and "
+        "CONTROLNET_FACTORY_WEIGHTS=FOLDER on every node; or --set captions.captioner=sidecar",
     )
 
 

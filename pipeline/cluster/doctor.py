@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 from ray.exceptions import RayError
 
+import captioning.weights
+from captioning.blip import BlipSpec
 from detectors.weights.checkpoints import CHECKPOINTS
 from pipeline.cluster import checks, connect
 from pipeline.cluster import nodes as ray_nodes
@@ -37,6 +39,18 @@ class Question:
         named = {network.checkpoint for network in networks}
         return sorted(named & CHECKPOINTS.keys())
 
+    def captioners(self) -> dict[str, bool]:
+        """Return the captioners of the recipes, and whether one of them gives it all images."""
+        short = {model: name for name, model in captioning.weights.NAMES.items()}
+        if not self.recipes:
+            return {short[captioning.weights.BASE]: False}
+        found: dict[str, bool] = {}
+        for spec in (load_recipe(name).captions for name in self.recipes):
+            if isinstance(spec, BlipSpec) and spec.model in short:
+                name = short[spec.model]
+                found[name] = found.get(name, False) or spec.wants_all
+        return found
+
 
 def diagnose(question: Question) -> list[Check]:
     """Look at this machine, or at every node of RAY_ADDRESS's cluster; a line for each finding.
@@ -45,13 +59,14 @@ def diagnose(question: Question) -> list[Check]:
         RecipeError: there is no such recipe.
     """
     checkpoints = question.checkpoints()
+    looked_for = [*checkpoints, *question.captioners()]
     address = os.environ.get("RAY_ADDRESS")
     try:
         with connect.connected():
-            nodes = ray_nodes.nodes(checkpoints, question.out)
+            nodes = ray_nodes.nodes(looked_for, question.out)
     except (RayError, ConnectionError, RuntimeError, ValueError) as error:
         fault = _no_ray(error, address)
-        machine = look(checkpoints, question.out)
+        machine = look(looked_for, question.out)
         return [fault, *_of_machine(machine, question, checkpoints, works=True)]
     found = [check for node in nodes for check in _of_node(node, question, checkpoints)]
     machines = [node.machine for node in nodes if node.machine is not None]
@@ -97,5 +112,7 @@ def _of_machine(
     yield from checks.free_disk(machine)
     if works:
         yield checks.weights(machine, checkpoints, all_needed=bool(question.recipes))
+        for name, always in question.captioners().items():
+            yield checks.captioner(machine, name, always=always)
     if question.out is not None:
         yield checks.storage_works(machine, question.out)

@@ -13,6 +13,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import captioning.weights
 from catalog import storage
 from catalog.errors import CatalogError
 from detectors import weights
@@ -67,11 +68,18 @@ def look(checkpoints: Sequence[str], out: str | None) -> Machine:
         installed=installed,
         unmet=unmet(requirements(), installed),
         gpus=_gpus(),
-        missing_weights=tuple(name for name in checkpoints if weights.where(name) is None),
+        missing_weights=tuple(name for name in checkpoints if not _is_here(name)),
         free_bytes=_free_bytes(out),
         shared_memory=shutil.disk_usage(_SHARED_MEMORY).total if _SHARED_MEMORY.is_dir() else 0,
         storage_fault=None if out is None else probe(out),
     )
+
+
+def _is_here(checkpoint: str) -> bool:
+    """Say whether a detector's checkpoint, or a captioner by its short name, is on this machine."""
+    model = captioning.weights.NAMES.get(checkpoint)
+    found = weights.where(checkpoint) if model is None else captioning.weights.where(model, None)
+    return found is not None
 
 
 def requirements() -> list[str]:

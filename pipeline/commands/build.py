@@ -1,8 +1,9 @@
 """Commands that make datasets: scan, plan, build."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 from rich.markup import escape
@@ -22,6 +23,9 @@ from pipeline.recipe.execution import Execution
 from pipeline.terminal import console
 from pipeline.terminal.build_view import BuildView, LogFormat
 from pipeline.terminal.console import err, out
+
+if TYPE_CHECKING:
+    from pipeline.recipe.recipe import Recipe
 
 app = typer.Typer()
 
@@ -133,11 +137,10 @@ def plan(
     from pipeline.build.build import prepare
     from pipeline.plan.cost import estimate, read_rates
     from pipeline.plan.judge import judge, summarize
-    from pipeline.recipe.recipe import load_recipe
     from pipeline.scan.scan import count_captions
     from pipeline.scan.source import Inputs, load_source
 
-    made = load_recipe(recipe, overrides or ())
+    made = _recipe_for(recipe, overrides or (), out_)
     found = [*(images or ()), *(more or ())]
     inputs = Inputs(
         images=found,
@@ -159,8 +162,11 @@ def plan(
             judged = judge(table, made)
             summary = summarize(judged, made)
             console.show_plan(summary)
-            console.show_source({**metadata, "captions": count_captions(judged)})
-            cost = estimate(summary.images, made, device, price_per_hour, read_rates())
+            captions = count_captions(judged)
+            console.show_source({**metadata, "captions": captions})
+            cost = estimate(
+                summary.images, made, device, price_per_hour, read_rates(), texts=captions[0]
+            )
             for line in cost.lines():
                 out.print(line)
             return
@@ -238,11 +244,10 @@ def build(
     What the flags leave open is as the recipe's execution section says.
     """
     from pipeline.build.build import build as run
-    from pipeline.recipe.recipe import load_recipe
     from pipeline.scan.source import Inputs
 
     given = {name: value for name, value in locals().items() if name in Execution.model_fields}
-    made = load_recipe(recipe, overrides or ())
+    made = _recipe_for(recipe, overrides or (), out_)
     asked = {name: value for name, value in given.items() if value is not None}
     execution = execution_of(made.execution.model_dump() | asked)
     inputs = Inputs(
@@ -263,7 +268,14 @@ def build(
         from pipeline.scan.on_ray import scan_on_ray as scanner
     with BuildView(one_of("--log-format", log_format, get_args(LogFormat))) as view:
         result = run(
-            made, out_, inputs, execution, executor=executor, observer=view, scanner=scanner
+            made,
+            out_,
+            inputs,
+            execution,
+            executor=executor,
+            observer=view,
+            scanner=scanner,
+            captioner_elsewhere=not local and "RAY_ADDRESS" in os.environ,
         )
     if not result.changed:
         out.print(f"nothing to do: {escape(out_)} is complete")
@@ -272,6 +284,22 @@ def build(
     if result.failed_share > execution.max_failed_share:
         err.print(f"{result.failed_share:.1%} of the images failed; see {out_}/rejects.parquet")
         raise typer.Exit(Exit.FAILURES)
+
+
+def _recipe_for(name: str, overrides: Sequence[str], dataset: str | None) -> "Recipe":
+    """Load a recipe; a dataset begun by a shipped one keeps its captions if none are chosen."""
+    from pipeline.plan.freeze import captions_as_begun
+    from pipeline.recipe.recipe import load_recipe, shipped_recipes
+
+    made = load_recipe(name, overrides)
+    chosen = name not in shipped_recipes() or any(one.startswith("captions") for one in overrides)
+    if dataset is None or chosen:
+        return made
+    begun = captions_as_begun(dataset, made)
+    if begun.captions != made.captions:
+        told = f"{dataset} goes on with the captions it was begun with: {begun.captions.captioner}"
+        err.print(escape(told))
+    return begun
 
 
 def _images(images: Sequence[str] | None, more: Sequence[str] | None) -> list[str]:

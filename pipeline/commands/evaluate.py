@@ -7,7 +7,6 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from detectors.base import Precision
 from pipeline.commands.options import LARGEST_SEED, DeviceHere, one_of
 from pipeline.terminal.console import err, out
 from pipeline.terminal.quiet import quiet_libraries
@@ -53,7 +52,7 @@ def evaluate(
 ) -> None:
     """Measure how well a run obeys its condition: a table as JSON and Markdown, and a grid."""
     quiet_libraries()
-    from pipeline.evaluate.evaluate import Request, evaluate_run, evaluation_folder
+    from pipeline.evaluate.evaluate import Precision, Request, evaluate_run, evaluation_folder
     from training.measure.evaluation import write_evaluation
 
     request = Request(

@@ -1,5 +1,6 @@
 """Commands for those who run builds: is all ready, and what can go."""
 
+import os
 from typing import Annotated, get_args
 
 import typer
@@ -115,7 +116,13 @@ def retry_failed(
     else:
         from pipeline.build.on_ray import run_on_ray as executor
     with BuildView(one_of("--log-format", log_format, get_args(LogFormat))) as view:
-        tried = run(dataset, execution, executor=executor, observer=view)
+        tried = run(
+            dataset,
+            execution,
+            executor=executor,
+            observer=view,
+            captioner_elsewhere=not local and "RAY_ADDRESS" in os.environ,
+        )
     if tried.result is None:
         left = f"; {counted(tried.left)} when it was scanned" if tried.left else ""
         out.print(f"nothing to do: no image of {escape(dataset)} failed in a unit{escape(left)}")

@@ -9,6 +9,7 @@ from rich.markup import escape
 
 import captioning.weights
 from captioning.blip import BlipSpec
+from captioning.errors import CaptionError
 from detectors import weights
 from detectors.errors import WeightsError
 from detectors.weights.checkpoints import CHECKPOINTS, Checkpoint, Hub, Package, find
@@ -39,10 +40,13 @@ def list_weights(
         out.print(f"    {escape(checkpoint.what)}; licence: {escape(checkpoint.licence)}")
         out.print(f"    from: {escape(_sources(checkpoint))}")
         out.print(f"    used by: {escape(', '.join(used_by) or 'nothing yet')}")
-    captioner = _captioner(recipe)
-    if captioner is not None:
-        out.print(escape(captioner), style="bold")
-    elif not users:
+    captioners = _captioners(recipe)
+    for (model, revision), used_by in captioners.items():
+        folder = captioning.weights.where(model, revision)
+        here = "not here" if folder is None else f"in {folder}"
+        out.print(escape(f"{_short(model):<24} {model}  {here}"), style="bold")
+        out.print(f"    captions, see docs/captions.md; used by: {escape(', '.join(used_by))}")
+    if not captioners and not users:
         out.print(f"{escape(str(recipe))} needs no checkpoint")
     named = ", ".join(map(str, weights.folders())) or "not set"
     out.print(f"cache: {escape(str(weights.cache_folder()))}; {weights.FOLDERS}: {escape(named)}")
@@ -65,8 +69,10 @@ def fetch(
     code is then 1.
     """
     chosen = _source(source)
-    wanted = _known(names) if names else _offered_by(chosen)
-    missing = 0
+    captioners = [name for name in names or () if _captioner(name) in captioning.weights.PINS]
+    others = [name for name in names or () if name not in captioners]
+    wanted = _known(others) if names else _offered_by(chosen)
+    missing = sum(not _fetch_captioner(name, to) for name in captioners)
     for checkpoint in wanted:
         if weights.where(checkpoint.name) is None:
             err.print(f"fetching {checkpoint.name}, {_size(checkpoint)}")
@@ -77,10 +83,11 @@ def fetch(
             missing += 1
             continue
         out.print(f"{checkpoint.name}: {escape(str(path))}; {escape(checkpoint.licence)}")
-    if to is not None and missing < len(wanted):
+    asked = len(wanted) + len(captioners)
+    if to is not None and missing < asked:
         out.print(f"where it is carried to: {weights.FOLDERS}={escape(str(to))}")
     if missing:
-        err.print(f"{missing} of {len(wanted)} checkpoints could not be had")
+        err.print(f"{missing} of {asked} checkpoints could not be had")
         raise typer.Exit(Exit.FAILED)
 
 
@@ -117,16 +124,37 @@ def _users(recipe: str | None) -> dict[str, list[str]]:
     return users
 
 
-def _captioner(recipe: str | None) -> str | None:
-    """Return a line on the captioner of a recipe that has one with a network."""
-    from pipeline.recipe.recipe import load_recipe
+def _captioner(name: str) -> str:
+    return captioning.weights.NAMES.get(name, name)
 
-    spec = None if recipe is None else load_recipe(recipe).captions
-    if not isinstance(spec, BlipSpec):
-        return None
-    folder = captioning.weights.where(spec.model, spec.revision)
-    here = "not here" if folder is None else f"in {folder}"
-    return f"{spec.model}  {here}; captions, see docs/captions.md"
+
+def _fetch_captioner(name: str, to: Path | None) -> bool:
+    """Get a captioner and say where it is, or why not; return whether it is there."""
+    try:
+        folder = captioning.weights.fetch(_captioner(name), to)
+    except CaptionError as error:
+        err.print(escape(str(error)))
+        return False
+    out.print(f"{escape(name)}: {escape(str(folder))}")
+    return True
+
+
+def _captioners(recipe: str | None) -> dict[tuple[str, str | None], list[str]]:
+    """Return model and revision of captioners, all or a recipe's, and the recipes that use each."""
+    from pipeline.recipe.recipe import load_recipe, shipped_recipes
+
+    users: dict[tuple[str, str | None], list[str]] = {}
+    for name in [recipe] if recipe else shipped_recipes():
+        spec = load_recipe(name).captions
+        if isinstance(spec, BlipSpec):
+            used_by = users.setdefault((spec.model, spec.revision), [])
+            used_by.append(f"recipe {name}")
+    return users
+
+
+def _short(model: str) -> str:
+    names = {model: name for name, model in captioning.weights.NAMES.items()}
+    return names.get(model, model)
 
 
 def _choices() -> list[tuple[str, str]]:

@@ -8,7 +8,6 @@ import torch
 
 from catalog.dataset.dataset import Dataset
 from catalog.images import Image
-from detectors.base import Precision
 from detectors.runtimes.on_torch import DTYPES
 from pipeline.errors import UsageError
 from pipeline.evaluate.rows import held_out_rows
@@ -22,6 +21,8 @@ from training.model.base import load_base
 from training.model.choose import load_denoiser
 from training.run.folder import SETTINGS, read_settings, run_of, trained_as
 from training.sample.for_probes import controlled, uncontrolled
+
+Precision = Literal["fp32", "fp16", "bf16"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from catalog import storage
 from catalog.dataset import commits
 from catalog.dataset.dataset import Dataset
 from catalog.sample import REMOVED
+from pipeline.errors import UsageError
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe
 from pipeline.unit.worker import UnitWorker
@@ -21,8 +22,18 @@ def rebuild_sampled(
 
     Units from which samples were taken out are passed over: they are not what was built. So are
     those of which failed images were tried again since: what failed them may be gone.
+
+    Raises:
+        UsageError: a detector's code has come to make other maps since.
     """
     recipe = Recipe.model_validate(dataset.recipe)
+    if dataset.versions != recipe.versions:
+        changed = {*dataset.versions.items()} ^ {*recipe.versions.items()}
+        names = ", ".join(sorted({name for name, _ in changed}))
+        raise UsageError(
+            f"{dataset.uri} cannot be rebuilt by this version, which draws {names} in another way; "
+            "verify without --rebuild checks its bytes"
+        )
     worker = UnitWorker(dataset.uri, recipe, execution)
     done = [one for one in commits.read_commits(dataset.uri) if not _is_past(dataset, one)]
     draw = np.random.Generator(np.random.Philox(seed)).permutation(len(done))

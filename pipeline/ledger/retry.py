@@ -34,7 +34,12 @@ class Retried:
 
 
 def retry_failed(
-    uri: str, execution: Execution, *, executor: Executor, observer: Observer
+    uri: str,
+    execution: Execution,
+    *,
+    executor: Executor,
+    observer: Observer,
+    captioner_elsewhere: bool = False,
 ) -> Retried:
     """Try the images of a dataset that failed again, as units of a new generation.
 
@@ -46,8 +51,10 @@ def retry_failed(
         execution: resources.
         executor: as for `pipeline.build.build.build`.
         observer: is told what happens.
+        captioner_elsewhere: other machines do the work; this one need not have the captioner.
 
     Raises:
+        UsageError: images need a captioner that is not here.
         DatasetError: the dataset is not finished, or is of another version.
         BuildError: units fail, for instance as images still fail alike; nothing else is lost.
     """
@@ -67,7 +74,14 @@ def retry_failed(
         pending = opened.pending()
     again = opened.plans.tried_again({opened.unit_ids[index] for index in pending})
     planned = tables.count_values(again["status"])
-    result = finish(opened, recipe, execution, executor=executor, observer=observer)
+    result = finish(
+        opened,
+        recipe,
+        execution,
+        executor=executor,
+        observer=observer,
+        captioner_elsewhere=captioner_elsewhere,
+    )
     return Retried(planned=planned, left=_failed(result.status.rejects), result=result)
 
 

@@ -76,6 +76,8 @@ def estimate(
     device: str,
     price_per_hour: float | None,
     rates: Sequence[Rate],
+    *,
+    texts: int = 0,
 ) -> Estimate:
     """Add up the time of `images` images under a recipe.
 
@@ -86,23 +88,25 @@ def estimate(
             CPU cores beside it do the rest.
         price_per_hour: of one device; None: no cost is asked.
         rates: measured ones.
+        texts: images that have a text; a captioner need not look at them, unless at all.
     """
+    pixels = (recipe.image.resolution / _SIDE) ** 2
     known = {rate.work: rate.images_per_second for rate in rates if rate.device == device}
-    needed = _work(recipe, device)
+    needed = dict.fromkeys(_work(recipe, device), images * pixels)
+    untold = images if recipe.captions.wants_all else images - texts
+    if recipe.captions.network is not None and untold:
+        needed[f"captions by {recipe.captions.captioner}"] = untold * pixels
     unknown = tuple(work for work in needed if work not in known)
     if unknown:
         return Estimate(device=device, hours=None, cost=None, unknown=unknown)
-    pixels = (recipe.image.resolution / _SIDE) ** 2
-    hours = images * pixels * sum(1 / known[work] for work in needed) / 3600
+    hours = sum(looks / known[work] for work, looks in needed.items()) / 3600
     cost = None if price_per_hour is None else hours * price_per_hour
     return Estimate(device=device, hours=hours, cost=cost, unknown=())
 
 
 def _work(recipe: Recipe, device: str) -> list[str]:
-    """Return what takes time on the device; what needs no network is in the base, Canny's way."""
+    """Return what takes time on the device beside captions; the base does what needs no network."""
     work = sorted(network.checkpoint for network in recipe.networks)
-    if recipe.captions.network is not None:
-        work.append(f"captions by {recipe.captions.captioner}")
     return [BASE, *work] if device == "cpu" else work
 
 

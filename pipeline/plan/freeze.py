@@ -30,11 +30,27 @@ def claim(dataset: str, recipe: Recipe) -> None:
     except FileExistsError:
         theirs = json.loads(storage.read_bytes(uri))
         if theirs["fingerprint"] != recipe.fingerprint:
-            changed = ", ".join(_differences(theirs["recipe"], recipe.to_dict())) or "code format"
+            changed = ", ".join(_differences(theirs["recipe"], recipe.to_dict())) or (
+                "code format: this version makes other bytes of the same recipe"
+            )
             raise DatasetError(
                 f"{dataset} belongs to recipe {theirs['fingerprint'][:12]}, this one is "
                 f"{recipe.fingerprint[:12]}; they differ in: {changed}. Choose another --out."
             ) from None
+
+
+def captions_as_begun(dataset: str, recipe: Recipe) -> Recipe:
+    """Return the recipe with the captions of the dataset, where it was begun with others alone.
+
+    For a shipped recipe whose captions nobody chose: that of an earlier version said other ones.
+    """
+    try:
+        theirs = json.loads(storage.read_bytes(storage.join(dataset, layout.RECIPE)))
+        captions = Recipe.model_validate(theirs["recipe"]).captions
+        begun = recipe.model_copy(update={"captions": captions})
+        return begun if begun.fingerprint == theirs["fingerprint"] else recipe
+    except (OSError, ValueError, KeyError):  # none yet, or `claim` says what is wrong
+        return recipe
 
 
 def freeze(dataset: str, recipe: Recipe, source: pa.Table, metadata: dict[str, Any]) -> None:

@@ -35,7 +35,10 @@ from pipeline.recipe.yaml_file import load_model
 from training.settings.phases import Phase
 
 FORMAT = 2
-"""Counts up when the code comes to write other bytes for the same recipe."""
+"""Counts up when the code comes to write other bytes for the same recipe, whatever its detectors.
+
+What only one detector makes otherwise counts up its own `detectors.base.Spec.version`.
+"""
 
 
 AnySpec: TypeAlias = Annotated[
@@ -196,6 +199,11 @@ class Recipe(_Strict):
         return self
 
     @property
+    def versions(self) -> dict[str, int]:
+        """Versions of the detectors' code by condition, of those above the first."""
+        return {spec.condition: spec.version for spec in self.detectors if spec.version > 1}
+
+    @property
     def conditions(self) -> tuple[str, ...]:
         """Names of the condition maps, in the recipe's order."""
         return tuple(spec.condition for spec in self.detectors)
@@ -210,7 +218,7 @@ class Recipe(_Strict):
         fields = {name: value for name, value in self.to_dict().items() if name != "training"}
         fields["captions"] = self.captions.identity  # wherever a captioner's folder lies
         checkpoints = {spec.checkpoint: spec.identity for spec in self.networks}
-        record = {"format": FORMAT, "recipe": fields, "checkpoints": checkpoints}
+        record = {**self._code, "recipe": fields, "checkpoints": checkpoints}
         return sha256_hex(canonical_json(record))[:32]
 
     @property
@@ -226,7 +234,7 @@ class Recipe(_Strict):
         ]
         networks = [spec.network for spec in self.detectors if spec.network is not None]
         checkpoints = {spec.checkpoint: spec.identity for spec in networks}
-        record |= {"format": FORMAT, "checkpoints": checkpoints}
+        record |= {**self._code, "checkpoints": checkpoints}
         return sha256_hex(canonical_json(record))[:32]
 
     @property
@@ -239,8 +247,12 @@ class Recipe(_Strict):
 
     def to_json(self) -> bytes:
         """Return what a dataset keeps as ``recipe.json``."""
-        record = {"fingerprint": self.fingerprint, "format": FORMAT, "recipe": self.to_dict()}
+        record = {"fingerprint": self.fingerprint, **self._code, "recipe": self.to_dict()}
         return json.dumps(record, indent=2, sort_keys=True).encode() + b"\n"
+
+    @property
+    def _code(self) -> dict[str, Any]:
+        return {"format": FORMAT} | ({"versions": self.versions} if self.versions else {})
 
 
 def load_recipe(source: str, overrides: Iterable[str] = ()) -> Recipe:

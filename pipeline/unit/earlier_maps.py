@@ -56,10 +56,12 @@ class EarlierMaps:
         self._conditions = recipe.conditions
         self._scored = recipe.rules.max_nsfw < 1
         theirs = Recipe.model_validate(self._dataset.recipe)
-        if theirs.maps_fingerprint != recipe.maps_fingerprint:
+        same = self._dataset.versions == recipe.versions
+        if not same or theirs.maps_fingerprint != recipe.maps_fingerprint:
             raise UsageError(
                 f"{uri} cannot be reused: its maps are made in another way; only thresholds, rules "
-                "and captions may differ, not images, seed, precision, batch size or detectors"
+                "and captions may differ, not images, seed, precision, batch size, detectors or "
+                "their versions"
             )
 
     def read(self, sha256: str) -> Earlier | None:

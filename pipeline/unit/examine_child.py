@@ -20,7 +20,7 @@ def work_through(task: dict[str, Any]) -> Iterator[None]:
     """Annotate image after image alone; yields before each."""
     recipe = Recipe.model_validate(task["recipe"])
     execution = Execution.model_validate(task["execution"])
-    fix_threads(recipe, execution)
+    fix_threads(recipe, execution, task["rows"])
     annotator = Annotator(recipe, threads=1, device=execution.device)
     for row in task["rows"]:
         yield

@@ -66,7 +66,8 @@ class Annotator:
             reuse: URI of a dataset whose maps are taken in place of the networks' findings.
             roots: URIs of the sources, by which a missing file is told from a missing source.
             captions_only: load no detector, for `generate_texts` alone.
-            captioner_later: load the captioner when the first image needs it.
+            captioner_later: load a captioner that looks at every image only when the first needs
+                it, as it always is with one that looks at some.
         """
         self._recipe = recipe
         self._ahead = threads * _AHEAD
@@ -84,7 +85,7 @@ class Annotator:
         self._packer = Packer(recipe)
         self._device_name = device
         self._loading = threading.Lock()
-        if recipe.captions.network is not None and not captioner_later:
+        if recipe.captions.wants_all and not captioner_later:
             self._load_captioner()
 
     @property

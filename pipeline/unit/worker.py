@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -72,7 +72,6 @@ class UnitWorker:
         self._execution = execution
         self._run = run
         fix_threads(recipe, execution)
-        self._environment = environment(recipe, execution)
         self._annotator = Annotator(
             recipe,
             threads=execution.worker_threads,
@@ -108,11 +107,12 @@ class UnitWorker:
     def caption(self, index: int) -> None:
         """Generate a unit's texts and keep them for whoever annotates it; annotates nothing."""
         unit, rows = self._plans.unit_ids[index], self._rows(index)
+        fix_threads(self._recipe, self._execution, rows)
         texts = self._annotator.texts(self._known_texts(index))
         poison = quarantine.quarantined(self._dataset, [row["sha256"] for row in rows])
         with marks.marked(self._dataset, unit, self._run):
             self._annotator.generate_texts(rows, texts, poison=poison)
-        self._keep_texts(unit, texts)
+        self._keep_texts(unit, texts, self._environment(rows))
 
     def _committed(self, index: int, unit: str) -> UnitReport:
         start, clock = time.perf_counter(), StageClock()
@@ -127,7 +127,7 @@ class UnitWorker:
                     index, folder, poison=poison, clock=clock, texts=texts, removed=removed
                 )
                 check_share(attempt, self._execution.max_failed_share_of_a_unit)
-                self._keep_texts(unit, texts)
+                self._keep_texts(unit, texts, self._environment(self._rows(index)))
                 with clock.time("commit"):
                     commit, outcome = commit_unit(self._dataset, attempt)
         except FileNotFoundError:
@@ -157,14 +157,16 @@ class UnitWorker:
         wanted = [row["sha256"] for row in self._rows(index) if wants(row["caption"])]
         known = self._cache.find(wanted)
         if self._execution.split_captions and len(known) < len(wanted):
-            known |= self._cache.of_unit(
-                self._plans.unit_ids[index]
-            )  # just kept by a captioning actor
+            unit = self._plans.unit_ids[index]
+            known |= self._cache.of_unit(unit)  # just kept by a captioning actor
         return known
 
-    def _keep_texts(self, unit: str, texts: UnitTexts) -> None:
+    def _keep_texts(self, unit: str, texts: UnitTexts, made_in: dict[str, str]) -> None:
         if self._cache is not None and texts.new:
-            self._cache.keep(unit, texts.new, signature(self._environment))
+            self._cache.keep(unit, texts.new, signature(made_in))
+
+    def _environment(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+        return environment(self._recipe, self._execution, rows)
 
     def _examined(self, index: int, unit: str) -> dict[str, str]:
         """Return the unit's images not to be touched; looks for them where attempts keep dying.
@@ -203,6 +205,8 @@ class UnitWorker:
         records: list[dict[str, Any]] = []
         rows = self._rows(index)
         kept = [row for row in rows if sample_key(row["sha256"]) not in removed]
+        fix_threads(self._recipe, self._execution, rows)
+        made_in = self._environment(rows)
         with tar.open("xb") as file, held.open("xb") as held_file:
             writer, holder = ShardWriter(file), ShardWriter(held_file)
             for work in self._annotator.annotate(kept, poison=poison, clock=clock, texts=texts):
@@ -229,22 +233,23 @@ class UnitWorker:
             tar=tar,
             rows=parquet,
             counts=dict(sorted(Counter(record["status"] for record in records).items())),
-            environment=self._environment
+            environment=made_in
             | {"micro_batch": str(self._annotator.micro_batch)}
-            | self._captioned_in(texts),
+            | _captioned_in(texts, made_in),
             held=held if holder.blocks else None,
         )
-
-    def _captioned_in(self, texts: UnitTexts) -> dict[str, str]:
-        """Name the environments that the unit's texts are from: the cache may hold another's."""
-        ours = {signature(self._environment)} if texts.new else set()
-        made_by = texts.made_by | ours
-        return {"captions": " ".join(sorted(made_by))} if made_by else {}
 
     def _rows(self, index: int) -> list[dict[str, Any]]:
         with self._reading:  # one open file, and readers of it are not safe beside each other
             rows: list[dict[str, Any]] = self._plans.rows(index).to_pylist()
         return rows
+
+
+def _captioned_in(texts: UnitTexts, made_in: Mapping[str, str]) -> dict[str, str]:
+    """Name the environments that a unit's texts are from: the cache may hold another's."""
+    ours = {signature(made_in)} if texts.new else set()
+    made_by = texts.made_by | ours
+    return {"captions": " ".join(sorted(made_by))} if made_by else {}
 
 
 def _roots(dataset: str) -> list[str]:

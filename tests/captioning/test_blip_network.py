@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from captioning.blip import BlipSpec
-from captioning.blip_network import Blip
+from captioning.blip_network import Blip, stated
 from captioning.errors import WeightsError
 from tests.random_blip import save_random_blip
 
@@ -49,6 +49,17 @@ def theirs(random_blip: Path) -> tuple[Any, Any]:
 
 def captions(blip: Blip, images: list[np.ndarray]) -> list[str]:
     return blip([blip.prepare(image) for image in images])
+
+
+def test_a_gpu_computes_in_the_precision_that_is_stated() -> None:
+    cudnn = torch.backends.cudnn
+    before = torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.deterministic
+    for precision, products, tf32 in (("fp32", "highest", False), ("tf32", "high", True)):
+        with stated(precision, "cuda"):
+            assert torch.get_float32_matmul_precision() == products
+            assert (cudnn.allow_tf32, cudnn.deterministic) == (tf32, True)
+        assert (torch.get_float32_matmul_precision(), cudnn.allow_tf32) == before[:2]
+    assert cudnn.deterministic == before[2]
 
 
 def test_pixel_values_are_those_of_transformers_processor(

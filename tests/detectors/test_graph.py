@@ -103,6 +103,48 @@ def test_a_cpu_takes_one_image_at_a_time() -> None:
     assert [shape[0] for shape in MeanNetwork.batches] == [1, 1, 1]
 
 
+class ArithmeticNetwork(NetworkSpec):
+    """A test double: finds how torch was set to compute."""
+
+    checkpoint: str = "none"
+
+    def load(self, device: str, precision: Precision) -> "ArithmeticNetwork":
+        return self
+
+    def __call__(self, images: Batch) -> list[tuple[bool | str, ...]]:
+        return [arithmetic() for _ in images]
+
+
+def arithmetic() -> tuple[bool | str, ...]:
+    import torch
+
+    cudnn = torch.backends.cudnn
+    products = torch.get_float32_matmul_precision()
+    return products, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
+
+
+@pytest.mark.parametrize(
+    ("precision", "products", "tf32"),
+    [("fp32", "highest", False), ("tf32", "high", True), ("bf16", "highest", False)],
+)
+def test_a_gpu_computes_in_the_precision_that_is_stated(
+    monkeypatch: pytest.MonkeyPatch, precision: Precision, products: str, tf32: bool
+) -> None:
+    """Also within a training, which lets its own products use TF32; that goes on as it was."""
+    import torch
+
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    torch.set_float32_matmul_precision("high")
+    try:
+        before = arithmetic()
+        graph = Graph([], more=[ArithmeticNetwork()], device="cuda", precision=precision)
+        (found,) = graph.run([flat(1)])
+        assert found[ArithmeticNetwork()] == (products, tf32, True, False)
+        assert arithmetic() == before
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
 def test_an_image_that_a_network_fails_on_costs_no_other() -> None:
     spec = MeanSpec()
     images = [flat(1), flat(13), flat(3)]

@@ -4,15 +4,20 @@ import hashlib
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL.Image
+import PIL.ImageOps
 import pytest
 
 from detectors.base import Annotation, Image, generator_for
 from detectors.canny import CannySpec
 from detectors.hed import HedNetwork, HedSpec
-from detectors.scribble import ScribbleSpec, Synthesis, limit_width, stroke_width
+from detectors.scribble import ScribbleSpec, Synthesis, largest, limit_width, stroke_width, thinned
+from tests.photographs import photographs as photographs_beside
+from tests.weights import need_file
 
 SIDE = 512
 
@@ -78,6 +83,70 @@ def test_500_draws_keep_within_the_recipe() -> None:
     assert 0.2 < np.mean(shares) < 0.3
     assert np.mean(np.array(coverages) > 0.005) > 0.9  # strokes remain
     assert np.std(coverages) > 0.02  # and differ
+
+
+def pieces(strokes: np.ndarray) -> int:
+    return cv2.connectedComponents(strokes.astype(np.uint8), connectivity=8)[0] - 1
+
+
+def stay_whole(edges: list[np.ndarray]) -> None:
+    """Assert over 500 draws that a map has no more pieces than strokes were drawn."""
+    found: dict[str, list[float]] = {}
+    for seed in range(500):
+        made = scribble(ScribbleSpec(), edges[seed % len(edges)], seed)
+        drawn = made.parameters
+        strokes = drawn["strokes"] - int(drawn["mask_out"] * drawn["strokes"])
+        left = pieces(made.map > 0)
+        assert left <= strokes, (seed, drawn)
+        assert left or not strokes, (seed, drawn)
+        found.setdefault(drawn["morphology"], []).append(left / max(1, strokes))
+    for how in ("erode", "open"):  # which neither merge strokes nor lose one
+        assert np.median(found[how]) > 0.5
+
+
+def test_strokes_stay_whole_on_drawn_edges() -> None:
+    stay_whole([drawn_edges(seed, 256) for seed in range(5)])
+
+
+def test_strokes_stay_whole_on_hed_of_photographs() -> None:
+    need_file("hed_bsds500")
+    some = photographs_beside()
+    cells = [_cell(path) for path in some[:: max(1, len(some) // 8)][:8]]
+    stay_whole([HedNetwork().load("cpu", "fp32")(cell[None])[0] for cell in cells])
+
+
+def _cell(path: Path, side: int = 256) -> Image:
+    """Return the middle of a photograph, its short side brought to `side` pixels."""
+    with PIL.Image.open(path) as opened:
+        square = PIL.ImageOps.fit(opened.convert("RGB"), (side, side), PIL.Image.Resampling.LANCZOS)
+    return np.array(square)
+
+
+def test_thinning_keeps_every_stroke_in_one_piece() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        noise = cv2.GaussianBlur(generator.random((96, 96)), (0, 0), 2.0)
+        strokes = noise > np.quantile(noise, 0.6)
+        line = thinned(strokes)
+        assert pieces(line) == pieces(strokes)
+        assert not (line & ~strokes).any()
+    assert not thinned(np.zeros((8, 8), bool)).any()
+    bar = np.zeros((40, 100), bool)
+    bar[10:30, 10:90] = True
+    assert stroke_width(thinned(bar)) <= 3
+
+
+def test_the_largest_pieces_are_kept() -> None:
+    ring = np.zeros((200, 200), bool)
+    ring[20:180, 20:180] = True
+    ring[80:120, 80:120] = False
+    outlines = limit_width(ring, 24)
+    assert pieces(outlines) == 2  # the hole's, too
+    assert (largest(outlines, 2) == outlines).all()
+    outer = largest(outlines, 1)
+    assert pieces(outer) == 1
+    assert outer[20, 100]
+    assert not largest(outlines, 0).any()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])

@@ -68,7 +68,13 @@ def main() -> None:
     images, scratch, rounds, seed = sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:5])
     draw = random.Random(seed)
     recipe = load_recipe(
-        "canny", ["image.resolution=64", "samples_per_unit=2", "rules.min_sharpness=0"]
+        "canny",
+        [
+            "image.resolution=64",
+            "samples_per_unit=2",
+            "rules.min_sharpness=0",
+            "captions.captioner=sidecar",
+        ],
     )
     start = time.perf_counter()
     forked(recipe, images, scratch / "undisturbed", None)

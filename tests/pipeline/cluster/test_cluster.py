@@ -133,7 +133,8 @@ def test_doctor_looks_at_the_nodes_of_the_cluster(head: Head, tmp_path: Path) ->
     assert done.returncode == Exit.DONE, done.stdout + done.stderr
     assert "weights on " in done.stdout
     assert "warning  device: cuda wanted; no GPU is up" in done.stdout
-    assert done.stdout.endswith("1 warnings, 0 faults\n")
+    assert "warning  captioner on " in done.stdout
+    assert done.stdout.endswith("2 warnings, 0 faults\n")
 
 
 @pytest.fixture
@@ -171,6 +172,7 @@ def test_a_node_that_goes_in_mid_build_changes_no_byte(
         nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
         line = [sys.executable, "-m", "pipeline", "build", "canny", "--out", str(out)]
         line += ["--images", str(large_pictures), "--set", "samples_per_unit=1"]
+        line += ["--set", "captions.captioner=sidecar"]
         building = subprocess.Popen(
             [*line, "--actors", "2", "--set", "execution.min_actors=2"],
             env=os.environ | {"RAY_ADDRESS": cluster.address},
@@ -190,7 +192,7 @@ def test_a_node_that_goes_in_mid_build_changes_no_byte(
     assert building.returncode == Exit.DONE, said
     assert "40 of 40 committed" in said
     assert committed < 40
-    recipe = load_recipe("canny", ["samples_per_unit=1"])
+    recipe = load_recipe("canny", ["samples_per_unit=1", "captions.captioner=sidecar"])
     make(large_pictures, tmp_path / "local", recipe=recipe)
     assert differences(str(out), str(tmp_path / "local")) == []
 

@@ -12,7 +12,14 @@ from pipeline.commands import cli
 from pipeline.errors import Exit
 from tests.corpus import noise
 
-_SMALL = ["--set", "image.resolution=64", "--set", "samples_per_unit=4"]
+_SMALL = [
+    "--set",
+    "captions.captioner=sidecar",
+    "--set",
+    "image.resolution=64",
+    "--set",
+    "samples_per_unit=4",
+]
 
 
 class Result:

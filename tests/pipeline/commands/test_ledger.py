@@ -53,7 +53,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 def dataset(images: Path, tmp_path: Path, run: Any) -> Path:
     limits = _words([*_SMALL, "rules.min_chroma=20"])
     arguments = ["--local", "--images", images, "--out", tmp_path / "d", *limits]
-    assert run("build", "canny", *arguments)[0] == Exit.DONE
+    assert run("build", "canny", "--set", "captions.captioner=sidecar", *arguments)[0] == Exit.DONE
     return tmp_path / "d"
 
 
@@ -106,7 +106,10 @@ def test_requery_tells_and_the_saved_recipe_builds_it(
     assert run("build", saved, "--local", *source, "--out", tmp_path / "new")[0] == Exit.DONE
     fresh = ["--local", "--images", images, "--out", tmp_path / "fresh"]
     overrides = _words([*_SMALL, "rules.min_chroma=0", "rules.max_coverage=0.99"])
-    assert run("build", "canny", *fresh, *overrides)[0] == Exit.DONE
+    assert (
+        run("build", "canny", "--set", "captions.captioner=sidecar", *fresh, *overrides)[0]
+        == Exit.DONE
+    )
     assert differences(str(tmp_path / "fresh"), str(tmp_path / "new")) == []
 
 
@@ -147,7 +150,7 @@ def test_near_duplicates_are_found_through_a_scan_with_hashes(
     assert run("scan", "--images", images, "--out", table, "--perceptual")[0] == Exit.DONE
     overrides = _words([*_SMALL, "rules.near_duplicates=8", "rules.min_chroma=0"])
     arguments = ["--local", "--source", table, "--out", tmp_path / "d", *overrides]
-    assert run("build", "canny", *arguments)[0] == Exit.DONE
+    assert run("build", "canny", "--set", "captions.captioner=sidecar", *arguments)[0] == Exit.DONE
     plain = tmp_path / "plain.parquet"
     assert run("scan", "--images", images, "--out", plain)[0] == Exit.DONE
     code, _, told = run("plan", "canny", "--source", plain, "--dry-run", *overrides)
@@ -158,8 +161,9 @@ def test_near_duplicates_are_found_through_a_scan_with_hashes(
 def test_failed_images_are_tried_again(images: Path, tmp_path: Path, run: Any) -> None:
     source, out = tmp_path / "in", tmp_path / "d"
     shutil.copytree(images, source)
-    build = ["build", "canny", "--local", "--images", source, "--out", out, *_words(_SMALL)]
-    assert run("plan", "canny", "--images", source, "--out", out, *_words(_SMALL))[0] == Exit.DONE
+    limits = _words([*_SMALL, "captions.captioner=sidecar"])
+    build = ["build", "canny", "--local", "--images", source, "--out", out, *limits]
+    assert run("plan", "canny", "--images", source, "--out", out, *limits)[0] == Exit.DONE
     (source / "1.png").rename(tmp_path / "1.png")
     code, _, told = run("retry-failed", out, "--local")
     assert code == Exit.FAILED

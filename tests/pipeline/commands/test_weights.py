@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+import captioning.weights
 from detectors import weights
 from detectors.errors import WeightsError
 from detectors.weights.checkpoints import CHECKPOINTS
@@ -66,13 +67,19 @@ def test_list_shows_every_checkpoint_and_its_users(run, cache: Path) -> None:
     assert f"cache: {cache}" in shown
 
 
-def test_list_of_a_recipe_shows_what_it_needs(run) -> None:
+def test_list_of_a_recipe_shows_what_it_needs(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("lines.yaml").write_text("name: lines\ndetectors: [{detector: canny}]\n")
     code, shown, _ = run("list", "--recipe", "scribble")
     assert code == Exit.DONE
     assert "hed_bsds500" in shown
     assert "midas" not in shown
     code, shown, _ = run("list", "--recipe", "canny")
-    assert "canny needs no checkpoint" in shown
+    assert "blip" in shown  # for images without a text
+    code, shown, _ = run("list", "--recipe", "lines.yaml")
+    assert "lines.yaml needs no checkpoint" in shown
     code, _, said = run("list", "--recipe", "scribbel")
     assert code == Exit.USAGE
     assert "no recipe at 'scribbel'" in said
@@ -112,6 +119,26 @@ def test_a_mistake_is_one_message(run, arguments: list[str], said: str) -> None:
     code, _, shown = run(*arguments)
     assert code == Exit.USAGE
     assert said in shown
+
+
+def test_a_captioner_is_fetched_by_its_short_name(
+    run, fetched: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = tmp_path / "held"
+    held.mkdir()
+    for name in ("model.safetensors", "config.json", "vocab.txt"):
+        (held / name).write_text(name)
+    code, _, said = run("fetch", "blip")
+    assert code == Exit.FAILED
+    assert "HF_HUB_OFFLINE is set" in said
+    monkeypatch.setattr(captioning.weights, "locate", lambda model, revision: held)
+    code, _, _ = run("fetch", "blip", "hed_bsds500", "--to", tmp_path / "carry")
+    assert code == Exit.DONE
+    carried = tmp_path / "carry" / "blip-image-captioning-base"
+    assert sorted(path.name for path in carried.iterdir()) == sorted(
+        path.name for path in held.iterdir()
+    )
+    assert list(fetched) == ["hed_bsds500"]
 
 
 def test_fetch_offline_says_what_helps(run) -> None:

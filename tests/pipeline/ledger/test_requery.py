@@ -18,7 +18,9 @@ from catalog.dataset.commits import read_commits
 from catalog.dataset.compact import compact
 from catalog.dataset.dataset import SOURCE, Dataset
 from catalog.dataset.verify import differences, verify
+from catalog.errors import DatasetError
 from detectors.base import Batch
+from detectors.canny import CannySpec
 from detectors.keypoints import OPENPOSE18, Person
 from detectors.nsfw import NsfwNetwork
 from detectors.openpose import LightNetwork
@@ -303,6 +305,27 @@ def test_other_maps_are_not_reused(
     dataset = Dataset.open(str(tmp_path / "first"))
     with pytest.raises(UsageError, match="how maps are made"):
         requery(dataset, changed_recipe(dataset, [change]))
+
+
+def test_maps_of_another_version_of_a_detector_are_neither_reused_nor_rebuilt(
+    tmp_path: Path,
+    run: Callable[..., BuildResult],
+    recipe_of: Callable[..., Recipe],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run(recipe_of(), tmp_path / "first")
+    monkeypatch.setattr(CannySpec, "version", 2)
+    dataset = Dataset.open(str(tmp_path / "first"))
+    assert verify(dataset) == []
+    with pytest.raises(UsageError, match="cannot be reused"):
+        run(recipe_of(), tmp_path / "other", reuse=tmp_path / "first")
+    with pytest.raises(UsageError, match="draws canny in another way"):
+        rebuild_sampled(dataset, 1, Execution())
+    with pytest.raises(DatasetError, match="differ in: code format"):
+        run(recipe_of(), tmp_path / "first")
+    run(recipe_of(), tmp_path / "second")
+    run(recipe_of(), tmp_path / "third", reuse=tmp_path / "second")
+    assert rebuild_sampled(Dataset.open(str(tmp_path / "third")), 1, Execution()) == []
 
 
 def test_keypoints_of_all_pose_detectors_are_set_at_once(

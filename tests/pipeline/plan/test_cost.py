@@ -41,21 +41,28 @@ def test_every_rate_stands_in_the_results_that_it_names(found: Rate) -> None:
     ],
 )
 def test_time_adds_up(recipe: str, device: str, hours: float) -> None:
-    found = estimate(3600, load_recipe(recipe), device, 2.5, RATES)
+    found = estimate(3600, load_recipe(recipe), device, 2.5, RATES, texts=3600)
     assert found.hours == pytest.approx(hours)
     assert found.cost == pytest.approx(2.5 * hours)
     assert found.unknown == ()
 
 
+def test_captions_take_time_for_the_images_that_need_one() -> None:
+    rates = [*RATES, rate("captions by sidecar_or_blip", 2)]
+    for texts, hours in ((3600, 0.1), (1800, 0.35), (0, 0.6)):
+        found = estimate(3600, load_recipe("canny"), "cpu", None, rates, texts=texts)
+        assert found.hours == pytest.approx(hours)
+
+
 def test_larger_images_take_longer() -> None:
     larger = load_recipe("canny", ["image.resolution=1024"])
-    assert estimate(3600, larger, "cpu", None, RATES).hours == pytest.approx(0.4)
+    assert estimate(3600, larger, "cpu", None, RATES, texts=3600).hours == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize(
     ("recipe", "overrides", "device", "unknown"),
     [
-        ("hough", [], "cpu", ("mlsd_large",)),
+        ("hough", [], "cpu", ("mlsd_large", "captions by blip")),
         ("depth", [], "cuda", ("midas_dpt_hybrid",)),
         ("canny", ["captions={captioner: blip, model: /w}"], "cpu", ("captions by blip",)),
     ],
@@ -63,7 +70,7 @@ def test_larger_images_take_longer() -> None:
 def test_what_was_not_measured_is_said(
     recipe: str, overrides: list[str], device: str, unknown: tuple[str, ...]
 ) -> None:
-    found = estimate(3_000_000, load_recipe(recipe, overrides), device, 1.0, RATES)
+    found = estimate(3_000_000, load_recipe(recipe, overrides), device, 1.0, RATES, texts=3_000_000)
     assert (found.hours, found.cost, found.unknown) == (None, None, unknown)
     said = "\n".join(found.lines())
     assert f"not known; no rate was measured on {device} for {unknown[0]}" in said
@@ -78,7 +85,7 @@ def test_what_was_not_measured_is_said(
     ],
 )
 def test_an_estimate_in_words(images: int, price: float | None, said: list[str]) -> None:
-    lines = estimate(images, load_recipe("canny"), "cpu", price, RATES).lines()
+    lines = estimate(images, load_recipe("canny"), "cpu", price, RATES, texts=images).lines()
     assert len(lines) == len(said)
     for line, start in zip(lines, said, strict=True):
         assert line.startswith(start)
@@ -89,7 +96,8 @@ def test_the_sizing_table_is_what_the_rates_come_to() -> None:
     rows = re.findall(r"^\| ([a-z_]+)[^|]*\| ([\d.]+) \| ([\d,]+) \|", text, re.M)
     assert len(rows) == 6
     for recipe, images_per_second, hours in rows:
-        found = estimate(3_000_000, load_recipe(recipe), "cpu", None, read_rates())
+        made = load_recipe(recipe, ["captions.captioner=sidecar"])
+        found = estimate(3_000_000, made, "cpu", None, read_rates())
         assert found.hours == pytest.approx(float(hours.replace(",", "")), abs=0.5)
         assert 3_000_000 / found.hours / 3600 == pytest.approx(float(images_per_second), rel=0.04)
 
@@ -99,6 +107,7 @@ def test_the_command_shows_it_after_the_plan(
 ) -> None:
     def plan(*arguments: str) -> tuple[int, str]:
         line = ["factory", "plan", "hed", "--images", str(pictures), "--dry-run", *arguments]
+        line += ["--set", "captions.captioner=sidecar"]
         monkeypatch.setattr("sys.argv", line)
         with pytest.raises(SystemExit) as ended:
             cli.main()
@@ -120,4 +129,4 @@ def test_without_the_table_nothing_is_known(
 ) -> None:
     monkeypatch.setattr(cost, "__file__", str(tmp_path / "pipeline" / "plan" / "cost.py"))
     assert read_rates() == []
-    assert estimate(1, load_recipe("canny"), "cpu", None, []).unknown == ("base",)
+    assert estimate(1, load_recipe("canny"), "cpu", None, [], texts=1).unknown == ("base",)

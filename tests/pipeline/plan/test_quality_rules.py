@@ -47,7 +47,7 @@ def dataset(
     silent: type[Observer],
 ) -> Dataset:
     out = str(tmp_path_factory.mktemp("planted") / "d")
-    recipe = load_recipe("canny", ["rules.near_duplicates=6"])
+    recipe = load_recipe("canny", ["rules.near_duplicates=6", "captions.captioner=sidecar"])
     inputs, execution = Inputs(images=[str(planted[0])]), Execution(threads=2)
     build(recipe, out, inputs, execution, executor=run_local, observer=silent())
     return Dataset.open(out)
@@ -141,7 +141,7 @@ def test_a_near_duplicate_names_the_better_one_and_its_distance(judged: Judged) 
 
 
 def test_near_duplicates_need_hashes(pictures: Path) -> None:
-    recipe = load_recipe("canny", ["rules.near_duplicates=6"])
+    recipe = load_recipe("canny", ["rules.near_duplicates=6", "captions.captioner=sidecar"])
     table, _ = scan([str(pictures)])
     with pytest.raises(UsageError, match="scan --perceptual"):
         judge(table, recipe)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from detectors.base import Spec
 from detectors.canny import CannySpec
+from detectors.scribble import ScribbleSpec
 from pipeline.errors import RecipeError
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import AnySpec, Recipe, load_recipe, shipped_recipes
@@ -140,10 +141,14 @@ def leaves(value: Any, path: str = "") -> set[str]:
 
 
 def test_every_field_that_changes_bytes_changes_the_fingerprint() -> None:
-    base = load_recipe("canny", ["training=null"])
+    sidecar = "captions.captioner=sidecar"
+    base = load_recipe("canny", ["training=null", sidecar])
     constants = {"detectors.0.detector", "captions.captioner", "labels", "training"}
     assert leaves(base.to_dict()) - constants == _OTHER.keys() - {"labels.suffix"}
-    made = [load_recipe("canny", [f"{name}={json.dumps(_OTHER[name])}"]) for name in _OTHER]
+    made = [
+        load_recipe("canny", [sidecar, f"{name}={json.dumps(value)}"])
+        for name, value in _OTHER.items()
+    ]
     assert len({base.fingerprint, *(recipe.fingerprint for recipe in made)}) == len(_OTHER) + 1
 
 
@@ -240,6 +245,19 @@ def test_the_checkpoint_is_in_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -
     other = load_recipe("hed", ["detectors.0.checkpoint=controlnet_hed"]).fingerprint
     monkeypatch.setattr("detectors.weights.identity", lambda name: "retrained")
     assert len({before, other, load_recipe("hed").fingerprint}) == 3
+
+
+def test_a_version_of_a_detector_is_in_the_fingerprints_of_its_recipes_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert load_recipe("scribble").versions == {"scribble": 2}
+    assert load_recipe("scribble", ["detectors.0.mode=fixed"]).versions == {}
+    before = {name: load_recipe(name) for name in ("scribble", "canny")}
+    whole = {name: (one.fingerprint, one.maps_fingerprint) for name, one in before.items()}
+    monkeypatch.setattr(ScribbleSpec, "version", 1)
+    assert before["scribble"].fingerprint != whole["scribble"][0]
+    assert before["scribble"].maps_fingerprint != whole["scribble"][1]
+    assert (before["canny"].fingerprint, before["canny"].maps_fingerprint) == whole["canny"]
 
 
 @pytest.mark.parametrize("name", shipped_recipes())

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from captioning.blip_network import Blip
-from captioning.errors import WeightsError
 from catalog.dataset.dataset import Dataset
 from catalog.dataset.verify import differences, verify
 from catalog.errors import DatasetError
@@ -41,7 +40,7 @@ def with_blip(random_blip: Path) -> Callable[..., Recipe]:
             **overrides,
         }
         given = [f"{key}={json.dumps(value)}" for key, value in fields.items()]
-        return load_recipe(name, [*given, *ANY_LOOK])
+        return load_recipe(name, [*ANY_LOOK, *given])
 
     return made
 
@@ -82,7 +81,9 @@ def test_each_source_keeps_both_texts_under_the_same_names(
         for captioner in ("blip", "sidecar_or_blip", "blip_with_sidecar_kept")
     }
     made["sidecar"] = run(
-        load_recipe("canny", ["image.resolution=64"]), tmp_path / "sidecar", pictures
+        load_recipe("canny", ["image.resolution=64", "captions.captioner=sidecar"]),
+        tmp_path / "sidecar",
+        pictures,
     ).captions
     blip = {key: caption["text"] for key, caption in made["blip"].items()}
     beside = {key: caption["text"] for key, caption in made["sidecar"].items()}
@@ -288,13 +289,15 @@ def lines(**overrides: Any) -> Recipe:
     fields = {"image.resolution": 64, "samples_per_unit": 4, **overrides}
     detectors = "detectors=[{detector: lsd, condition: lsd}]"
     changes = [f"{key}={json.dumps(value)}" for key, value in fields.items()]
-    return load_recipe("canny", [detectors, *changes])
+    return load_recipe("canny", [detectors, "captions.captioner=sidecar", *changes])
 
 
 def test_only_committed_samples_are_taken_and_give_the_bytes_of_a_build_from_the_images(
     pictures: Path, tmp_path: Path
 ) -> None:
-    judged = load_recipe("canny", ["image.resolution=64", "rules.min_side=84"])
+    judged = load_recipe(
+        "canny", ["image.resolution=64", "rules.min_side=84", "captions.captioner=sidecar"]
+    )
     first = run(judged, tmp_path / "a", pictures)
     assert 0 < first.result.status.samples < 10
     second = run(lines(), tmp_path / "b", dataset=first.uri)
@@ -310,7 +313,11 @@ def test_only_committed_samples_are_taken_and_give_the_bytes_of_a_build_from_the
 def test_what_has_no_caption_in_the_other_dataset_is_captioned(
     with_blip: Callable[..., Recipe], pictures: Path, tmp_path: Path
 ) -> None:
-    first = run(load_recipe("canny", ["image.resolution=64"]), tmp_path / "a", pictures)
+    first = run(
+        load_recipe("canny", ["image.resolution=64", "captions.captioner=sidecar"]),
+        tmp_path / "a",
+        pictures,
+    )
     second = run(with_blip("sidecar_or_blip"), tmp_path / "b", dataset=first.uri)
     assert sum(second.batches) > 0
     for key, caption in second.captions.items():
@@ -321,8 +328,16 @@ def test_what_has_no_caption_in_the_other_dataset_is_captioned(
 def test_wrong_ways_to_build_from_a_dataset_are_named(
     with_blip: Callable[..., Recipe], pictures: Path, tmp_path: Path
 ) -> None:
-    first = run(load_recipe("canny", ["image.resolution=64"]), tmp_path / "a", pictures)
-    other = run(load_recipe("canny", ["image.resolution=64"]), tmp_path / "o", pictures / "even")
+    first = run(
+        load_recipe("canny", ["image.resolution=64", "captions.captioner=sidecar"]),
+        tmp_path / "a",
+        pictures,
+    )
+    other = run(
+        load_recipe("canny", ["image.resolution=64", "captions.captioner=sidecar"]),
+        tmp_path / "o",
+        pictures / "even",
+    )
     with pytest.raises(UsageError, match="would write others"):
         run(with_blip(), tmp_path / "b", dataset=first.uri)
     with pytest.raises(UsageError, match="give one"):
@@ -340,7 +355,7 @@ def test_a_captioner_that_is_not_here_ends_in_one_message(
     monkeypatch.delenv("CONTROLNET_FACTORY_WEIGHTS", raising=False)
     monkeypatch.setattr("huggingface_hub.snapshot_download", _nothing)
     recipe = load_recipe("canny", ["image.resolution=64", "captions.captioner=blip"])
-    with pytest.raises(WeightsError, match="hf download"):
+    with pytest.raises(UsageError, match="weights fetch blip"):
         run(recipe, tmp_path / "d", pictures)
 
 

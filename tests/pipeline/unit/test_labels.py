@@ -39,7 +39,7 @@ def scenes(tmp_path: Path) -> Path:
 
 def make_labelled(scenes: Path, out: Path, observer: object) -> Dataset:
     inputs = Inputs(images=[str(scenes / "images")], labels=str(scenes / "labels"))
-    recipe = load_recipe("seg_ade20k", _SMALL)
+    recipe = load_recipe("seg_ade20k", ["captions.captioner=sidecar", *_SMALL])
     build(recipe, str(out), inputs, Execution(threads=1), executor=run_local, observer=observer)
     return Dataset.open(str(out))
 
