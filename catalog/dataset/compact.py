@@ -184,8 +184,17 @@ def _verify(dataset: Dataset) -> None:
 
 
 def _delete_unnamed(dataset: Dataset) -> int:
-    """Delete units' files that no commit names; all units are committed, none is on its way."""
+    """Delete units' files that no commit names; all units are committed, none is on its way.
+
+    Raises:
+        DatasetError: a generation was planned meanwhile, and its files may wait for their commits.
+    """
     present = storage.list_names(dataset.path(commits.SHARDS))
+    if Dataset.open(dataset.uri).pending():
+        raise DatasetError(
+            f"images of {dataset.uri} are being tried again since this began; what was removed is "
+            "in no view, and old files are left: let retry-failed end, then compact it again"
+        )
     named = named_files(dataset)
     unnamed = [name for name in present if name not in named and UNIT_FILE.fullmatch(name)]
     for name in unnamed:

@@ -70,8 +70,8 @@ def sweep_orphans(dataset: Dataset) -> int:
     While a compaction runs, or stopped and is to be run again, nothing is deleted.
     """
     present = storage.list_names(dataset.path(commits.SHARDS))
-    # In this order: what a compaction publishes later is not in the list.
-    if busy.stands(dataset.uri, busy.COMPACT) or dataset.pending():
+    # In this order: what a compaction or a new generation publishes later is not in the list.
+    if busy.stands(dataset.uri, busy.COMPACT) or Dataset.open(dataset.uri).pending():
         return 0
     named = named_files(dataset)
     unnamed = [name for name in present if name not in named and UNIT_FILE.fullmatch(name)]

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog import tables
+from catalog.dataset import busy
 from catalog.dataset.dataset import Dataset
 from catalog.errors import DatasetError
 from pipeline.attempts import quarantine
@@ -67,6 +68,8 @@ def retry_failed(
             "done: run its build command again, and then retry what failed"
         )
     if not pending:
+        if busy.stands(uri, busy.COMPACT):
+            raise DatasetError(f"a compaction of {uri} runs or did not end: compact it first")
         opened.finalize()
         if not _plan_failed(opened, recipe):
             return Retried(planned={}, left=_failed(opened.status().rejects), result=None)

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from catalog import tables
-from catalog.dataset import tombstones
+from catalog.dataset import busy, tombstones
 from catalog.dataset.compact import compact
 from catalog.dataset.dataset import Dataset, View
+from catalog.dataset.orphans import sweep_orphans
 from catalog.dataset.verify import differences, verify
 from catalog.errors import DatasetError
 from detectors.canny import CannySpec
@@ -317,3 +318,48 @@ def test_an_interrupted_fold_is_made_up_for(sick: Dataset, monkeypatch: pytest.M
     retry(sick)
     assert reopened(sick).view("2").keys() == reopened(sick).view().keys()[:2]
     is_healed(sick)
+
+
+def planned_with_a_shard(sick: Dataset) -> tuple[Dataset, Path]:
+    """Plan a generation; return a dataset opened before, and a shard about to be committed."""
+    early = reopened(sick)
+    assert not early.pending()
+    with pytest.raises(_KilledError):
+        retry(sick, _killed_at_once)
+    late = reopened(sick)
+    first = late.pending()[0]
+    shard = Path(sick.path("shards", f"{first:06d}-{late.unit_ids[first][:8]}.tar"))
+    shard.write_bytes(b"published, and not committed yet")
+    return early, shard
+
+
+def _killed_at_once(*_: Any) -> Any:
+    raise _KilledError
+    yield
+
+
+def test_a_build_that_began_before_sweeps_nothing_of_a_new_generation(sick: Dataset) -> None:
+    early, shard = planned_with_a_shard(sick)
+    assert sweep_orphans(early) == 0
+    assert shard.exists()
+
+
+def test_a_compaction_that_began_before_deletes_nothing_of_a_new_generation(
+    sick: Dataset,
+) -> None:
+    early, shard = planned_with_a_shard(sick)
+    tombstones.bury(sick.uri, [sick.view().keys()[0]])
+    with pytest.raises(DatasetError, match="compact it again"):
+        compact(early)
+    assert shard.exists()
+    retry(sick)
+    compact(reopened(sick))
+    assert not shard.exists()
+    assert verify(reopened(sick)) == []
+    assert reopened(sick).status().rejects == {"removed": 1}
+
+
+def test_no_generation_is_planned_while_a_compaction_stands(sick: Dataset) -> None:
+    with busy.marked(sick.uri, busy.COMPACT), pytest.raises(DatasetError, match="compaction"):
+        retry(sick)
+    assert not Path(sick.path("plans")).exists()
