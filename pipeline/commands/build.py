@@ -282,7 +282,10 @@ def build(
     console.show_status(out_, result.status)
     console.show_source(Dataset.open(out_).source_metadata())
     if result.failed_share > execution.max_failed_share:
-        err.print(f"{result.failed_share:.1%} of the images failed; see {out_}/rejects.parquet")
+        err.print(
+            f"{result.failed_share:.1%} of the images failed; see {out_}/rejects.parquet; "
+            "retry-failed tries them again"
+        )
         raise typer.Exit(Exit.FAILURES)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 from catalog import tables
@@ -20,6 +21,7 @@ from pipeline.build.build import BuildResult, Executor, build
 from pipeline.build.local import run_local
 from pipeline.errors import BuildError
 from pipeline.ledger import garbage
+from pipeline.ledger.explain import explain
 from pipeline.ledger.remake import rebuild_sampled
 from pipeline.ledger.requery import requery
 from pipeline.ledger.retry import Retried, retry_failed
@@ -363,3 +365,26 @@ def test_no_generation_is_planned_while_a_compaction_stands(sick: Dataset) -> No
     with busy.marked(sick.uri, busy.COMPACT), pytest.raises(DatasetError, match="compaction"):
         retry(sick)
     assert not Path(sick.path("plans")).exists()
+
+
+def test_on_object_storage(s3: str, pictures: Path, recipe: Recipe) -> None:
+    pytest.importorskip("s3fs", reason="the extra s3 is not installed")
+    fs = fsspec.filesystem("s3")
+    fs.put(f"{pictures}/", f"{s3}/pictures/", recursive=True)
+    gone = f"{s3}/pictures/odd/05.jpg"
+
+    def without(*arguments: Any) -> Any:
+        fs.rm(gone)
+        return run_local(*arguments)
+
+    out, inputs = f"{s3}/d", Inputs(images=[f"{s3}/pictures"])
+    build(recipe, out, inputs, PATIENT, executor=without, observer=Silent())
+    sick = Dataset.open(out)
+    assert (len(sick.view()), sick.rejects()["uri"].to_pylist()) == (9, [gone])
+    fs.put(str(pictures / "odd" / "05.jpg"), gone)
+    assert retry(sick).left == {}
+    assert len(reopened(sick).view()) == 10
+    assert verify(reopened(sick)) == []
+    (story,) = explain(reopened(sick), "05.jpg")
+    assert story.source["uri"] == gone
+    assert [unit.status for unit in story.units] == ["failed:FileNotFoundError", "ok"]
