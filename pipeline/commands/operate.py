@@ -1,15 +1,16 @@
 """Commands for those who run builds: is all ready, and what can go."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from catalog.dataset.dataset import Dataset
-from pipeline.commands.options import DatasetUri, Device
+from pipeline.commands.options import DatasetUri, Device, Json
 from pipeline.errors import Exit
 from pipeline.figures import human_bytes
-from pipeline.terminal.console import out
+from pipeline.terminal.console import out, show_json
 
 app = typer.Typer()
 
@@ -26,6 +27,7 @@ def doctor(
         str | None, typer.Option("--out", metavar="DATASET", help="Try whether it can be written.")
     ] = None,
     device: Device = "cpu",
+    json: Json = False,
 ) -> None:
     """Check versions, GPUs, weights, storage, memory and disk, on every node of RAY_ADDRESS.
 
@@ -34,13 +36,17 @@ def doctor(
     from pipeline.cluster.doctor import Question, diagnose
 
     found = diagnose(Question(recipes=recipe or (), out=out_, device=device))
+    faults = sum(check.level == "fault" for check in found)
+    warnings = sum(check.level == "warning" for check in found)
+    if json:
+        checks = [asdict(check) for check in found]
+        show_json({"warnings": warnings, "faults": faults, "checks": checks})
+        raise typer.Exit(Exit.FAILED if faults else Exit.DONE)
     for check in found:
         level = f"[{_STYLES[check.level]}]{check.level:<8}[/]"
         out.print(f"{level} {escape(check.name)}: {escape(check.found)}")
         if check.remedy:
             out.print(f"         [dim]{escape(check.remedy)}[/]")
-    faults = sum(check.level == "fault" for check in found)
-    warnings = sum(check.level == "warning" for check in found)
     out.print(f"{len(found)} checks, {warnings} warnings, {faults} faults")
     if faults:
         raise typer.Exit(Exit.FAILED)
