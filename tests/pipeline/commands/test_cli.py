@@ -257,6 +257,7 @@ def test_a_dataset_may_be_named_as_its_recipe(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     command = ["build", "canny", "--images", pictures, "--out", "canny", "--local"]
+    command += ["--set", "captions.captioner=sidecar"]
     assert run(*command).code == Exit.DONE
     again = run(*command)
     assert again.code == Exit.DONE, again.err
