@@ -5,7 +5,7 @@ see nothing else.
 """
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Literal, TypeAlias
 
 import cv2
@@ -14,10 +14,12 @@ from jaxtyping import UInt8, UInt16
 from PIL import Image as PILImage
 from PIL import ImageOps, UnidentifiedImageError
 
+from catalog.colour import in_srgb
 from catalog.errors import ImageError, of_the_place
 
 Image: TypeAlias = UInt8[np.ndarray, "h w 3"]
 Crop: TypeAlias = Literal["center", "none"]
+Ground: TypeAlias = Literal["white", "black"]
 
 GRID = 64
 """Uncropped sides are multiples of this many pixels: the VAE's 8 times the UNet's 8."""
@@ -42,7 +44,7 @@ class Header:
         width: pixels, after EXIF rotation.
         height: pixels, after EXIF rotation.
         format: Pillow's name of the format, for example ``JPEG``.
-        plain: the bytes are an upright RGB JPEG, fit to be stored as they are.
+        plain: the bytes are an upright RGB JPEG, whose pixels are fit to be stored as they are.
     """
 
     width: int
@@ -76,14 +78,16 @@ def read_header(file: IO[bytes]) -> Header:
         return _header(image)
 
 
-def decode(data: bytes, *, at_least: int | None = None) -> Decoded:
-    """Decode to upright RGB; alpha is composited on white, 16-bit grey keeps its high byte.
+def decode(data: bytes, *, at_least: int | None = None, ground: Ground = "white") -> Decoded:
+    """Decode to upright RGB in sRGB; alpha is composited, 16-bit grey keeps its high byte.
 
     Args:
         data: the file's bytes.
         at_least: pixels. A JPEG whose short side is at least twice this is decoded at 1/2, 1/4 or
             1/8
             of its size (libjpeg's scaled DCT), never below this side. None decodes at full size.
+        ground: what lies behind transparent pixels: white for photographs, black for maps and
+            masks, whose own ground it is.
 
     Raises:
         ImageError: rule ``empty_file``, ``not_an_image``, ``animated``, ``unsupported_mode`` or
@@ -99,14 +103,18 @@ def decode(data: bytes, *, at_least: int | None = None) -> Decoded:
         try:
             image.load()
             upright = ImageOps.exif_transpose(image) if turned else image
+            converted = in_srgb(upright)
         except Exception as error:  # Pillow's plugins raise a dozen types on broken data
             raise _damaged(f"cannot decode: {error}", error) from error
-        return Decoded(pixels=_to_rgb(upright), jpeg_scale=scale, header=header)
+        if converted is not None:
+            header = replace(header, plain=False)
+        pixels = _to_rgb(upright if converted is None else converted, ground)
+        return Decoded(pixels=pixels, jpeg_scale=scale, header=header)
 
 
-def decode_image(data: bytes) -> Image:
+def decode_image(data: bytes, *, ground: Ground = "white") -> Image:
     """Decode to an upright RGB array (h, w, 3) at full size; raises ImageError as `decode` does."""
-    return decode(data).pixels
+    return decode(data, ground=ground).pixels
 
 
 def target_size(width: int, height: int, *, resolution: int, crop: Crop) -> tuple[int, int]:
@@ -230,7 +238,7 @@ def _orientation(image: PILImage.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _to_rgb(image: PILImage.Image) -> Image:
+def _to_rgb(image: PILImage.Image, ground: Ground) -> Image:
     if image.mode in _SIXTEEN_BIT:
         grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
@@ -239,7 +247,7 @@ def _to_rgb(image: PILImage.Image) -> Image:
     try:
         if image.has_transparency_data:
             rgba = image.convert("RGBA")
-            image = PILImage.new("RGBA", rgba.size, "white")
+            image = PILImage.new("RGBA", rgba.size, ground)
             image.alpha_composite(rgba)
         return np.array(image if image.mode == "RGB" else image.convert("RGB"))
     except ValueError as error:

@@ -7,6 +7,7 @@ of picture is measured against the captions of other pictures as well: what is r
 """
 
 import argparse
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -115,48 +116,45 @@ def edges(image: np.ndarray) -> np.ndarray:
 
 
 def table(pictures: Sequence[Picture], made: Mapping[str, Sequence[np.ndarray]]) -> Iterator[str]:
-    """Yield the lines of the table.
+    """Yield the lines of the table; in brackets stands what is right by chance.
 
     Args:
         pictures: that were drawn.
         made: kind of picture -> one of each.
     """
-    columns = "colours, right | colours, by chance | shapes, right | shapes, by chance"
-    yield f"| pictures | {columns} | edges, F1 (1 px) | PSNR |"
-    yield "|---|---:|---:|---:|---:|---:|---:|"
+    yield "| pictures | colours | shapes | shapes in their colours | edges, F1 (1 px) | PSNR |"
+    yield "|---|---:|---:|---:|---:|---:|"
     others = [*pictures[1:], pictures[0]]
     for kind, images in made.items():
         found = [recognise(image) for image in images]
-        colours, shapes = named(pictures, found)
-        chance = named(others, found)
+        shares = zip(named(pictures, found), named(others, found), strict=True)
         scores = [
             line_f1(edges(picture.image), edges(image), 1)
             for picture, image in zip(pictures, images, strict=True)
         ]
         error = np.square(np.stack(images) - np.stack([p.image for p in pictures], dtype=float))
         noise = "" if not error.any() else f"{10 * np.log10(255**2 / error.mean()):.1f} dB"
-        shares = (colours, chance[0], shapes, chance[1])
-        cells = [kind, *(f"{share:.1%}" for share in shares), f"{np.mean(scores):.3f}", noise]
-        yield f"| {' | '.join(cells)} |"
+        words = [f"{share:.1%} ({chance:.0%})" for share, chance in shares]
+        yield f"| {' | '.join([kind, *words, f'{np.mean(scores):.3f}', noise])} |"
 
 
-def named(pictures: Sequence[Picture], found: Sequence[Mapping[str, str]]) -> tuple[float, float]:
-    """Return which share of the captions' colours is in the pictures, and which of their shapes.
-
-    A shape is right where its colour is there and has its kind.
+def named(
+    pictures: Sequence[Picture], found: Sequence[Mapping[str, str]]
+) -> tuple[float, float, float]:
+    """Return which shares of the captions' colours, shapes, and shapes in their colours are there.
 
     Args:
         pictures: whose captions are asked for.
         found: what `recognise` found in the pictures that were made of them.
     """
-    wanted = [
-        (seen, shape)
-        for picture, seen in zip(pictures, found, strict=True)
-        for shape in picture.shapes
-    ]
-    colours = [shape.colour in seen for seen, shape in wanted]
-    shapes = [seen.get(shape.colour) == shape.kind for seen, shape in wanted]
-    return float(np.mean(colours)), float(np.mean(shapes))
+    colours = shapes = both = count = 0
+    for picture, seen in zip(pictures, found, strict=True):
+        wanted = Counter(shape.kind for shape in picture.shapes)
+        count += wanted.total()
+        colours += sum(shape.colour in seen for shape in picture.shapes)
+        shapes += (wanted & Counter(seen.values())).total()
+        both += sum(seen.get(shape.colour) == shape.kind for shape in picture.shapes)
+    return colours / count, shapes / count, both / count
 
 
 def sheet(pictures: Sequence[Picture], made: Mapping[str, Sequence[np.ndarray]]) -> np.ndarray:

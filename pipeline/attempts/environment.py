@@ -25,6 +25,7 @@ def environment(
         rows: of the plan, of which some may need a captioner.
     """
     signature = {
+        "colours": "sRGB, without metadata",  # before it was said: as the source had them
         "device": execution.device,
         "libjpeg_turbo": str(features.version_feature("libjpeg_turbo")),
         "machine": platform.machine(),

@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
@@ -13,6 +14,7 @@ from catalog.dataset.dataset import Dataset
 from pipeline.commands.options import (
     Device,
     DeviceOfRecipe,
+    Json,
     Overrides,
     check_here,
     execution_of,
@@ -132,6 +134,7 @@ def plan(
     price_per_hour: Annotated[
         float | None, typer.Option(min=0, help="Of one GPU, or CPU core: --dry-run adds it up.")
     ] = None,
+    json: Json = False,
 ) -> None:
     """Freeze which images make which units; with --dry-run only show it, and what it would cost."""
     from pipeline.build.build import prepare
@@ -161,16 +164,23 @@ def plan(
             table, metadata = load_source(made, inputs, progress=view.scanning())
             judged = judge(table, made)
             summary = summarize(judged, made)
-            console.show_plan(summary)
             captions = count_captions(judged)
-            console.show_source({**metadata, "captions": captions})
             cost = estimate(
                 summary.images, made, device, price_per_hour, read_rates(), texts=captions[0]
             )
+            if json:
+                told = {"captions": captions, "passed_over": metadata.get("ignored", {})}
+                console.show_json({**asdict(summary), **told, "estimate": asdict(cost)})
+                return
+            console.show_plan(summary)
+            console.show_source({**metadata, "captions": captions})
             for line in cost.lines():
                 out.print(line)
             return
         dataset = prepare(made, out_, inputs, view)
+    if json:
+        console.show_json({"units": len(dataset.unit_ids), "dataset": out_})
+        return
     out.print(f"planned: {len(dataset.unit_ids):,} units in {escape(out_)}")
     console.show_source(dataset.source_metadata())
 

@@ -1,5 +1,6 @@
 """Commands that read datasets, and cut views from them."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -14,6 +15,7 @@ from pipeline.commands.options import (
     LARGEST_SEED,
     DatasetUri,
     Device,
+    Json,
     NetworkThreads,
     SubsetName,
     check_here,
@@ -28,9 +30,21 @@ app = typer.Typer()
 
 
 @app.command()
-def status(dataset: DatasetUri) -> None:
+def status(dataset: DatasetUri, json: Json = False) -> None:
     """Count units, samples and rejects, from committed files alone."""
     opened = Dataset.open(dataset)
+    if json:
+        metadata = opened.source_metadata()
+        console.show_json(
+            {
+                **asdict(opened.status()),
+                "fingerprint": opened.fingerprint,
+                "captions": metadata.get("captions"),
+                "passed_over": metadata.get("ignored", {}),
+                "subsets": opened.subsets(),
+            }
+        )
+        return
     console.show_status(dataset, opened.status())
     console.show_source(opened.source_metadata())
     out.print(f"subsets: {', '.join(opened.subsets()) or 'none yet'}")
@@ -45,6 +59,7 @@ def verify(
     against: Annotated[
         str | None, typer.Option(help="Another dataset that must be byte-identical, logs apart.")
     ] = None,
+    json: Json = False,
 ) -> None:
     """Re-hash every committed file and sample."""
     from catalog.dataset.verify import differences
@@ -59,10 +74,17 @@ def verify(
         faults += rebuild_sampled(opened, rebuild, execution)
     if against is not None:
         faults += differences(dataset, against)
-    for fault in faults:
-        err.print(escape(fault))
+    if json:
+        counts = {"samples": opened.sample_count() if not faults else None}
+        units = len(opened.unit_ids)
+        console.show_json({"good": not faults, "faults": faults, "units": units, **counts})
+    else:
+        for fault in faults:
+            err.print(escape(fault))
     if faults:
         raise typer.Exit(Exit.FAILED)
+    if json:
+        return
     extra = f", {min(rebuild, len(opened.unit_ids))} units rebuilt" if rebuild else ""
     extra += f", byte-identical to {against}" if against else ""
     out.print(
@@ -75,9 +97,15 @@ def list_samples(
     dataset: DatasetUri,
     subset: SubsetName = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows to show.")] = 20,
+    json: Json = False,
 ) -> None:
     """Show the first samples in rank order: rank, key, size as found, caption."""
     view = Dataset.open(dataset).view(subset)
+    if json:
+        names = ["rank", "key", "source_width", "source_height", "caption", "shard"]
+        rows = view.table.select(names).slice(0, limit).to_pylist()
+        console.show_json({"samples": len(view), "rows": rows})
+        return
     for row in view.table.slice(0, limit).to_pylist():
         size = f"{row['source_width']}x{row['source_height']}"
         out.print(f"{row['rank']:>9,}  {row['key']}  {size:>11}  {escape(clean(row['caption']))}")

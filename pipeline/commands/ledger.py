@@ -1,8 +1,7 @@
 """Commands that ask the ledger: why images were rejected, and what other rules would do."""
 
-import json
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,9 +12,12 @@ from rich.markup import escape
 from catalog import storage
 from catalog.dataset.dataset import REJECTS, Dataset
 from catalog.errors import DatasetError
-from pipeline.commands.options import DatasetUri
+from pipeline.commands.options import DatasetUri, Json
 from pipeline.errors import UsageError
-from pipeline.terminal.console import err, out
+from pipeline.terminal.console import err, out, show_json
+
+if TYPE_CHECKING:
+    from pipeline.ledger.requery import Answer
 
 app = typer.Typer()
 
@@ -30,6 +32,7 @@ def rejects(
         str | None, typer.Option(help="Show the images of one rule, for example blur.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows to show.")] = 20,
+    json: Json = False,
 ) -> None:
     """Say why images gave no sample: rule, value, threshold."""
     if by not in (None, "rule"):
@@ -39,10 +42,18 @@ def rejects(
     if not storage.exists(uri):
         raise DatasetError(f"{dataset} is not finished: run its build command again")
     table = opened.rejects()
-    if rule is None:
-        _show_counts(table)
+    found = _count(table) if rule is None else _of_rule(table, rule)
+    if json:
+        show_json(
+            {
+                "images": found.num_rows if rule else table.num_rows,
+                "rows": found.slice(0, limit if rule else None).to_pylist(),
+            }
+        )
+    elif rule is None:
+        _show_counts(found, table.num_rows)
     else:
-        _show_images(table, rule, limit)
+        _show_images(found, limit)
 
 
 @app.command()
@@ -59,6 +70,7 @@ def requery(
     save: Annotated[
         str | None, typer.Option(help="Write the changed recipe here, to build with.")
     ] = None,
+    json: Json = False,
 ) -> None:
     """Say what other rules would keep, from the ledger alone; no image is read."""
     from pipeline.ledger.requery import changed_recipe
@@ -67,19 +79,20 @@ def requery(
     opened = Dataset.open(dataset)
     recipe = changed_recipe(opened, overrides)
     answer = run(opened, recipe)
-    for status in sorted(answer.before.keys() | answer.after.keys()):
-        was, now = (counts.get(status, 0) for counts in (answer.before, answer.after))
-        change = f"{now - was:+,}" if now != was else ""
-        out.print(f"{was:>12,} -> {now:<12,} {change:>9}  {escape(status)}")
-    out.print(f"samples: {answer.added:,} more, {answer.removed:,} fewer")
+    if json:
+        show_json(asdict(answer))
+    else:
+        _show_change(answer)
     if save is None:
-        out.print("to build it: add --save RECIPE.yaml, then build with --source and --reuse")
+        if not json:
+            out.print("to build it: add --save RECIPE.yaml, then build with --source and --reuse")
         return
     text = yaml.safe_dump(recipe.to_dict(), sort_keys=False)
     storage.write_atomic(save, text.encode())
     source = opened.path("source.parquet")
     command = f"build {save} --source {source} --reuse {dataset} --out NEW"
-    out.print(f"written: {escape(save)}; to build it: {escape(command)}")
+    if not json:
+        out.print(f"written: {escape(save)}; to build it: {escape(command)}")
 
 
 @app.command()
@@ -92,7 +105,7 @@ def explain(
         ),
     ],
     limit: Annotated[int, typer.Option(min=1, help="Images to tell of, where several match.")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON list.")] = False,
+    json: Json = False,
 ) -> None:
     """Tell one image's whole story: found where, judged how, kept where; no image is read."""
     from pipeline.ledger.explain import find, tell
@@ -101,8 +114,9 @@ def explain(
     opened = Dataset.open(dataset)
     found = find(opened, named)
     stories = tell(opened, found.slice(0, limit))
-    if as_json:
-        typer.echo(json.dumps([asdict(story) for story in stories], indent=2))
+    if json:
+        told = [asdict(story) for story in stories]
+        show_json({"images": found.num_rows, "stories": told})
     else:
         for story in stories:
             story_view.show(story)
@@ -110,15 +124,25 @@ def explain(
         err.print(f"{limit:,} of {found.num_rows:,} images; --limit shows more")
 
 
-def _show_counts(table: pa.Table) -> None:
+def _show_change(answer: "Answer") -> None:
+    for status in sorted(answer.before.keys() | answer.after.keys()):
+        was, now = (counts.get(status, 0) for counts in (answer.before, answer.after))
+        change = f"{now - was:+,}" if now != was else ""
+        out.print(f"{was:>12,} -> {now:<12,} {change:>9}  {escape(status)}")
+    out.print(f"samples: {answer.added:,} more, {answer.removed:,} fewer")
+
+
+def _count(table: pa.Table) -> pa.Table:
     grouped = table.group_by("status").aggregate(
         [("status", "count"), *(("value", how) for how in ("min", "max")), ("threshold", "max")]
     )
-    for row in grouped.sort_by(
-        [("status_count", "descending"), ("status", "ascending")]
-    ).to_pylist():
+    return grouped.sort_by([("status_count", "descending"), ("status", "ascending")])
+
+
+def _show_counts(counted: pa.Table, total: int) -> None:
+    for row in counted.to_pylist():
         out.print(f"{row['status_count']:>12,}  {escape(row['status'])}{_range(row)}")
-    out.print(f"{table.num_rows:>12,}  images gave no sample")
+    out.print(f"{total:>12,}  images gave no sample")
 
 
 def _range(row: dict[str, Any]) -> str:
@@ -128,17 +152,19 @@ def _range(row: dict[str, Any]) -> str:
     return told if row["threshold_max"] is None else f"{told}, threshold {row['threshold_max']:g}"
 
 
-def _show_images(table: pa.Table, rule: str, limit: int) -> None:
+def _of_rule(table: pa.Table, rule: str) -> pa.Table:
     names = {rule, f"rejected:{rule}", f"failed:{rule}"}
     found = table.filter(pc.is_in(table["status"], pa.array(sorted(names))))
     if not found.num_rows:
         known = ", ".join(sorted(set(table["status"].to_pylist()))) or "none"
         raise UsageError(f"no image was rejected by {rule!r}; statuses here: {known}")
+    return found
+
+
+def _show_images(found: pa.Table, limit: int) -> None:
     for row in found.slice(0, limit).to_pylist():
         told = [f"{row[name]:g}" for name in ("value", "threshold") if row[name] is not None]
         notes = [note for note in (row["against"], row["detail"]) if note]
         line = "  ".join([" / ".join(told) or "-", row["uri"], *notes])
-        out.print(
-            escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line))
-        )
+        out.print(escape(line))
     out.print(f"{min(limit, found.num_rows):,} of {found.num_rows:,} images")

@@ -1,6 +1,7 @@
 """Commands for those who run builds: is all ready, and what can go."""
 
 import os
+from dataclasses import asdict
 from typing import Annotated, get_args
 
 import typer
@@ -8,13 +9,13 @@ from rich.markup import escape
 
 from catalog import storage
 from catalog.dataset.dataset import Dataset
-from pipeline.commands.options import DatasetUri, Device, check_here, execution_of, one_of
+from pipeline.commands.options import DatasetUri, Device, Json, check_here, execution_of, one_of
 from pipeline.errors import Exit
 from pipeline.figures import counted, human_bytes
 from pipeline.recipe.execution import Execution
 from pipeline.terminal import console
 from pipeline.terminal.build_view import BuildView, LogFormat
-from pipeline.terminal.console import err, out
+from pipeline.terminal.console import err, out, show_json
 
 app = typer.Typer()
 
@@ -31,6 +32,7 @@ def doctor(
         str | None, typer.Option("--out", metavar="DATASET", help="Try whether it can be written.")
     ] = None,
     device: Device = "cpu",
+    json: Json = False,
 ) -> None:
     """Check versions, GPUs, weights, storage, memory and disk, on every node of RAY_ADDRESS.
 
@@ -39,13 +41,17 @@ def doctor(
     from pipeline.cluster.doctor import Question, diagnose
 
     found = diagnose(Question(recipes=recipe or (), out=out_, device=device))
+    faults = sum(check.level == "fault" for check in found)
+    warnings = sum(check.level == "warning" for check in found)
+    if json:
+        checks = [asdict(check) for check in found]
+        show_json({"warnings": warnings, "faults": faults, "checks": checks})
+        raise typer.Exit(Exit.FAILED if faults else Exit.DONE)
     for check in found:
         level = f"[{_STYLES[check.level]}]{check.level:<8}[/]"
         out.print(f"{level} {escape(check.name)}: {escape(check.found)}")
         if check.remedy:
             out.print(f"         [dim]{escape(check.remedy)}[/]")
-    faults = sum(check.level == "fault" for check in found)
-    warnings = sum(check.level == "warning" for check in found)
     out.print(f"{len(found)} checks, {warnings} warnings, {faults} faults")
     if faults:
         raise typer.Exit(Exit.FAILED)

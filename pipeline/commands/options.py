@@ -51,6 +51,7 @@ DeviceOfRecipe = Annotated[
 ]
 NetworkThreads = Annotated[int, typer.Option(help="Threads inside a network on the CPU.")]
 DatasetUri = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's folder or URI.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")]
 SubsetName = Annotated[str | None, typer.Option(help="A subset, for example 1k; default all.")]
 
 Overrides = Annotated[

@@ -11,6 +11,9 @@ PICTURES = 2000
 GUIDANCE = "2"
 """Classifier-free guidance of the evaluation, that of the probes in run.yaml."""
 
+SAMPLES = "64"
+"""That are held out, by run.yaml, and evaluated."""
+
 
 def example() -> Path:
     """Return the folder of the example: its base, its settings, and the code that draws.
@@ -84,7 +87,7 @@ def shapes_steps(folder: Path, *, pictures: int, steps: int | None, local: bool)
             title="How well it obeys the edges of pictures that it was not trained on",
             command=(
                 *("controlnet-factory", "evaluate", "--run", run, "--dataset", dataset),
-                *("--cfg", GUIDANCE),
+                *("--cfg", GUIDANCE, "--samples", SAMPLES),
             ),
             makes=Path(run) / "evaluation" / "evaluation.json",
         ),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from catalog.dataset.dataset import Dataset
 from catalog.errors import ImageError
-from catalog.images import Image, decode_image, encode_png, fit
+from catalog.images import Ground, Image, decode_image, encode_png, fit
 from catalog.sample import sha256_hex
 from detectors.base import Refusal, generator_for
 from detectors.graph import Graph, annotate
@@ -57,8 +57,13 @@ def read_picture(path: Path, flag: str) -> Image:
     return _decode(_read(path, flag), path, flag)
 
 
+def read_map(path: Path, flag: str) -> Image:
+    """Read a condition map or mask, on black where it is transparent; raises as `read_picture`."""
+    return _decode(_read(path, flag), path, flag, ground="black")
+
+
 def _from_maps(config: GenerateConfig) -> Iterator[Row]:
-    maps = [read_picture(path, "--image") for path in config.image]
+    maps = [read_map(path, "--image") for path in config.image]
     names = _names(config.image)
     if len(config.controlnet) > 1:
         yield Row(name=names[0], hints=maps, titles=names)
@@ -145,8 +150,8 @@ def _read(path: Path, flag: str) -> bytes:
         raise UsageError(f"{flag} {path} cannot be read: {error.strerror}") from error
 
 
-def _decode(data: bytes, path: Path, flag: str) -> Image:
+def _decode(data: bytes, path: Path, flag: str, *, ground: Ground = "white") -> Image:
     try:
-        return decode_image(data)
+        return decode_image(data, ground=ground)
     except ImageError as error:
         raise UsageError(f"{flag} {path} is no usable image: {error}") from error

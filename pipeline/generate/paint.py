@@ -14,7 +14,7 @@ from detectors.runtimes.on_torch import DTYPES
 from pipeline.errors import UsageError
 from pipeline.generate.config import GenerateConfig, check_request
 from pipeline.generate.files import Made, Pass, joined, pass_of, write_row, write_summary
-from pipeline.generate.inputs import Row, read_picture, read_rows
+from pipeline.generate.inputs import Row, read_map, read_picture, read_rows
 from training.errors import SamplingError
 from training.model.base import Base, load_base
 from training.model.choose import load_denoiser
@@ -166,7 +166,7 @@ def load_captioner(model: str, device: str) -> Captioner:
 def _read_edit(config: GenerateConfig) -> Edit | None:
     if config.edit is None or config.mask is None:
         return None
-    mask = read_picture(config.mask, "--mask").max(axis=2)
+    mask = read_map(config.mask, "--mask").max(axis=2)
     return Edit(source=read_picture(config.edit, "--edit"), mask=mask, paste=config.paste)
 
 

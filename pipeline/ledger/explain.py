@@ -172,7 +172,8 @@ class _Teller:
         return Story(
             key=key,
             sha256=sha256,
-            source={name: row.get(name) for name in _FOUND},
+            source={name: row.get(name) for name in _FOUND}
+            | {"scores": dict(row.get("scores") or ())},
             status=status,
             value=said["value"],
             threshold=said["threshold"],

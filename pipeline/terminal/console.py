@@ -1,5 +1,6 @@
 """Where the commands write, and results as tables."""
 
+import json
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
@@ -47,6 +48,11 @@ _TURNS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 out = SafeConsole()
 err = SafeConsole(stderr=True)
+
+
+def show_json(value: Mapping[str, Any]) -> None:
+    """Print one JSON object, in ASCII: for programs, and harmless on a terminal."""
+    print(json.dumps(value, allow_nan=False))
 
 
 def show_status(uri: str, status: Status) -> None:

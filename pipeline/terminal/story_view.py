@@ -30,7 +30,7 @@ def _lines(story: Story) -> Iterator[tuple[str, str]]:
     yield "found", f"{size}, {human_bytes(found['length'] or 0)}"
     for name in ("caption", "label", "popularity", "scores"):
         if found[name]:
-            yield f"its {name}", str(dict(found[name]) if name == "scores" else found[name])
+            yield f"its {name}", str(found[name])
     for unit in story.units:
         yield from _unit(unit)
     if story.sample is not None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from catalog.errors import CatalogError, ImageError
 from catalog.images import decode, fit, target_size
+from catalog.jpeg import without_metadata
 from catalog.sample import failed, rejected, sha256_hex
 from catalog.source.labels import fit_label, read_label
 from catalog.source.parts import read_image
@@ -74,7 +75,7 @@ class Loader:
             pixels=pixels,
             label=label,
             size=size,
-            original=data if keeps and options.format == "jpg" else None,
+            original=_original(data) if keeps and options.format == "jpg" else None,
             jpeg_scale=decoded.jpeg_scale,
             measures=measures | (earlier.scores if earlier else {}),
             earlier=earlier.annotations if earlier else {},
@@ -91,3 +92,11 @@ class Loader:
             resolution=options.resolution,
             crop=options.crop,
         )
+
+
+def _original(jpeg: bytes) -> bytes | None:
+    """Return a JPEG as it is stored, without what it says of its maker; None: it is made anew."""
+    try:
+        return without_metadata(jpeg)
+    except ValueError:
+        return None

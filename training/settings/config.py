@@ -58,7 +58,7 @@ class TrainConfig(BaseModel):
         default=FULL, description="What learns, and from when; see training.settings.phases."
     )
     learning_rate: float = Field(
-        default=1e-5, gt=0, le=1, description="AdamW's rate, a step, constant (paper 4.3: 1e-5)."
+        default=1e-5, gt=0, le=1e30, description="AdamW's rate, a step, constant (paper 4.3: 1e-5)."
     )
     warmup: int = Field(
         default=0, ge=0, description="Optimizer steps over which the rate rises from nothing."

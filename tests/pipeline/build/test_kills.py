@@ -11,7 +11,7 @@ TESTS = Path(__file__).parents[2]
 def test_a_hundred_kills_lose_and_double_nothing(pictures: Path, tmp_path: Path) -> None:
     script = str(TESTS / "faults" / "kill_rounds.py")
     line = [sys.executable, script, str(pictures), str(tmp_path), "100", "7"]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
     print(seen)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -256,7 +257,51 @@ def test_a_dataset_may_be_named_as_its_recipe(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     command = ["build", "canny", "--images", pictures, "--out", "canny", "--local"]
+    command += ["--set", "captions.captioner=sidecar"]
     assert run(*command).code == Exit.DONE
     again = run(*command)
     assert again.code == Exit.DONE, again.err
     assert "nothing to do" in again.out
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        (["status", "{}"], {"units_done", "samples", "rejects", "captions", "subsets"}),
+        (["ls", "{}", "--limit", "2"], {"samples", "rows"}),
+        (["verify", "{}"], {"good", "faults", "samples", "units"}),
+        (["rejects", "{}"], {"images", "rows"}),
+        (["requery", "{}", "--set", "rules.min_chroma=0"], {"before", "after", "added", "removed"}),
+        (["doctor"], {"checks", "warnings", "faults"}),
+    ],
+)
+def test_json_is_one_object_and_nothing_else(
+    run, dataset: Path, command: list[str], names: set[str]
+) -> None:
+    shown = run(*(word.format(dataset) for word in command), "--json")
+    assert shown.code == Exit.DONE, shown.err
+    told = json.loads(shown.out)
+    assert shown.out.count("\n") == 1
+    assert names <= told.keys()
+    if command[0] == "ls":
+        assert len(told["rows"]) == 2
+
+
+def test_a_plan_as_json(run, pictures: Path, tmp_path: Path) -> None:
+    shown = run("plan", "canny", "--images", pictures, "--dry-run", "--json")
+    told = json.loads(shown.out)
+    assert {"units", "images", "rejects", "estimate", "captions", "passed_over"} <= told.keys()
+    made = run("plan", "canny", "--images", pictures, "--out", tmp_path / "d", "--json")
+    assert json.loads(made.out)["units"] == told["units"]
+
+
+def test_faults_as_json(run, dataset: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(dataset, copy)
+    (tar,) = (copy / "shards").glob("000000*.tar")
+    tar.write_bytes(tar.read_bytes()[:-2000])
+    shown = run("verify", copy, "--json")
+    assert shown.code == Exit.FAILED
+    told = json.loads(shown.out)
+    assert told["good"] is False
+    assert any(tar.name in fault for fault in told["faults"])

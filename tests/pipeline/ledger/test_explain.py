@@ -34,6 +34,7 @@ def source(pictures: Path, tmp_path: Path) -> Path:
     Image.new("RGB", (20, 20), (250, 10, 10)).save(folder / SMALL)
     (folder / "odd" / "broken.jpg").write_text("no picture")
     shutil.copy(folder / "odd" / "05.jpg", folder / "odd" / "copy.jpg")
+    (folder / "odd" / "07.json").write_text('{"popularity": 3, "aesthetic": 5.5}')
     return folder
 
 
@@ -168,6 +169,8 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_command_tells_it_in_lines(dataset: Dataset, run: Any) -> None:
     code, shown, _ = run("explain", dataset.uri, "09.png")
     assert code == Exit.DONE
+    assert only(dataset, "07.jpg").source["scores"] == {"aesthetic": 5.5}
+    assert "{'aesthetic': 5.5}" in run("explain", dataset.uri, "07.jpg")[1]
     for words in ("168x80", "picture 9", "rank 1", ".tar at byte 5,632", "canny", "low", "2, 5"):
         assert words in shown
     code, shown, _ = run("explain", dataset.uri, SMALL)
@@ -180,8 +183,9 @@ def test_the_command_tells_it_in_lines(dataset: Dataset, run: Any) -> None:
 def test_the_command_tells_it_in_json(dataset: Dataset, run: Any) -> None:
     key = only(dataset, "05.jpg").key
     code, shown, _ = run("explain", dataset.uri, key, "--json")
-    told = json.loads(shown)
+    told = json.loads(shown)["stories"]
     assert code == Exit.DONE
+    assert json.loads(shown)["images"] == len(told)
     assert [one["status"] for one in told] == ["ok", "rejected:duplicate"]
     assert told[0]["units"][0]["parameters"]["canny"]["low"] >= 50
     assert told[0]["units"][0]["shard"] == told[0]["sample"]["shard"]
