@@ -59,25 +59,19 @@ def join(uri: str, *names: str) -> str:
     return "/".join([uri.rstrip("/") or "/", *names])
 
 
-def file_system(uri: str) -> tuple[Any, str]:
-    """Return fsspec's file system of a remote `uri`, and the name there.
-
-    It keeps no listings: those of fsspec never end, and other processes write beside this one.
-    """
-    fs, name = fsspec.core.url_to_fs(uri, use_listings_cache=False)
-    return fs, name
-
-
 @contextmanager
-def _remote(uri: str) -> Iterator[tuple[Any, str]]:
-    """Yield file system and name of a remote `uri`; fsspec has retried what can be retried.
+def remote(uri: str) -> Iterator[tuple[Any, str]]:
+    """Yield fsspec's file system of a remote `uri`, and the name there.
+
+    It has retried what can be retried, and keeps no listings: those of fsspec never end, and other
+    processes write beside this one.
 
     Raises:
         StorageError: nothing can read such a URI.
         StorageUnavailable: the storage did not answer in the block.
     """
     try:
-        fs, name = file_system(uri)
+        fs, name = fsspec.core.url_to_fs(uri, use_listings_cache=False)
     except (ImportError, ValueError) as error:
         raise StorageError(
             f"cannot use {uri!r}: {error}. Expected a local path or a URI that fsspec knows; "
@@ -118,13 +112,13 @@ def open_binary(uri: str) -> Iterator[IO[bytes]]:
         with _open_local(path) as file:
             yield file
         return
-    with _remote(uri) as (fs, name), fs.open(name, "rb") as file:
+    with remote(uri) as (fs, name), fs.open(name, "rb") as file:
         yield file
 
 
 def open_ranges(uri: str) -> IO[bytes]:
     """Open a remote file of which a reader wants a few far-apart ranges: nothing is read ahead."""
-    with _remote(uri) as (fs, name):
+    with remote(uri) as (fs, name):
         return cast("IO[bytes]", fs.open(name, "rb", cache_type="none"))
 
 
@@ -136,7 +130,7 @@ def read_bytes(uri: str, offset: int = 0, length: int | None = None) -> bytes:
             file.seek(offset)
             return file.read(-1 if length is None else length)
     end = None if length is None else offset + length
-    with _remote(uri) as (fs, name):
+    with remote(uri) as (fs, name):
         try:
             return cast(bytes, fs.cat_file(name, start=offset, end=end))
         except Exception:
@@ -165,7 +159,7 @@ def size(uri: str) -> int:
     path = local_path(uri)
     if path is not None:
         return path.stat().st_size
-    with _remote(uri) as (fs, name):
+    with remote(uri) as (fs, name):
         return int(fs.size(name))
 
 
@@ -174,7 +168,7 @@ def exists(uri: str) -> bool:
     path = local_path(uri)
     if path is not None:
         return path.exists()
-    with _remote(uri) as (fs, name):
+    with remote(uri) as (fs, name):
         return bool(fs.exists(name))
 
 
@@ -183,7 +177,7 @@ def list_names(uri: str) -> list[str]:
     path = local_path(uri)
     if path is not None:
         return sorted(os.listdir(path)) if path.is_dir() else []
-    with _remote(uri) as (fs, name):
+    with remote(uri) as (fs, name):
         fs.invalidate_cache(name)
         try:
             found = fs.ls(name, False)
@@ -230,7 +224,7 @@ def _raise_unless_missing(error: OSError) -> None:
 
 
 def _walk_remote(uri: str) -> Iterator[Entry]:
-    with _remote(uri) as (fs, root):
+    with remote(uri) as (fs, root):
         fs.invalidate_cache()
         found = fs.find(root, detail=True)
     for path, entry in found.items():
@@ -245,7 +239,7 @@ def write_atomic(uri: str, data: bytes) -> None:
     """Write `data` so that a reader sees the old file or the new one, never a part of it."""
     path = local_path(uri)
     if path is None:
-        with _remote(uri) as (fs, name):
+        with remote(uri) as (fs, name):
             fs.pipe_file(name, data)
         return
     temporary = _write_temporary(path, data)
@@ -261,7 +255,7 @@ def replacing(uri: str) -> Iterator[Path]:
     try:
         yield temporary
         if path is None:
-            with _remote(uri) as (fs, name):
+            with remote(uri) as (fs, name):
                 fs.put_file(str(temporary), name)
         else:
             os.replace(temporary, path)
@@ -278,7 +272,7 @@ def create_once(uri: str, data: bytes) -> None:
     """
     path = local_path(uri)
     if path is None:
-        with _remote(uri) as (fs, name):
+        with remote(uri) as (fs, name):
             fs.pipe_file(name, data, mode="create")
         return
     temporary = _write_temporary(path, data)
@@ -297,7 +291,7 @@ def publish(finished: Path, uri: str) -> None:
     """
     path = local_path(uri)
     if path is None:
-        with _remote(uri) as (fs, name):
+        with remote(uri) as (fs, name):
             fs.put_file(str(finished), name, mode="create")
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -318,7 +312,7 @@ def remove(uri: str) -> None:
     if path is not None:
         path.unlink(missing_ok=True)
         return
-    with _remote(uri) as (fs, name), suppress(FileNotFoundError):
+    with remote(uri) as (fs, name), suppress(FileNotFoundError):
         fs.rm_file(name)
 
 

@@ -53,8 +53,8 @@ def folders_of(
     for uri in (one for pattern in uris for one in expand(pattern)):
         root = storage.local_path(uri)
         if root is None:
-            fs, name = storage.file_system(uri)
-            found = fs.find(name)
+            with storage.remote(uri) as (fs, name):
+                found = fs.find(name)
             if not found:
                 raise SourceError(f"no images at {uri}: nothing is stored below it")
             if found == [name]:
@@ -150,11 +150,11 @@ def _remote_folders(fs: Any, root: str, found: list[str]) -> Iterator[Folder]:
 
 
 def _remote_siblings(uri: str, names: set[str]) -> Folder:
-    fs, folder = storage.file_system(uri)
-    try:
-        listed = fs.ls(folder, detail=True)
-        keys = [entry["name"] for entry in listed if entry["type"] == "file"]
-    except (FileNotFoundError, PermissionError, NotImplementedError):
-        keys = []  # a store that gives objects, and no lists of them
+    with storage.remote(uri) as (fs, folder):
+        try:
+            listed = fs.ls(folder, detail=True)
+            keys = [entry["name"] for entry in listed if entry["type"] == "file"]
+        except (FileNotFoundError, PermissionError, NotImplementedError):
+            keys = []  # a store that gives objects, and no lists of them
     found = names.union(fs.unstrip_protocol(key).rpartition("/")[2] for key in keys)
     return Folder(uri=uri, below="", files={name: name for name in found}, asked=names)

@@ -31,11 +31,11 @@ def expand(uri: str) -> list[str]:
         names = _names(str(path), uri)
         found = {one for name in names for one in glob.glob(name, recursive=True)}
     else:
-        fs, whole = storage.file_system(uri)
-        if fs.exists(whole):
-            return [uri]
-        names = _names(whole, uri)
-        found = {fs.unstrip_protocol(one) for name in names for one in _remote(fs, name)}
+        with storage.remote(uri) as (fs, whole):
+            if fs.exists(whole):
+                return [uri]
+            names = _names(whole, uri)
+            found = {fs.unstrip_protocol(one) for name in names for one in _remote(fs, name)}
     if not found:
         raise SourceError(f"no images at {uri}: nothing matches it")
     return sorted(found)

@@ -7,7 +7,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from catalog.errors import PlaceError, SourceError
+from catalog.errors import PlaceError, SourceError, StorageError
 from catalog.source.labels import Labels
 from catalog.source.listing import PARTS, Listing, list_parts, to_parts
 from catalog.source.parts import Part
@@ -189,3 +189,9 @@ def test_a_link_into_a_place_that_is_not_mounted_ends_the_listing(
         list_parts([str(folder)])
     (tmp_path / "mount" / "something").write_bytes(b"")
     assert list_parts([str(folder)]).ignored == {"no suffix": 1}
+
+
+@pytest.mark.parametrize("uri", ["nosuch://bucket/images", "nosuch://bucket/*.jpg"])
+def test_a_storage_that_nobody_knows_is_one_message(uri: str) -> None:
+    with pytest.raises(StorageError, match="Expected a local path or a URI that fsspec knows"):
+        list_parts([uri])

@@ -79,7 +79,7 @@ def test_a_storage_that_is_gone_fails_no_image(
     def gone(uri: str, *place: int) -> bytes:
         asked[uri] += 1
         if uri.startswith(f"{s3}/gone") and asked[uri] == 1 and uri.endswith(".jpg"):
-            with storage._remote(uri):
+            with storage.remote(uri):
                 raise ConnectionResetError("planted")
         return real(uri, *place)
 
