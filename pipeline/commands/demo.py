@@ -30,7 +30,7 @@ def demo(
     ] = None,
     local: Annotated[bool, typer.Option("--local", help="Without Ray.")] = False,
 ) -> None:
-    """Walk the whole path on photographs and drawn shapes, in some ten minutes on a laptop.
+    """Walk the whole path on photographs and drawn shapes, in some fifteen minutes on a laptop.
 
     It runs commands of this program, and shows each: any of them can be run by itself.
     """

@@ -11,8 +11,8 @@ PICTURES = 2000
 GUIDANCE = "2"
 """Classifier-free guidance of the evaluation, that of the probes in run.yaml."""
 
-SAMPLES = "64"
-"""That are held out, by run.yaml, and evaluated."""
+HELD_OUT = 64
+"""Pictures that are held out, by run.yaml, and evaluated; of few pictures a tenth."""
 
 
 def example() -> Path:
@@ -53,6 +53,9 @@ def shapes_steps(folder: Path, *, pictures: int, steps: int | None, local: bool)
         build += ["--set", setting]
     train = ["train", "--config", str(example() / "run.yaml"), "--base", base]
     train += ["--dataset", dataset, "--out", run]
+    held_out = min(HELD_OUT, pictures // 10)
+    if held_out < HELD_OUT:
+        train += ["--held-out", str(held_out)]
     if steps is not None:
         train += ["--steps", str(steps)]
     return [
@@ -87,7 +90,7 @@ def shapes_steps(folder: Path, *, pictures: int, steps: int | None, local: bool)
             title="How well it obeys the edges of pictures that it was not trained on",
             command=(
                 *("controlnet-factory", "evaluate", "--run", run, "--dataset", dataset),
-                *("--cfg", GUIDANCE, "--samples", SAMPLES),
+                *("--cfg", GUIDANCE, "--samples", str(held_out)),
             ),
             makes=Path(run) / "evaluation" / "evaluation.json",
         ),
