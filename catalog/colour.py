@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image as PILImage
 from PIL import ImageCms
 
-_MODES = {"RGB": "RGB", "RGBA": "RGBA", "CMYK": "RGB", "L": "L"}
+_CONVERTED = {"RGB": "RGB", "RGBA": "RGBA", "CMYK": "RGB", "L": "RGB"}
 _IDENTICAL = 2  # levels of 255: sRGB comes in many tables, which round otherwise
 
 
@@ -22,7 +22,7 @@ def in_srgb(image: PILImage.Image) -> PILImage.Image | None:
         sRGB's own, or none that can be read, which viewers leave out as well.
     """
     profile = image.info.get("icc_profile")
-    if not profile or image.mode not in _MODES:
+    if not profile or image.mode not in _CONVERTED:
         return None
     transform = _transform(profile, image.mode)
     return None if transform is None else ImageCms.applyTransform(image, transform)
@@ -35,7 +35,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
             ImageCms.ImageCmsProfile(io.BytesIO(profile)),
             ImageCms.createProfile("sRGB"),
             mode,
-            "RGB" if mode == "L" else _MODES[mode],
+            _CONVERTED[mode],
         )
         return transform if _changes(transform, mode) else None
     except (ImageCms.PyCMSError, OSError, ValueError):

@@ -1,6 +1,5 @@
 """Commands that make datasets: scan, plan, build."""
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,13 +11,23 @@ from rich.markup import escape
 from catalog import storage, tables
 from catalog.dataset.dataset import Dataset
 from pipeline.commands.options import (
+    Actors,
+    CaptionCache,
     Device,
     DeviceOfRecipe,
+    GpusPerActor,
     Json,
+    Local,
+    LogFormatName,
+    MaxFailedShare,
+    MaxFailedShareOfAUnit,
     Overrides,
-    check_here,
+    Threads,
+    ThreadsOfNetworks,
     execution_of,
+    is_elsewhere,
     one_of,
+    unit_executor,
 )
 from pipeline.errors import Exit, UsageError
 from pipeline.recipe.execution import Execution
@@ -200,25 +209,15 @@ def build(
     labels: LabelsRoot = None,
     allow_paths: AllowPaths = None,
     overrides: Overrides = None,
-    local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
-    actors: Annotated[
-        int | None, typer.Option(help="Ray actors at most; default all that fit.")
-    ] = None,
+    local: Local = False,
+    actors: Actors = None,
     min_actors: Annotated[int | None, typer.Option(help="Ray actors kept; default 1.")] = None,
     cpus_per_actor: Annotated[float | None, typer.Option(help="CPUs an actor; default 1.")] = None,
-    gpus_per_actor: Annotated[
-        float | None, typer.Option(help="GPUs, or a share of one, an actor on cuda; default 1.")
-    ] = None,
+    gpus_per_actor: GpusPerActor = None,
     device: DeviceOfRecipe = None,
-    threads: Annotated[
-        int | None, typer.Option(help="Threads a worker; default one a CPU that it has.")
-    ] = None,
-    network_threads: Annotated[
-        int | None, typer.Option(help="Threads inside a network on the CPU; default 1.")
-    ] = None,
-    caption_cache: Annotated[
-        str | None, typer.Option(help="Generated captions; default: caption-cache beside --out.")
-    ] = None,
+    threads: Threads = None,
+    network_threads: ThreadsOfNetworks = None,
+    caption_cache: CaptionCache = None,
     split_captions: Annotated[
         bool | None,
         typer.Option("--split-captions", help="On Ray: caption in actors of their own."),
@@ -230,10 +229,7 @@ def build(
     max_failed_units: Annotated[
         float | None, typer.Option(help="Share of failed units that stops it; default 0.01.")
     ] = None,
-    max_failed_share_of_a_unit: Annotated[
-        float | None,
-        typer.Option(help="Share of a unit's images that may fail alike; default 0.5."),
-    ] = None,
+    max_failed_share_of_a_unit: MaxFailedShareOfAUnit = None,
     no_progress_timeout: Annotated[
         float | None, typer.Option(help="On Ray: seconds without a unit's end; default 3600.")
     ] = None,
@@ -241,10 +237,8 @@ def build(
         str | None,
         typer.Option(metavar="DATASET", help="Take maps from here; only thresholds may differ."),
     ] = None,
-    max_failed_share: Annotated[
-        float | None, typer.Option(help="Share of failed images that gives exit 3; default 0.01.")
-    ] = None,
-    log_format: Annotated[str, typer.Option(help="text, or json: one object a line.")] = "text",
+    max_failed_share: MaxFailedShare = None,
+    log_format: LogFormatName = "text",
 ) -> None:
     """Scan, plan, annotate and commit; the same command again resumes.
 
@@ -269,12 +263,10 @@ def build(
         labels=labels,
         allowed=allow_paths or (),
     )
+    executor = unit_executor(local, execution.device)
     if local:
-        check_here(execution.device)
-        from pipeline.build.local import run_local as executor
         from pipeline.scan.chunks import scan_here as scanner
     else:
-        from pipeline.build.on_ray import run_on_ray as executor
         from pipeline.scan.on_ray import scan_on_ray as scanner
     with BuildView(one_of("--log-format", log_format, get_args(LogFormat))) as view:
         result = run(
@@ -285,7 +277,7 @@ def build(
             executor=executor,
             observer=view,
             scanner=scanner,
-            captioner_elsewhere=not local and "RAY_ADDRESS" in os.environ,
+            captioner_elsewhere=is_elsewhere(local),
         )
     if not result.changed:
         out.print(f"nothing to do: {escape(out_)} is complete")

@@ -46,10 +46,10 @@ def demo(
     photographs, page = out_ / "photographs", out_ / "index.html"
     if not photographs.exists():
         out.print(f"photographs from scikit-image and matplotlib: {collect(photographs)}")
-    missing = conditions_here()[1]
+    here, missing = conditions_here()
     if missing:
         out.print(f"left out, not on this machine: {', '.join(missing)} (make weights)")
-    first = photograph_steps(out_, local=local)
+    first = photograph_steps(out_, here, local=local)
     second = shapes_steps(out_ / "shapes", pictures=pictures, steps=steps, local=local)
     for step in (*first, *second):
         walk.take(step)

@@ -1,6 +1,5 @@
 """Commands for those who run builds: is all ready, and what can go."""
 
-import os
 from dataclasses import asdict
 from typing import Annotated, get_args
 
@@ -9,7 +8,24 @@ from rich.markup import escape
 
 from catalog import storage
 from catalog.dataset.dataset import Dataset
-from pipeline.commands.options import DatasetUri, Device, Json, check_here, execution_of, one_of
+from pipeline.commands.options import (
+    Actors,
+    CaptionCache,
+    DatasetUri,
+    Device,
+    GpusPerActor,
+    Json,
+    Local,
+    LogFormatName,
+    MaxFailedShare,
+    MaxFailedShareOfAUnit,
+    Threads,
+    ThreadsOfNetworks,
+    execution_of,
+    is_elsewhere,
+    one_of,
+    unit_executor,
+)
 from pipeline.errors import Exit
 from pipeline.figures import counted, human_bytes
 from pipeline.recipe.execution import Execution
@@ -81,31 +97,16 @@ def gc(
 @app.command("retry-failed")
 def retry_failed(
     dataset: DatasetUri,
-    local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
-    actors: Annotated[
-        int | None, typer.Option(help="Ray actors at most; default all that fit.")
-    ] = None,
-    gpus_per_actor: Annotated[
-        float | None, typer.Option(help="GPUs, or a share of one, an actor on cuda; default 1.")
-    ] = None,
+    local: Local = False,
+    actors: Actors = None,
+    gpus_per_actor: GpusPerActor = None,
     device: Device = "cpu",
-    threads: Annotated[
-        int | None, typer.Option(help="Threads a worker; default one a CPU that it has.")
-    ] = None,
-    network_threads: Annotated[
-        int | None, typer.Option(help="Threads inside a network on the CPU; default 1.")
-    ] = None,
-    caption_cache: Annotated[
-        str | None, typer.Option(help="Generated captions; default: caption-cache beside it.")
-    ] = None,
-    max_failed_share_of_a_unit: Annotated[
-        float | None,
-        typer.Option(help="Share of a unit's images that may fail alike; default 0.5."),
-    ] = None,
-    max_failed_share: Annotated[
-        float | None, typer.Option(help="Share of failed images that gives exit 3; default 0.01.")
-    ] = None,
-    log_format: Annotated[str, typer.Option(help="text, or json: one object a line.")] = "text",
+    threads: Threads = None,
+    network_threads: ThreadsOfNetworks = None,
+    caption_cache: CaptionCache = None,
+    max_failed_share_of_a_unit: MaxFailedShareOfAUnit = None,
+    max_failed_share: MaxFailedShare = None,
+    log_format: LogFormatName = "text",
 ) -> None:
     """Try images with a row failed:* again, as units of a new generation; again resumes.
 
@@ -116,18 +117,13 @@ def retry_failed(
 
     given = {name: value for name, value in locals().items() if name in Execution.model_fields}
     execution = execution_of({name: value for name, value in given.items() if value is not None})
-    if local:
-        check_here(execution.device)
-        from pipeline.build.local import run_local as executor
-    else:
-        from pipeline.build.on_ray import run_on_ray as executor
     with BuildView(one_of("--log-format", log_format, get_args(LogFormat))) as view:
         tried = run(
             dataset,
             execution,
-            executor=executor,
+            executor=unit_executor(local, execution.device),
             observer=view,
-            captioner_elsewhere=not local and "RAY_ADDRESS" in os.environ,
+            captioner_elsewhere=is_elsewhere(local),
         )
     if tried.result is None:
         left = f"; {counted(tried.left)} when it was scanned" if tried.left else ""

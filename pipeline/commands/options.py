@@ -1,13 +1,17 @@
 """Options that several commands share, and their validation."""
 
+import os
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from pydantic import ValidationError
 
 from pipeline.errors import UsageError, in_flags
 from pipeline.recipe.execution import Execution
+
+if TYPE_CHECKING:
+    from pipeline.build.build import Executor
 
 T = TypeVar("T")
 
@@ -59,6 +63,30 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a field: detectors.0.low=80."),
 ]
 
+# Of work on units, here or on Ray:
+Local = Annotated[bool, typer.Option("--local", help="In this process, without Ray.")]
+Actors = Annotated[int | None, typer.Option(help="Ray actors at most; default all that fit.")]
+GpusPerActor = Annotated[
+    float | None, typer.Option(help="GPUs, or a share of one, an actor on cuda; default 1.")
+]
+Threads = Annotated[
+    int | None, typer.Option(help="Threads a worker; default one a CPU that it has.")
+]
+ThreadsOfNetworks = Annotated[
+    int | None, typer.Option(help="Threads inside a network on the CPU; default 1.")
+]
+CaptionCache = Annotated[
+    str | None,
+    typer.Option(help="Generated captions; default: caption-cache beside the dataset."),
+]
+MaxFailedShareOfAUnit = Annotated[
+    float | None, typer.Option(help="Share of a unit's images that may fail alike; default 0.5.")
+]
+MaxFailedShare = Annotated[
+    float | None, typer.Option(help="Share of failed images that gives exit 3; default 0.01.")
+]
+LogFormatName = Annotated[str, typer.Option(help="text, or json: one object a line.")]
+
 # Of trainings:
 TrainFile = Annotated[
     Path | None, typer.Option(help="YAML with any of the settings; docs/training.md has all.")
@@ -86,6 +114,23 @@ ProbeEvery = Annotated[
     int | None, typer.Option(help="Steps between probes of adherence; 0 for none.")
 ]
 Seed = Annotated[int | None, typer.Option(help="Of order, noise and dropout.")]
+
+
+def unit_executor(local: bool, device: str) -> "Executor":
+    """Return what runs units: this process, where it has the device, or Ray."""
+    if local:
+        check_here(device)
+        from pipeline.build.local import run_local
+
+        return run_local
+    from pipeline.build.on_ray import run_on_ray
+
+    return run_on_ray
+
+
+def is_elsewhere(local: bool) -> bool:
+    """Say whether other machines than this one work on units."""
+    return not local and "RAY_ADDRESS" in os.environ
 
 
 def execution_of(fields: dict[str, Any]) -> Execution:

@@ -7,7 +7,15 @@ import typer
 from pydantic import ValidationError
 from rich.markup import escape
 
-from pipeline.commands.options import DatasetUri, Device, SubsetName, check_here, execution_of
+from pipeline.commands.options import (
+    Actors,
+    DatasetUri,
+    Device,
+    Local,
+    SubsetName,
+    check_here,
+    execution_of,
+)
 from pipeline.errors import UsageError, in_flags
 from pipeline.figures import human_bytes
 from pipeline.terminal.console import out
@@ -41,10 +49,8 @@ def precompute(
     device: Device = "cpu",
     batch_size: Annotated[int, typer.Option(help="Images at once; best that of the training.")] = 8,
     threads: Annotated[int, typer.Option(help="Threads that decode, in each worker.")] = 2,
-    local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
-    actors: Annotated[
-        int | None, typer.Option(help="Ray actors at most; default all that fit.")
-    ] = None,
+    local: Local = False,
+    actors: Actors = None,
     cpus_per_actor: Annotated[float, typer.Option(help="CPUs an actor.")] = 1.0,
     gpus_per_actor: Annotated[
         float, typer.Option(help="GPUs, or a share of one, an actor on cuda.")

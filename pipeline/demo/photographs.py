@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from detectors import weights
@@ -44,18 +45,19 @@ def conditions_here() -> tuple[list[str], list[str]]:
     return here, [name for name in _CONDITIONS if name not in here]
 
 
-def photograph_steps(folder: Path, *, local: bool) -> list[Step]:
+def photograph_steps(folder: Path, conditions: Sequence[str], *, local: bool) -> list[Step]:
     """Return the steps, once the photographs are in `folder`/photographs.
 
     Args:
         folder: of the demonstration.
+        conditions: to show, those that this machine can make.
         local: build without Ray.
     """
     photographs, dataset = str(folder / "photographs"), str(folder / "dataset")
     sheet, report = folder / "conditions.png", folder / "report.html"
     build = ["build", "canny", "--images", photographs, "--out", dataset]
     build += ["--set", f"image.resolution={_RESOLUTION}", "--set", "samples_per_unit=4"]
-    maps = ["annotate", photographs, "--conditions", ",".join(conditions_here()[0])]
+    maps = ["annotate", photographs, "--conditions", ",".join(conditions)]
     maps += ["--resolution", _RESOLUTION, "--out", str(folder / "conditions")]
     return [
         Step(
