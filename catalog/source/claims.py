@@ -22,6 +22,8 @@ class Claims:
         self._labels = labels
         self._images: dict[str, tuple[str, bool]] = {}  # path below the given folder; whether kept
         self._found: dict[str, str] = {}
+        self.stamps: dict[str, str] = {}
+        """Of each label that may be one, by its URI; see `Folder.stamp`."""
         self._tree: Names | None = None
         if labels.root is not None:
             self._tree = Names(
@@ -76,12 +78,10 @@ class Claims:
 
     def _stems(self, folder: Folder) -> list[tuple[str, str]]:
         """Return the names of labels, and their paths without the labels' suffix."""
-        end = fold(self._labels.suffix)
-        return [
-            (name, folder.below + name[: len(name) - len(self._labels.suffix)])
-            for name in folder.files
-            if fold(name).endswith(end)
-        ]
+        end, length = fold(self._labels.suffix), len(self._labels.suffix)
+        names = [name for name in folder.files if fold(name).endswith(end)]
+        self.stamps |= {folder.uri + folder.files[name]: folder.stamp(name) for name in names}
+        return [(name, folder.below + name[: len(name) - length]) for name in names]
 
     def _looked_for(self, uri: str, relative: str) -> str:
         wanted = f"{stem_of(relative)}{self._labels.suffix}"

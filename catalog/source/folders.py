@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -15,6 +15,9 @@ from catalog.source.names import suffix_of
 from catalog.source.patterns import expand
 from catalog.source.presence import check_gone
 
+_TAGS = ("ETag", "etag", "md5Hash", "generation", "LastModified", "mtime", "created")
+"""By which fsspec's file systems tell one content from another, the surest first."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folder:
@@ -24,6 +27,8 @@ class Folder:
         uri: in the stored form, with a ``/`` at the end.
         below: its path from the folder that was given; empty, or with a ``/`` at the end.
         files: of each file the end of its URI, by its name.
+        path: of a local folder.
+        listed: what the storage's list tells of a remote folder's files, by name.
         asked: the names to take, where files were given and not their folder; the others only lie
             beside them. None: all.
     """
@@ -31,7 +36,21 @@ class Folder:
     uri: str
     below: str
     files: dict[str, str]
+    path: str | None = None
+    listed: Mapping[str, Mapping[str, Any]] | None = None
     asked: set[str] | None = field(default=None)
+
+    def stamp(self, name: str) -> str:
+        """Return what changes when a file does: its size with its time or tag; "" if unknown."""
+        if self.path is not None:
+            try:
+                found = os.stat(os.path.join(self.path, name))
+            except OSError:  # gone since, or a link to nowhere: it is read to say so
+                return ""
+            return f"{found.st_size} {found.st_mtime_ns}"
+        told = (self.listed or {}).get(name, {})
+        tags = (told[tag] for tag in _TAGS if told.get(tag) is not None)
+        return f"{told['size']} {tag}" if (tag := next(tags, None)) else ""
 
 
 def folders_of(
@@ -54,10 +73,10 @@ def folders_of(
         root = storage.local_path(uri)
         if root is None:
             with storage.remote(uri) as (fs, name):
-                found = fs.find(name)
+                found = fs.find(name, detail=True)
             if not found:
                 raise SourceError(f"no images at {uri}: nothing is stored below it")
-            if found == [name]:
+            if list(found) == [name]:
                 before, _, last = fs.unstrip_protocol(name).rpartition("/")
                 single.setdefault(f"{before}/", set()).add(last)
             else:
@@ -103,7 +122,7 @@ def _local_folders(root: Path, exclude: Sequence[str], passed: Counter[str]) -> 
             passed.update({"links to a folder around the source": len(above)} if above else {})
             waiting += (link for link in links if link not in above)
             below = os.path.relpath(os.path.join(folder, "_"), root)[:-1]
-            read = Folder(uri=_uri_of(folder), below=below, files=_quoted(names))
+            read = Folder(uri=_uri_of(folder), below=below, files=_quoted(names), path=folder)
             _check_links(folder, read)
             yield read
 
@@ -126,7 +145,8 @@ def _local_siblings(folder: str, names: set[str]) -> Folder:
             found = {entry.name for entry in entries if entry.is_file()}
     except PermissionError:  # its files may be opened by name, and nothing beside them is known
         found = set()
-    return Folder(uri=_uri_of(folder), below="", files=_quoted(names | found), asked=names)
+    files = _quoted(names | found)
+    return Folder(uri=_uri_of(folder), below="", files=files, path=folder, asked=names)
 
 
 def _uri_of(folder: str) -> str:
@@ -138,23 +158,23 @@ def _quoted(names: Iterable[str]) -> dict[str, str]:
     return {name: quote_from_bytes(os.fsencode(name)) for name in names}
 
 
-def _remote_folders(fs: Any, root: str, found: list[str]) -> Iterator[Folder]:
+def _remote_folders(fs: Any, root: str, found: Mapping[str, Any]) -> Iterator[Folder]:
     base = fs.unstrip_protocol(root).rstrip("/") + "/"
-    folders: dict[str, list[str]] = {}
-    for key in found:
+    folders: dict[str, dict[str, Any]] = {}
+    for key, told in found.items():
         before, _, name = fs.unstrip_protocol(key).rpartition("/")
-        folders.setdefault(f"{before}/", []).append(name)
-    for uri, names in folders.items():
+        folders.setdefault(f"{before}/", {})[name] = told
+    for uri, listed in folders.items():
         below = uri.removeprefix(base) if uri.startswith(base) else ""
-        yield Folder(uri=uri, below=below, files={name: name for name in names})
+        yield Folder(uri=uri, below=below, files={name: name for name in listed}, listed=listed)
 
 
 def _remote_siblings(uri: str, names: set[str]) -> Folder:
     with storage.remote(uri) as (fs, folder):
         try:
-            listed = fs.ls(folder, detail=True)
-            keys = [entry["name"] for entry in listed if entry["type"] == "file"]
+            told = [entry for entry in fs.ls(folder, detail=True) if entry["type"] == "file"]
         except (FileNotFoundError, PermissionError, NotImplementedError):
-            keys = []  # a store that gives objects, and no lists of them
-    found = names.union(fs.unstrip_protocol(key).rpartition("/")[2] for key in keys)
-    return Folder(uri=uri, below="", files={name: name for name in found}, asked=names)
+            told = []  # a store that gives objects, and no lists of them
+    listed = {fs.unstrip_protocol(one["name"]).rpartition("/")[2]: one for one in told}
+    files = {name: name for name in names.union(listed)}
+    return Folder(uri=uri, below="", files=files, listed=listed, asked=names)

@@ -30,6 +30,7 @@ PARTS = pa.schema(
         ),  # the end of the URI of what is beside
         pa.field("label", pa.string()),  # URI of the ground truth
         pa.field("unlabelled", pa.string()),  # why there is none, where it was looked for
+        pa.field("stamp", pa.string()),  # another where one of its files changed; null if unknown
     ]
 )
 
@@ -107,7 +108,7 @@ class _Listed:
     ) -> None:
         self._include, self._exclude = include, exclude
         self._claims = Claims(labels) if labels is not None else None
-        self._parts: dict[str, tuple[str | None, ...]] = {}  # what lies beside each
+        self._parts: dict[str, tuple[str | None, ...]] = {}  # what lies beside each, and its stamp
         self._passed: dict[str, str] = {}
         self._folders: set[str] = set()
 
@@ -129,12 +130,14 @@ class _Listed:
             if not chosen:
                 self._passed[uri] = "excluded"
             elif suffix in _CONTAINERS:
-                self._parts[uri] = (None,) * len(sidecars)
+                self._parts[uri] = (*(None,) * len(sidecars), _stamp(folder, [name]))
             else:
                 # By its stem, else by its whole name: a.jpg.txt.
                 found = [n.find(stem, images) or n.find(name, images) for n in sidecars]
-                self._parts[uri] = tuple(one and folder.files[one] for one in found)
-                used.update(one for one in found if one)
+                beside = [one for one in found if one]
+                ends = (one and folder.files[one] for one in found)
+                self._parts[uri] = (*ends, _stamp(folder, [name, *beside]))
+                used.update(beside)
             if self._claims is not None and suffix in IMAGE_SUFFIXES:
                 self._claims.add(uri, folder.below + name, counts=chosen)
         for name in others:
@@ -156,6 +159,14 @@ class _Listed:
             return "metadata"
         return "tar" if suffix == "tar" else "parquet" if suffix == "parquet" else "file"
 
+    def _stamp(self, uri: str, label: str | None) -> str | None:
+        stamp = self._parts[uri][-1]
+        if label is None or stamp is None:
+            return stamp
+        assert self._claims is not None, "a label without a claim"
+        of_label = self._claims.stamps[label]
+        return f"{stamp}, {of_label}" if of_label else None
+
     def finish(self, passed: Counter[str]) -> Listing:
         labels, unlabelled, taken = self._claims.settle() if self._claims else ({}, {}, set())
         for uri in taken:
@@ -173,7 +184,13 @@ class _Listed:
             columns[kind] = [self._parts[uri][at] for uri in uris]
         columns["label"] = [labels.get(uri) for uri in uris]
         columns["unlabelled"] = [unlabelled.get(uri) for uri in uris]
+        columns["stamp"] = [self._stamp(uri, labels.get(uri)) for uri in uris]
         return Listing(table=pa.table(columns, schema=PARTS), ignored=dict(ignored))
+
+
+def _stamp(folder: Folder, names: list[str]) -> str | None:
+    stamps = [folder.stamp(name) for name in names]
+    return ", ".join(stamps) if all(stamps) else None
 
 
 def _sidecars(cut: dict[str, tuple[str, str]]) -> list[Names]:

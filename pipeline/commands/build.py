@@ -104,7 +104,7 @@ def scan(
         raise UsageError("--labels needs --label-suffix, for example .png")
     pieces = f"{out_}.scan"
     with BuildView() as view:
-        table, metadata = run(
+        found = run(
             _images(images, more),
             include=include or (),
             exclude=exclude or (),
@@ -115,6 +115,7 @@ def scan(
             executor=executor,
             progress=view.scanning(),
         )
+    table, metadata = found.table, found.metadata
     storage.write_atomic(out_, tables.to_parquet(table, metadata))
     forget(pieces)
     for status, count in sorted(Counter(table["status"].to_pylist()).items()):

@@ -1,11 +1,13 @@
-"""A scan in pieces that survive it: the listing, then the rows of some hundred files at a time.
+"""A scan in pieces that survive it: the rows of some hundred files at a time.
 
-``<folder>/<scan>/listing.parquet`` and ``<folder>/<scan>/<chunk>.parquet``, each created once; the
-scan's name is a hash of what was asked for. A scan that was killed goes on with the chunks that are
-missing, from the listing that it once made, until its table is safe and `forget` removes them.
+``<folder>/<scan>/<chunk>.parquet``, each created once; the scan's name is a hash of what was asked
+for, a chunk's that of what was listed for it, sizes and times included. A scan that was killed
+lists anew and goes on with the chunks that are missing, until its table is safe and `forget`
+removes them; what changed meanwhile is in a chunk of another name, and is read again.
 """
 
 import shutil
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +21,7 @@ import pyarrow.compute as pc
 
 from catalog import storage, tables
 from catalog.sample import canonical_json, sha256_hex
-from catalog.source.listing import Listing, to_parts
+from catalog.source.listing import PARTS, to_parts
 from catalog.source.parts import Part, scan_part
 from catalog.source.rows import SourceRow
 
@@ -46,9 +48,14 @@ Executor: TypeAlias = Callable[[Sequence[Chunk], bool], Iterator[int]]
 """Scans chunks, decoding for perceptual hashes or not; yields the parts of each as it is done."""
 
 FILES_A_CHUNK = 500
+"""On average; no chunk has more than twice as many."""
 
-_LISTING = "listing.parquet"
-_FORM = 2  # of listing and rows; pieces of another are not gone on with
+FORM = 3
+"""Of rows as they are found; those of another are not gone on with."""
+
+FOUND = tables.SOURCE.append(pa.field("part", pa.string()))
+"""Rows as they are found, before they are compared; `part` is what `name_parts` says of theirs."""
+
 _THREADS = 8  # reading waits for the disk or the network; hashing releases the interpreter lock
 _READERS = 16
 
@@ -57,41 +64,32 @@ class Chunks:
     """The pieces of one scan below a folder."""
 
     def __init__(self, folder: str, asked: dict[str, Any]) -> None:
-        self._uri = storage.join(folder, sha256_hex(canonical_json({**asked, "form": _FORM}))[:32])
+        self._uri = storage.join(folder, sha256_hex(canonical_json({**asked, "form": FORM}))[:32])
         self._allowed = tuple(asked.get("allowed", ()))
 
-    def listing(self, make: Callable[[], Listing]) -> Listing:
-        """Return the listing that was kept, or make one and keep it."""
-        uri = storage.join(self._uri, _LISTING)
-        if not storage.exists(uri):
-            made = make()
-            data = tables.to_parquet(made.table, {"ignored": made.ignored})
-            with suppress(FileExistsError):  # an equal scan runs beside this one
-                storage.create_once(uri, data)
-        ignored = tables.read_metadata(uri)["ignored"]
-        table = tables.read_table(uri).replace_schema_metadata(None)
-        return Listing(table=table, ignored=ignored)
-
     def cut(self, listed: pa.Table) -> list[Chunk]:
-        """Cut a listing into chunks: so many files, or one container."""
+        """Cut a listing into chunks: some files, or one container.
+
+        Where files are cut follows from their names, so that one more or less changes one chunk.
+        """
         is_file = pc.equal(listed["kind"], "file").to_numpy()
         files, containers = np.flatnonzero(is_file), np.flatnonzero(~is_file)
         pieces = [containers[at : at + 1] for at in range(len(containers))]
-        starts = range(0, len(files), FILES_A_CHUNK)
-        pieces += [files[start : start + FILES_A_CHUNK] for start in starts]
+        ends = _ends(listed["uri"].take(pa.array(files)).to_pylist())
+        pieces += [files[start:end] for start, end in zip([0, *ends], ends, strict=False)]
         # Taken, not sliced: a slice would be sent to a worker with all of its table.
-        return [
-            Chunk(uri=self._chunk_uri(number), listed=listed.take(piece), allowed=self._allowed)
-            for number, piece in enumerate(pieces)
-        ]
+        return [self._chunk(listed.take(pa.array(piece))) for piece in pieces]
 
     def missing(self, chunks: Sequence[Chunk]) -> list[Chunk]:
         """Return the chunks that no scan has read yet."""
         there = set(storage.list_names(self._uri))
         return [chunk for chunk in chunks if chunk.uri.rpartition("/")[2] not in there]
 
-    def read(self, chunks: Sequence[Chunk]) -> tuple[pa.Table, Counter[str]]:
-        """Return the rows of all chunks, `catalog.tables.SOURCE`, and what was passed over in them.
+    def read(self, chunks: Sequence[Chunk]) -> tuple[pa.Table, dict[str, dict[str, int]]]:
+        """Return the rows of all chunks, `FOUND`, and what was passed over in their parts.
+
+        Returns:
+            The rows, and by part how many files of which kind were passed over in it.
 
         Raises:
             DatasetError: an equal scan beside this one was done first, and tidied up.
@@ -101,12 +99,36 @@ class Chunks:
             read = list(pool.map(tables.read_table, uris))
             told = list(pool.map(tables.read_metadata, uris))
         table = pa.concat_tables(
-            [tables.SOURCE.empty_table(), *(table.replace_schema_metadata(None) for table in read)]
+            [FOUND.empty_table(), *(table.replace_schema_metadata(None) for table in read)]
         )
-        return table, sum((Counter(one["ignored"]) for one in told), Counter())
+        return table, {part: passed for one in told for part, passed in one["passed"].items()}
 
-    def _chunk_uri(self, number: int) -> str:
-        return storage.join(self._uri, f"{number:06d}.parquet")
+    def _chunk(self, listed: pa.Table) -> Chunk:
+        name = sha256_hex(canonical_json(name_parts(listed).to_pylist()))[:32]
+        uri = storage.join(self._uri, f"{name}.parquet")
+        return Chunk(uri=uri, listed=listed, allowed=self._allowed)
+
+
+def name_parts(listed: pa.Table) -> pa.ChunkedArray:
+    """Return for each part a text that is another where a file of it changed, came or went.
+
+    Null where nothing tells; such a part is read by each scan.
+
+    Args:
+        listed: rows of `catalog.source.listing.PARTS`.
+    """
+    said = [pc.fill_null(listed[name], "") for name in PARTS.names if name != "stamp"]
+    return pc.binary_join_element_wise(*said, listed["stamp"], "\n")
+
+
+def _ends(uris: Sequence[str]) -> list[int]:
+    """Return where chunks of files end, by the files' names."""
+    ends = [0]
+    for at, uri in enumerate(uris, start=1):
+        last = zlib.crc32(uri.encode()) % FILES_A_CHUNK == 0
+        if last or at - ends[-1] == 2 * FILES_A_CHUNK or at == len(uris):
+            ends.append(at)
+    return ends[1:]
 
 
 def forget(folder: str) -> None:
@@ -134,9 +156,14 @@ def scan_chunk(chunk: Chunk, perceptual: bool) -> int:
         return scan_part(part, perceptual=perceptual, passed=passed, allowed=chunk.allowed)
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        rows = [row for found in pool.map(read, parts, counters) for row in found]
-    ignored = dict(sum(counters, Counter()))
-    data = tables.to_parquet(to_table(rows), {"ignored": ignored})
+        rows = list(pool.map(read, parts, counters))
+    named = name_parts(chunk.listed).to_pylist()
+    of_rows = [name for name, found in zip(named, rows, strict=True) for _ in found]
+    table = to_table(row for found in rows for row in found)
+    table = table.append_column(FOUND.field("part"), pa.array(of_rows, pa.string()))
+    uris = chunk.listed["uri"].to_pylist()
+    passed = {uri: dict(one) for uri, one in zip(uris, counters, strict=True) if one}
+    data = tables.to_parquet(table, {"passed": passed})
     with suppress(FileExistsError, FileNotFoundError):  # it wrote this, or is done and tidied up
         storage.create_once(chunk.uri, data)
     return len(chunk)

@@ -4,6 +4,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +13,12 @@ import pyarrow.compute as pc
 from catalog import storage
 from catalog.sample import OK
 from catalog.source.labels import Labels
-from catalog.source.listing import Listing, list_parts
+from catalog.source.listing import list_parts
 from catalog.source.ranking import rank
 from catalog.tables import SOURCE
 from pipeline.errors import UsageError
 from pipeline.figures import counted
-from pipeline.scan.chunks import Chunk, Chunks, Executor, scan_here
+from pipeline.scan.chunks import FORM, Chunk, Chunks, Executor, name_parts, scan_here
 from pipeline.scan.duplicates import mark_duplicates
 from pipeline.scan.secrets import check_no_secrets
 
@@ -25,6 +26,40 @@ Progress = Callable[[int, int], None]
 
 SCAN = "scan"
 """Folder of a dataset that holds the pieces of a scan until the plan is frozen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a scan found, as it is kept for the next one.
+
+    Attributes:
+        rows: `pipeline.scan.chunks.FOUND`, in no order.
+        passed: by the URI of a part, how many files of which kind were passed over in it.
+        form: of the rows: what else they depend on, but for the files.
+    """
+
+    rows: pa.Table
+    passed: dict[str, dict[str, int]]
+    form: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """A scan.
+
+    Attributes:
+        table: `catalog.tables.SOURCE`, usable rows first and ranked.
+        metadata: to keep with it.
+        found: to go on from.
+        read: files and containers that were read.
+        unchanged: those of which an earlier scan told.
+    """
+
+    table: pa.Table
+    metadata: dict[str, object]
+    found: Found
+    read: int
+    unchanged: int
 
 
 def scan(
@@ -38,7 +73,8 @@ def scan(
     folder: str | None = None,
     executor: Executor = scan_here,
     progress: Progress | None = None,
-) -> tuple[pa.Table, dict[str, object]]:
+    earlier: Found | None = None,
+) -> Scan:
     """Scan sources of images.
 
     Args:
@@ -53,10 +89,7 @@ def scan(
         executor: reads the pieces: `pipeline.scan.chunks.scan_here`, or
             `pipeline.scan.on_ray.scan_on_ray`.
         progress: called with (parts done, parts in all).
-
-    Returns:
-        The table `catalog.tables.SOURCE`, usable rows first and ranked, and the metadata to keep
-        with it.
+        earlier: what an earlier scan found; files that are as they were are not read again.
 
     Raises:
         UsageError: no image file is found.
@@ -65,24 +98,46 @@ def scan(
         DatasetError: an equal scan in the same folder was done first, and tidied up.
     """
     asked = describe_inputs(images, include, exclude, labels, allowed)
-
-    def list_all() -> Listing:
-        found = list_parts(
-            images, include=asked["include"], exclude=asked["exclude"], labels=labels
-        )
-        if not found.table.num_rows:
-            kinds = counted(found.ignored) or "none"
-            raise UsageError(f"no image files in {', '.join(images)} (passed over: {kinds})")
-        return found
-
+    listing = list_parts(images, include=asked["include"], exclude=asked["exclude"], labels=labels)
+    if not listing.table.num_rows:
+        kinds = counted(listing.ignored) or "none"
+        raise UsageError(f"no image files in {', '.join(images)} (passed over: {kinds})")
+    form = {"form": FORM, "perceptual": perceptual, "allowed": asked["allowed"]}
+    kept, changed = _split(listing.table, earlier if earlier and earlier.form == form else None)
     with _folder_or_temporary(folder) as where:
         chunks = Chunks(storage.absolute(where), {**asked, "perceptual": perceptual})
-        listing = chunks.listing(list_all)
-        cut = chunks.cut(listing.table)
-        _run(chunks.missing(cut), listing.table.num_rows, perceptual, executor, progress)
+        cut = chunks.cut(changed)
+        _run(chunks.missing(cut), changed.num_rows, perceptual, executor, progress)
         rows, passed = chunks.read(cut)
-    ignored = dict(sorted((passed + Counter(listing.ignored)).items()))
-    return to_ranked_table(mark_duplicates(rows)), {**asked, "ignored": ignored}
+    if kept is not None:
+        rows, passed = pa.concat_tables([kept.rows, rows]), kept.passed | passed
+    ignored = sum((Counter(one) for one in passed.values()), Counter(listing.ignored))
+    return Scan(
+        table=to_ranked_table(mark_duplicates(rows.drop_columns("part"))),
+        metadata={**asked, "ignored": dict(sorted(ignored.items()))},
+        found=Found(rows=rows, passed=passed, form=form),
+        read=changed.num_rows,
+        unchanged=listing.table.num_rows - changed.num_rows,
+    )
+
+
+def _split(listed: pa.Table, earlier: Found | None) -> tuple[Found | None, pa.Table]:
+    """Return what an earlier scan found of parts that are as they were, and the other parts.
+
+    What could not be read then is read again, and so is a table that tells of files elsewhere.
+    """
+    if earlier is None:
+        return None, listed
+    rows, parts = earlier.rows, name_parts(listed)
+    uris = pc.list_element(pc.split_pattern(rows["part"], "\n", max_splits=1), 0)
+    doubtful = pc.or_(pc.starts_with(rows["status"], "failed:"), pc.not_equal(uris, rows["uri"]))
+    doubtful = rows["part"].filter(pc.fill_null(doubtful, True))
+    known = rows.filter(pc.invert(pc.is_in(rows["part"], doubtful.combine_chunks())))
+    stays = pc.is_in(parts, pc.unique(known["part"]), skip_nulls=True)
+    kept = known.filter(pc.is_in(known["part"], pc.unique(parts.filter(stays))))
+    there = set(listed["uri"].filter(stays).to_pylist()) & earlier.passed.keys()
+    passed = {uri: earlier.passed[uri] for uri in sorted(there)}
+    return Found(rows=kept, passed=passed, form=earlier.form), listed.filter(pc.invert(stays))
 
 
 def describe_inputs(

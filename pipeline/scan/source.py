@@ -64,7 +64,7 @@ def load_source(
         home = home_of(inputs.source)
         keys = tombstones.removed_keys(home) if home else set[str]()
         return tombstones.mark_removed(table, keys), metadata
-    return scan(
+    found = scan(
         inputs.images,
         include=inputs.include,
         exclude=inputs.exclude,
@@ -75,6 +75,7 @@ def load_source(
         executor=scanner,
         progress=progress,
     )
+    return found.table, found.metadata
 
 
 def home_of(source: str | None) -> str | None:

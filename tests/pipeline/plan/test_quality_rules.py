@@ -142,17 +142,17 @@ def test_a_near_duplicate_names_the_better_one_and_its_distance(judged: Judged) 
 
 def test_near_duplicates_need_hashes(pictures: Path) -> None:
     recipe = load_recipe("canny", ["rules.near_duplicates=6", "captions.captioner=sidecar"])
-    table, _ = scan([str(pictures)])
+    table = scan([str(pictures)]).table
     with pytest.raises(UsageError, match="scan --perceptual"):
         judge(table, recipe)
-    hashed, _ = scan([str(pictures)], perceptual=True)
+    hashed = scan([str(pictures)], perceptual=True).table
     assert judge(hashed, recipe)["status"].to_pylist() == ["ok"] * 10
 
 
 def test_a_filter_is_checked_with_the_recipe_and_with_the_images(pictures: Path) -> None:
     with pytest.raises(RecipeError, match="no expression"):
         load_recipe("canny", ["rules.filter=width <"])
-    table, _ = scan([str(pictures)])
+    table = scan([str(pictures)]).table
     with pytest.raises(FilterError, match="column 'aesthetic'"):
         judge(table, load_recipe("canny", ["rules.filter=aesthetic > 5"]))
     wide = judge(table, load_recipe("canny", ["rules.filter=width > 120 and height < 88"]))

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import shutil
 import tarfile
@@ -22,7 +23,15 @@ from catalog.source.listing import list_parts
 from catalog.source.rows import SourceRow
 from pipeline.errors import UsageError
 from pipeline.scan import chunks as scan_chunks
-from pipeline.scan.chunks import Chunk, Chunks, forget, scan_chunk, scan_here, to_table
+from pipeline.scan.chunks import (
+    Chunk,
+    Chunks,
+    Executor,
+    forget,
+    scan_chunk,
+    scan_here,
+    to_table,
+)
 from pipeline.scan.duplicates import mark_duplicates
 from pipeline.scan.on_ray import scan_on_ray
 from pipeline.scan.scan import count_captions, scan, to_ranked_table
@@ -46,7 +55,7 @@ def put(tmp_path: Path) -> Callable[..., Path]:
 
 
 def rows_of(*uris: Path, **options: Any) -> list[dict[str, Any]]:
-    return scan([str(uri) for uri in uris], **options)[0].to_pylist()
+    return scan([str(uri) for uri in uris], **options).table.to_pylist()
 
 
 HASHES = st.sampled_from(["a", "b", "c", "d"])
@@ -142,7 +151,7 @@ def test_globs_choose_below_the_folder(put: Callable[..., Path]) -> None:
         "a.png",
     ]
     assert len(rows_of(folder, exclude=["drop/*"])) == 2
-    _, metadata = scan([str(folder)], include=["*.png"], exclude=["drop/*"])
+    metadata = scan([str(folder)], include=["*.png"], exclude=["drop/*"]).metadata
     assert metadata["ignored"] == {"excluded": 2}
     assert metadata["include"] == ["*.png"]
 
@@ -258,10 +267,10 @@ def test_progress_ends_at_the_last_file(
     put: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = five(put)
-    monkeypatch.setattr(scan_chunks, "FILES_A_CHUNK", 2)
+    monkeypatch.setattr(scan_chunks, "FILES_A_CHUNK", 1)
     told: list[tuple[int, int]] = []
     scan([str(folder)], progress=lambda done, total: told.append((done, total)))
-    assert told == [(2, 5), (4, 5), (5, 5)]
+    assert told == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
 
 
 def five(put: Callable[..., Path]) -> Path:
@@ -276,36 +285,106 @@ def test_a_scan_goes_on_from_the_pieces_that_are_there(
     put: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = five(put)
-    whole, _ = scan([str(folder)])
-    monkeypatch.setattr(scan_chunks, "FILES_A_CHUNK", 2)
-    seen: list[int] = []
-
-    def dies_after_one(chunks: Sequence[Chunk], perceptual: bool) -> Iterator[int]:
-        yield scan_chunk(chunks[0], perceptual)
-        raise KeyboardInterrupt
-
-    def counts(chunks: Sequence[Chunk], perceptual: bool) -> Iterator[int]:
-        for chunk in chunks:
-            seen.append(scan_chunk(chunk, perceptual))
-            yield seen[-1]
-
-    pieces = tmp_path / "pieces"
-    with pytest.raises(KeyboardInterrupt):
-        scan([str(folder)], folder=str(pieces), executor=dies_after_one)
-    put("late.png", picture(30))  # the listing stands, so that chunks stay what they are
+    whole = scan([str(folder)])
+    monkeypatch.setattr(scan_chunks, "FILES_A_CHUNK", 1)
+    pieces = str(tmp_path / "pieces")
+    read: list[Chunk] = []
+    killed(read, folder, pieces, after=2)
     told: list[tuple[int, int]] = []
-    resumed, _ = scan(
+    resumed = scan(
         [str(folder)],
-        folder=str(pieces),
-        executor=counts,
+        folder=pieces,
+        executor=counting(read),
         progress=lambda done, total: told.append((done, total)),
     )
-    assert seen == [2, 1]
-    assert told == [(4, 5), (5, 5)]
-    assert resumed.equals(whole)
-    forget(str(pieces))
-    assert not pieces.exists()
-    assert len(scan([str(folder)], folder=str(pieces))[0]) == 6  # the next scan lists anew
+    assert names_of(read) == ["0.png", "1.png", "2.png", "3.png", "again.png"]
+    assert told == [(3, 5), (4, 5), (5, 5)]
+    assert resumed.table.equals(whole.table)
+    forget(pieces)
+    assert not Path(pieces).exists()
+
+
+def test_a_killed_scan_reads_again_what_changed_since(
+    put: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Edited, with a new caption, deleted, added: after the kill it is as if scanned at once."""
+    folder = five(put)
+    monkeypatch.setattr(scan_chunks, "FILES_A_CHUNK", 1)
+    pieces = str(tmp_path / "pieces")
+    killed([], folder, pieces, after=5)
+    put("0.png", picture(20))
+    put("1.txt", b"new")
+    (folder / "2.png").unlink()
+    put("late.png", picture(30))
+    read: list[Chunk] = []
+    resumed = scan([str(folder)], folder=pieces, executor=counting(read))
+    assert names_of(read) == ["0.png", "1.png", "late.png"]
+    assert resumed.table.equals(scan([str(folder)]).table)
+
+
+def killed(read: list[Chunk], folder: Path, pieces: str, *, after: int) -> None:
+    """Scan a folder and die after some chunks."""
+
+    def dies(chunks: Sequence[Chunk], perceptual: bool) -> Iterator[int]:
+        yield from counting(read)(chunks[:after], perceptual)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        scan([str(folder)], folder=pieces, executor=dies)
+
+
+def counting(read: list[Chunk]) -> Executor:
+    """Return what scans here and notes what it was given."""
+
+    def run(chunks: Sequence[Chunk], perceptual: bool) -> Iterator[int]:
+        read.extend(chunks)
+        return scan_here(chunks, perceptual)
+
+    return run
+
+
+def names_of(chunks: Sequence[Chunk]) -> list[str]:
+    """Return the names of the files in some chunks."""
+    uris = (uri for chunk in chunks for uri in chunk.listed["uri"].to_pylist())
+    return sorted(uri.rpartition("/")[2] for uri in uris)
+
+
+def test_a_later_scan_reads_only_what_changed(put: Callable[..., Path]) -> None:
+    folder = five(put)
+    put("0.json", {"captions": ["one", "two"]})
+    tar = put("t.tar", b"")
+    with tarfile.open(tar, "w") as archive:
+        archive.add(put("../a.png", picture(40)), "a.png")
+    first = scan([str(folder)])
+    assert (first.read, first.unchanged) == (6, 0)
+    read: list[Chunk] = []
+    same = scan([str(folder)], earlier=first.found, executor=counting(read))
+    assert (same.read, same.unchanged, read) == (0, 6, [])
+    assert same.table.equals(first.table)
+    assert same.metadata == first.metadata
+    put("1.txt", b"a caption that came later")
+    (folder / "2.png").unlink()
+    put("new.png", picture(50))
+    later = scan([str(folder)], earlier=same.found, executor=counting(read))
+    assert names_of(read) == ["1.png", "new.png"]
+    assert later.table.equals(scan([str(folder)]).table)
+    os.utime(tar, (0, 0))
+    assert scan([str(folder)], earlier=later.found).read == 1
+    hashed = scan([str(folder)], earlier=later.found, perceptual=True)
+    assert (hashed.read, hashed.unchanged) == (6, 0)  # what was kept has no such hashes
+
+
+def test_what_lies_elsewhere_is_read_by_each_scan(put: Callable[..., Path]) -> None:
+    elsewhere = put("far/a.png", picture(8))
+    table = put("near/t.parquet", b"")
+    pq.write_table(pa.table({"path": ["../far/a.png"]}), table)
+    put("near/fine.png", picture(9))
+    first = scan([str(table.parent)], allowed=[str(elsewhere.parent)])
+    assert first.table["status"].to_pylist() == ["ok", "ok"]
+    put("far/a.png", picture(30))  # the table is as it was
+    later = scan([str(table.parent)], allowed=[str(elsewhere.parent)], earlier=first.found)
+    assert (later.read, later.unchanged) == (1, 1)
+    assert 30 in later.table["width"].to_pylist()
 
 
 def test_pieces_that_another_scan_tidied_up_are_named(
@@ -315,7 +394,7 @@ def test_pieces_that_another_scan_tidied_up_are_named(
         yield from scan_here(chunks, perceptual)
         forget(str(tmp_path / "pieces"))
 
-    with pytest.raises(DatasetError, match=r"000000\.parquet does not exist"):
+    with pytest.raises(DatasetError, match=r"[0-9a-f]{32}\.parquet does not exist"):
         scan([str(five(put))], folder=str(tmp_path / "pieces"), executor=outrun)
 
 
@@ -333,8 +412,9 @@ def test_a_chunk_travels_without_the_listing(put: Callable[..., Path], tmp_path:
     table = list_parts([str(five(put))]).table
     many = pa.concat_tables([table] * 2_000)
     chunks = Chunks(str(tmp_path), {}).cut(many)
-    assert [len(chunk) for chunk in chunks] == [500] * 20
-    assert len(pickle.dumps(chunks[3])) < many.nbytes / 10
+    assert sum(len(chunk) for chunk in chunks) == 10_000
+    assert max(len(chunk) for chunk in chunks) <= 1_000
+    assert len(pickle.dumps(chunks[3])) < many.nbytes / 5
 
 
 def test_nothing_found_is_not_remembered(put: Callable[..., Path], tmp_path: Path) -> None:
@@ -343,7 +423,7 @@ def test_nothing_found_is_not_remembered(put: Callable[..., Path], tmp_path: Pat
     with pytest.raises(UsageError, match="no image files"):
         scan([str(folder)], folder=pieces)
     put("a.png", picture())
-    assert len(scan([str(folder)], folder=pieces)[0]) == 1
+    assert len(scan([str(folder)], folder=pieces).table) == 1
 
 
 def test_a_scan_on_ray_is_the_same(
@@ -351,9 +431,9 @@ def test_a_scan_on_ray_is_the_same(
 ) -> None:
     folder = five(put)
     monkeypatch.setattr(scan_chunks, "FILES_A_CHUNK", 1)
-    here, metadata = scan([str(folder)])
+    here = scan([str(folder)])
     far = scan([str(folder)], folder=str(tmp_path / "pieces"), executor=scan_on_ray)
-    assert far == (here, metadata)
+    assert (far.table, far.metadata) == (here.table, here.metadata)
 
 
 def test_img2datasets_tables_are_no_images(put: Callable[..., Path]) -> None:
@@ -362,7 +442,8 @@ def test_img2datasets_tables_are_no_images(put: Callable[..., Path]) -> None:
     pq.write_table(pa.table({"url": ["u"], "key": ["k"]}), put("0.parquet", b""))
     images = put("1.parquet", b"")
     pq.write_table(pa.table({"Image": [picture(10)]}), images)
-    table, metadata = scan([str(images.parent)])
+    found = scan([str(images.parent)])
+    table, metadata = found.table, found.metadata
     assert table["status"].to_pylist() == ["ok"] * 3
     assert metadata["ignored"] == {"tables beside the tar or folder that they tell of": 1}
 
@@ -385,7 +466,8 @@ def test_what_is_seen_and_not_used_is_counted(put: Callable[..., Path]) -> None:
     path = put("t.parquet", b"")
     columns = {"url": ["u"], "clicks": [3], "caption": [None], "ok": [True]}
     pq.write_table(pa.table({"jpg": [picture(10)], **columns}), path)
-    table, metadata = scan([str(path.parent)])
+    found = scan([str(path.parent)])
+    table, metadata = found.table, found.metadata
     assert metadata["ignored"] == {
         ".heic": 1,
         ".txt": 1,
