@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from catalog import tables
-from catalog.dataset.dataset import MANIFEST, REJECTS, SOURCE, SUBSETS, Dataset
-from catalog.dataset.fold import never_planned
+from catalog.dataset.dataset import MANIFEST, PLAN, REJECTS, SUBSETS, Dataset
+from catalog.dataset.plans import never_planned
 from catalog.errors import DatasetError
 from catalog.sample import OK, REMOVED
 from catalog.source.ranking import unit_id
@@ -76,7 +76,8 @@ def disagreements(dataset: Dataset, places: Places, lost: pa.Table) -> Iterator[
     """
     for generation, name in enumerate(dataset.plans.names):
         yield from _readable(name, partial(_check_plan, dataset, generation))
-    yield from _readable(SOURCE, lambda: _check_source(dataset))
+    for name in dict.fromkeys(dataset.plans.sources):
+        yield from _readable(name, partial(_check_source, dataset, name))
     yield from _readable(REJECTS, lambda: _check_rejects(dataset, lost))
     for name in dataset.subsets():
         path = f"{SUBSETS}/{name}.parquet"
@@ -97,8 +98,9 @@ def _check_plan(dataset: Dataset, generation: int) -> Iterator[str]:
     name = dataset.plans.names[generation]
     with tables.open_parquet(dataset.path(name)) as file:
         ids = tables.read_metadata(dataset.path(name))["unit_ids"]
-        if file.num_row_groups != len(ids):
-            yield f"{name} has {file.num_row_groups} units, and ids of {len(ids)}"
+        units = file.num_row_groups if file.metadata.num_rows else 0  # nothing came, some went
+        if units != len(ids):
+            yield f"{name} has {units} units, and ids of {len(ids)}"
             return
         first = dataset.plans.firsts[generation]
         for at, unit in enumerate(ids):
@@ -112,28 +114,34 @@ def _check_plan(dataset: Dataset, generation: int) -> Iterator[str]:
                 yield f"{name}: unit {first + at} ({unit}) holds other images than its id says"
 
 
-def _check_source(dataset: Dataset) -> Iterator[str]:
-    """What is ranked in the source is what is planned; a column at a time, as they are long."""
+def _check_source(dataset: Dataset, path: str) -> Iterator[str]:
+    """What is ranked in a source is what is planned from it, by the first plan whole.
+
+    A column at a time, as they are long.
+    """
+    pairs = zip(dataset.plans.names, dataset.plans.sources, strict=True)
+    names = [name for name, source in pairs if source == path]
     with ExitStack() as files:
-        source = files.enter_context(tables.open_parquet(dataset.path(SOURCE)))
-        plans = [
-            files.enter_context(tables.open_parquet(dataset.path(name)))
-            for name in dataset.plans.names
-        ]
+        source = files.enter_context(tables.open_parquet(dataset.path(path)))
+        plans = [files.enter_context(tables.open_parquet(dataset.path(name))) for name in names]
         ranks = _column(source, "rank")
-        planned = [pc.is_valid(ranks)]  # which rows of the source each generation holds
-        planned += [pc.is_in(ranks, _column(plan, "rank").combine_chunks()) for plan in plans[1:]]
+        ranked = pc.is_valid(ranks)
+        # Which rows of the source each generation holds.
+        planned = [pc.is_in(ranks, _column(plan, "rank").combine_chunks()) for plan in plans]
+        planned = [
+            ranked if name == PLAN else mask for name, mask in zip(names, planned, strict=True)
+        ]
         for name in source.schema_arrow.names:
             found = _column(source, name)  # also of those that no plan holds: can it be read?
-            for plan, mask, path in zip(plans, planned, dataset.plans.names, strict=True):
+            for plan, mask, planned_in in zip(plans, planned, names, strict=True):
                 if name not in plan.schema_arrow.names or name == "status":
                     continue
                 theirs = _column(plan, name)
                 if not found.filter(mask).cast(theirs.type).equals(theirs):
-                    yield f"{SOURCE} and {path} differ in the column {name} of the planned images"
-        status = _column(source, "status").filter(planned[0])
+                    yield f"{path} and {planned_in} differ in the column {name} of planned images"
+        status = _column(source, "status").filter(ranked)
         if not pc.all(pc.is_in(status, pa.array([OK, REMOVED]))).as_py():
-            yield f"{SOURCE}: an image is planned and rejected"
+            yield f"{path}: an image is planned and rejected"
 
 
 def _column(file: pq.ParquetFile, name: str) -> pa.ChunkedArray:
@@ -142,12 +150,13 @@ def _column(file: pq.ParquetFile, name: str) -> pa.ChunkedArray:
 
 def _check_rejects(dataset: Dataset, lost: pa.Table) -> Iterator[str]:
     names = [*_VERDICT, "rank"]
-    scanned = tables.read_where(dataset.path(SOURCE), names, never_planned).select(_VERDICT)
+    scanned = tables.read_where(dataset.source, names, never_planned).select(_VERDICT)
     lost = dataset.plans.current(lost)
     ours = pa.concat_tables([scanned, lost.select(_VERDICT).cast(scanned.schema).sort_by("sha256")])
     theirs = tables.read_table(dataset.path(REJECTS)).replace_schema_metadata(None)
     if not theirs.select(_VERDICT).cast(ours.schema).equals(ours):
-        yield f"{REJECTS} is not what {SOURCE} and the units say: {_AGAIN}, with {MANIFEST}"
+        said = f"{dataset.plans.source} and the units say"
+        yield f"{REJECTS} is not what {said}: {_AGAIN}, with {MANIFEST}"
 
 
 def _check_subset(dataset: Dataset, path: str, places: Places) -> Iterator[str]:

@@ -25,7 +25,7 @@ from catalog import storage, tables
 from catalog.dataset import busy, commits, tombstones
 from catalog.dataset.agreement import Places
 from catalog.dataset.commits import Attempt, Commit
-from catalog.dataset.dataset import MANIFEST, SOURCE, SUBSETS, Dataset
+from catalog.dataset.dataset import MANIFEST, SUBSETS, Dataset
 from catalog.dataset.latents import forget_stale
 from catalog.dataset.orphans import UNIT_FILE, named_files
 from catalog.dataset.scratch import own_folder
@@ -67,7 +67,8 @@ def compact(dataset: Dataset) -> Compacted:
         with _scratch(dataset.uri) as folder:
             found = commits.read_commits(dataset.uri)
             rewritten = sum(_rewrite(dataset, commit, keys, folder) for commit in found)
-        _rewrite_table(dataset.path(SOURCE), partial(tombstones.mark_removed, keys=keys))
+        for name in dict.fromkeys(dataset.plans.sources):
+            _rewrite_table(dataset.path(name), partial(tombstones.mark_removed, keys=keys))
         for name in dataset.plans.names:
             _rewrite_table(dataset.path(name), partial(tombstones.blank_texts, keys=keys))
         dataset.fold()  # of the source too: rejects would tell what it said

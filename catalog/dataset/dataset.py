@@ -3,7 +3,8 @@
 recipe.json                 the resolved recipe and its fingerprint
 source.parquet              one row an image found, ranked; rejected rows too
 plan.parquet                the images to annotate: a row group is a unit
-plans/<generation>.parquet  what was planned after it: images that failed, to try again
+plans/<generation>.parquet  what was planned after it: images that failed, came, or changed
+sources/<hash>.parquet      the source as it was found later, where it was scanned again
 shards/<index>-<id>.tar     samples in rank order, and <index>-<id>.parquet with a row an image;
                             <index>-<id>.held: maps of images that a threshold rejected
 commits/<unit_id>.json      the truth; all below is folded from it and can be made again
@@ -30,16 +31,16 @@ from jaxtyping import Int32
 from catalog import storage, tables
 from catalog.dataset import commits, tombstones
 from catalog.dataset.block_cache import BlockCache
-from catalog.dataset.fold import Fold, never_planned
+from catalog.dataset.fold import Fold
 from catalog.dataset.plans import PLAN as PLAN
-from catalog.dataset.plans import Plans
+from catalog.dataset.plans import SOURCE as SOURCE
+from catalog.dataset.plans import Plans, never_planned
 from catalog.dataset.shards import unpack
 from catalog.errors import CatalogError, CorruptSampleError, DatasetError
 from catalog.sample import OK, REMOVED, Sample, sha256_hex
 from catalog.source import ranking
 
 RECIPE = "recipe.json"
-SOURCE = "source.parquet"
 MANIFEST = "manifest.parquet"
 REJECTS = "rejects.parquet"
 SUBSETS = "subsets"
@@ -54,8 +55,9 @@ class Status:
     Attributes:
         units: units in the plan.
         units_done: units committed.
-        images: images found by the scan.
-        samples: images kept so far.
+        images: images found by the scan, the last one where there were several.
+        samples: images kept so far; of a dataset that grew, those of the last fold and what was
+            committed since.
         rejects: images that gave no sample, by status; ``removed`` are those taken down.
         shard_bytes: size of the committed tars.
         mismatches: attempts in other environments that gave other bytes.
@@ -224,17 +226,8 @@ class Dataset:
     def status(self) -> Status:
         """Count what is committed, while a build runs or after."""
         done = commits.read_commits(self.uri)
-        source = tables.read_table(self.path(SOURCE), ["status", "rank"])
-        found = source.num_rows
-        # What is planned counts where its unit is committed.
-        counts = Counter(tables.count_values(source.filter(never_planned(source))["status"]))
-        for commit in done:
-            counts.update(commit.counts)
-        counts.subtract(self.plans.replaced(done, tombstones.removed_keys(self.uri)))
-        counts = +counts  # what was healed leaves no zero
-        if buried := self._count_buried(done):
-            counts[OK] -= buried
-            counts[REMOVED] += buried
+        found = tables.open_parquet(self.source).metadata.num_rows
+        counts = self._count_grown(done) if self.plans.grown else self._count(done)
         return Status(
             units=len(self.unit_ids),
             units_done=len(done),
@@ -245,9 +238,14 @@ class Dataset:
             mismatches=commits.count_mismatches(self.uri),
         )
 
+    @property
+    def source(self) -> str:
+        """URI of the table of all images found, as the source is now."""
+        return self.path(self.plans.source)
+
     def source_metadata(self) -> dict[str, Any]:
         """Return what was scanned for it, how many had a caption, and what was passed over."""
-        return tables.read_metadata(self.path(SOURCE))
+        return tables.read_metadata(self.source)
 
     def sample_count(self) -> int:
         """Return how many samples `view` shows, by their keys alone; raises as that does."""
@@ -309,15 +307,14 @@ class Dataset:
     def fold(self) -> None:
         """Write manifest and rejects anew from the commits, whatever stands there."""
         folded = self._units_hash()
-        fold = Fold(self.path(commits.SHARDS), commits.read_commits(self.uri))
-        fold.write_rejects(
-            self.path(REJECTS), source=self.path(SOURCE), plans=self.plans, folded=folded
-        )
+        fold = Fold(self.path(commits.SHARDS), commits.read_commits(self.uri), self.plans)
+        fold.write_rejects(self.path(REJECTS), source=self.source, folded=folded)
         by = self.recipe.get("ranking", "resolution")
         fold.write_manifest(self.path(MANIFEST), by=by, folded=folded)
 
     def _units_hash(self) -> str:
-        return sha256_hex("".join(sorted(self.unit_ids)).encode())
+        named = [self.plans.source] if self.plans.grown else []
+        return sha256_hex("".join([*sorted(self.unit_ids), *named]).encode())
 
     def _cut(self, name: str, record: dict[str, Any], count: int) -> View:
         policy, seed = record["policy"], record["seed"] or 0
@@ -356,6 +353,30 @@ class Dataset:
         if not keys:
             return table
         return table.filter(pc.invert(pc.fill_null(tombstones.is_removed(table[by], keys), False)))
+
+    def _count(self, done: Sequence[commits.Commit]) -> Counter[str]:
+        """Count outcomes: of the scan, and of what is planned where its unit is committed."""
+        source = tables.read_table(self.source, ["status", "rank"])
+        counts = Counter(tables.count_values(source.filter(never_planned(source))["status"]))
+        for commit in done:
+            counts.update(commit.counts)
+        counts.subtract(self.plans.replaced(done, tombstones.removed_keys(self.uri)))
+        counts = +counts  # what was healed leaves no zero
+        if buried := self._count_buried(done):
+            counts[OK] -= buried
+            counts[REMOVED] += buried
+        return counts
+
+    def _count_grown(self, done: Sequence[commits.Commit]) -> Counter[str]:
+        """Count outcomes as the views have them, and those of units that are not folded yet."""
+        counts = Counter(tables.count_values(tables.read_table(self.path(REJECTS))["status"]))
+        shown = self.sample_count()
+        counts[OK] += shown
+        counts[REMOVED] += tables.open_parquet(self._manifest()).metadata.num_rows - shown
+        if not self.is_folded():
+            for commit in (one for one in done if one.index >= self.plans.firsts[-1]):
+                counts.update(commit.counts)
+        return +counts
 
     def _count_buried(self, done: Sequence[commits.Commit]) -> int:
         """Count the samples that were taken down and that the folded commits still hold."""

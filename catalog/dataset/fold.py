@@ -14,33 +14,21 @@ import pyarrow.compute as pc
 
 from catalog import storage, tables
 from catalog.dataset.commits import Commit
-from catalog.dataset.plans import Plans
-from catalog.sample import OK, REMOVED
+from catalog.dataset.plans import Plans, never_planned
+from catalog.sample import OK
 from catalog.source.ranking import Ranking, rank_order
 
 _KEYS = ["status", "sha256", "source_width", "source_height", "popularity"]
 _JUDGED = ["sha256", "status", "value", "threshold", "detail"]
 _WHERE = ["sha256", "uri", "offset", "row", "width", "height"]
-_UNIT = [
-    pa.field("unit", pa.int32()),
-    pa.field("at", pa.int32()),
-]  # which commit, which of its rows
-_KEPT = pa.schema([*_UNIT, *(tables.ROWS.field(name) for name in _KEYS)])
-_LOST = pa.schema([_UNIT[0], *(tables.ROWS.field(name) for name in _JUDGED)])
+_UNIT = pa.field("unit", pa.int32())
+_PLACE = [pa.field("commit", pa.int32()), pa.field("at", pa.int32())]  # which of its rows
+_KEPT = pa.schema([_UNIT, *_PLACE, *(tables.ROWS.field(name) for name in _KEYS)])
+_LOST = pa.schema([_UNIT, *(tables.ROWS.field(name) for name in _JUDGED)])
 _COPIED = [name for name in tables.MANIFEST.names if name not in ("rank", "shard")]
 
 _THREADS = 8
 _PIECE = 65_536  # rows of the manifest that are put together at a time
-
-
-def never_planned(source: pa.Table) -> pa.ChunkedArray:
-    """Return which rows of a source are in no unit: not those taken down after they were planned.
-
-    Args:
-        source: with the columns ``status`` and ``rank``.
-    """
-    planned_once = pc.and_(pc.equal(source["status"], REMOVED), pc.is_valid(source["rank"]))
-    return pc.and_(pc.not_equal(source["status"], OK), pc.invert(planned_once))
 
 
 class Fold:
@@ -49,56 +37,67 @@ class Fold:
     Args:
         shards: URI of the folder that holds the units' files.
         done: the commits of all units.
+        plans: all generations; of an image that several hold the latest counts.
     """
 
-    def __init__(self, shards: str, done: Sequence[Commit]) -> None:
+    def __init__(self, shards: str, done: Sequence[Commit], plans: Plans) -> None:
         self._shards = shards
         self._done = done
+        self._plans = plans
         with ThreadPoolExecutor(_THREADS) as pool:
             found = list(pool.map(self._read_keys, range(len(done))))
-        self._kept = pa.concat_tables([_KEPT.empty_table(), *(kept for kept, _ in found)])
-        self._lost = pa.concat_tables([_LOST.empty_table(), *(lost for _, lost in found)])
+        kept = pa.concat_tables([_KEPT.empty_table(), *(kept for kept, _ in found)])
+        self._kept = plans.current(kept) if plans.grown else kept
+        lost = pa.concat_tables([_LOST.empty_table(), *(lost for _, lost in found)])
+        self._lost = plans.current(lost)
 
     def write_manifest(self, uri: str, *, by: Ranking, folded: str) -> None:
         """Write the kept samples in rank order; `folded` names the commits in its metadata."""
         order = rank_order(
             self._kept, by=by, width_column="source_width", height_column="source_height"
         ).to_numpy()
-        units, places = (self._kept[name].to_numpy()[order] for name in ("unit", "at"))
-        pieces = self._pieces(units, places)
+        commits, places = (self._kept[field.name].to_numpy()[order] for field in _PLACE)
+        pieces = self._pieces(commits, places)
         tables.write_parquet(uri, tables.MANIFEST, pieces, {"folded": folded})
 
-    def write_rejects(self, uri: str, *, source: str, plans: Plans, folded: str) -> None:
+    def write_rejects(self, uri: str, *, source: str, folded: str) -> None:
         """Write what the scan or the recipe's limits rejected, then what the units lost for good.
 
         Args:
             uri: of the table to write.
-            source: URI of source.parquet.
-            plans: all generations; what a later one holds again is lost only there.
+            source: URI of the source as it is now.
             folded: names the commits in its metadata.
         """
         names = tables.REJECTS.names
         scanned = tables.read_where(source, [*names, "rank"], never_planned).select(names)
-        lost = plans.current(self._lost).select(_JUDGED)
-        planned = plans.find(lost["sha256"].combine_chunks(), _WHERE)
+        lost = self._lost.select(_JUDGED)
+        hashes = lost["sha256"].combine_chunks()
+        planned = tables.read_where(
+            source,
+            [*_WHERE, "status", "rank"],
+            lambda rows: pc.and_(pc.invert(never_planned(rows)), pc.is_in(rows["sha256"], hashes)),
+        ).select(_WHERE)
         joined = lost.join(planned, "sha256", join_type="left outer").sort_by("sha256")
         joined = joined.append_column("against", pa.nulls(joined.num_rows, pa.string()))
         rejects = pa.concat_tables([scanned, joined.select(names).cast(tables.REJECTS)])
         storage.write_atomic(uri, tables.to_parquet(rejects, {"folded": folded}))
 
-    def _read_keys(self, unit: int) -> tuple[pa.Table, pa.Table]:
-        rows = self._read(unit, [*_KEYS, *(name for name in _JUDGED if name not in _KEYS)])
+    def _read_keys(self, commit: int) -> tuple[pa.Table, pa.Table]:
+        rows = self._read(commit, [*_KEYS, *(name for name in _JUDGED if name not in _KEYS)])
         good = pc.equal(rows["status"], OK)
-        numbers = pa.array(np.full(rows.num_rows, unit), pa.int32())
-        places = pa.array(np.arange(rows.num_rows), pa.int32())
-        kept = rows.add_column(0, _UNIT[0], numbers).add_column(1, _UNIT[1], places)
-        index = pa.array(np.full(rows.num_rows, self._done[unit].index), pa.int32())
-        lost = rows.add_column(0, _UNIT[0], index).filter(pc.invert(good))
+        count = rows.num_rows
+        unit = pa.array(np.full(count, self._done[commit].index), _UNIT.type)
+        rows = rows.append_column(_UNIT, unit)
+        place = np.full(count, commit), np.arange(count)
+        kept = rows
+        for field, values in zip(_PLACE, place, strict=True):
+            kept = kept.append_column(field, pa.array(values, field.type))
+        lost = rows.filter(pc.invert(good))
         return kept.filter(good).select(_KEPT.names), lost.select(_LOST.names)
 
-    def _read(self, unit: int, columns: list[str]) -> pa.Table:
+    def _read(self, commit: int, columns: list[str]) -> pa.Table:
         # Whole: over a network one request for 100 kB beats three for parts of it.
-        data = storage.read_bytes(storage.join(self._shards, self._done[unit].rows.name))
+        data = storage.read_bytes(storage.join(self._shards, self._done[commit].rows.name))
         return tables.parse_parquet(data, columns)
 
     def _pieces(self, units: np.ndarray, places: np.ndarray) -> Iterator[pa.Table]:

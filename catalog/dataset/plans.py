@@ -2,10 +2,13 @@
 
 plan.parquet                  generation 0; a row group is a unit
 plans/<generation>.parquet    generations 1, 2, ...: the units that follow
+source.parquet                what generation 0 was planned from
+sources/<hash>.parquet        what a later generation was, which names it: the source as it is now
 
 Units are numbered through all generations, and each file is created once. What a later generation
-holds again is an image that an earlier one lost, never one that is a sample: its row says in
-``status`` what it failed with before. Of several outcomes of an image the latest counts.
+holds again is an image that an earlier one lost (its row says in ``status`` what it failed with),
+or one of which the source tells something else since. Of several outcomes of an image the latest
+counts, and of an image that the source has no more none does.
 """
 
 import re
@@ -13,6 +16,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from functools import cached_property
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +30,8 @@ from catalog.sample import OK, REMOVED
 
 PLAN = "plan.parquet"
 PLANS = "plans"
+SOURCE = "source.parquet"
+SOURCES = "sources"
 
 _LATER = re.compile(r"\d{6}\.parquet")
 
@@ -33,6 +39,16 @@ _LATER = re.compile(r"\d{6}\.parquet")
 def plan_name(generation: int) -> str:
     """Return the path, below the dataset, of the plan of a generation."""
     return f"{PLANS}/{generation:06d}.parquet" if generation else PLAN
+
+
+def never_planned(source: pa.Table) -> pa.ChunkedArray:
+    """Return which rows of a source are in no unit: not those taken down after they were planned.
+
+    Args:
+        source: with the columns ``status`` and ``rank``.
+    """
+    planned_once = pc.and_(pc.equal(source["status"], REMOVED), pc.is_valid(source["rank"]))
+    return pc.and_(pc.not_equal(source["status"], OK), pc.invert(planned_once))
 
 
 class Plans:
@@ -65,6 +81,24 @@ class Plans:
         """Index of the first unit of each generation."""
         return [0, *accumulate(len(ids) for ids in self._ids)][:-1]
 
+    @cached_property
+    def sources(self) -> list[str]:
+        """Names, below the dataset, of the source that each generation was planned from."""
+        found = [SOURCE]
+        for told in self._told[1:]:
+            found.append(told.get("source", found[-1]))
+        return found
+
+    @property
+    def source(self) -> str:
+        """Name of the source as it is now."""
+        return self.sources[-1]
+
+    @property
+    def grown(self) -> bool:
+        """Whether images came, changed or went since the dataset was first planned."""
+        return self.source != SOURCE
+
     @property
     def images(self) -> int:
         """Images in all units; one that is tried again counts again."""
@@ -83,12 +117,14 @@ class Plans:
         """Return the generation that a unit belongs to."""
         return int(np.searchsorted(self.firsts, index, side="right")) - 1
 
-    def find(self, sha256s: pa.Array, columns: Sequence[str]) -> pa.Table:
-        """Return what is planned of images, each as the first generation has it."""
-        parts: list[pa.Table] = []
-        for generation in range(len(self.names)):
+    def planned_last(self, sha256s: pa.Array, columns: Sequence[str]) -> pa.Table:
+        """Return of those images that are planned what the last generation that holds each says."""
+        parts = [tables.PLAN.empty_table().select([*columns, "sha256"])]
+        for generation in reversed(range(len(self.names))):
             rows = tables.read_where(
-                self.path(generation), [*columns], lambda rows: pc.is_in(rows["sha256"], sha256s)
+                self.path(generation),
+                parts[0].schema.names,
+                lambda rows: pc.is_in(rows["sha256"], sha256s),
             )
             for part in parts:
                 known = pc.is_in(rows["sha256"], part["sha256"].combine_chunks())
@@ -97,7 +133,7 @@ class Plans:
         return pa.concat_tables(parts)
 
     def current(self, rows: pa.Table) -> pa.Table:
-        """Leave out the rows of images that a later generation holds again.
+        """Leave out the rows of images that a later generation holds again, or that are gone.
 
         Args:
             rows: of units, with the columns ``sha256`` and ``unit``, the index of the unit.
@@ -105,7 +141,7 @@ class Plans:
         for first, hashes in zip(self.firsts[1:], self._later_hashes, strict=True):
             replaced = pc.and_(pc.less(rows["unit"], first), pc.is_in(rows["sha256"], hashes))
             rows = rows.filter(pc.invert(replaced))
-        return rows
+        return rows.filter(pc.is_in(rows["sha256"], self._wanted)) if self.grown else rows
 
     def tried_again(self, units: Collection[str]) -> pa.Table:
         """Return sha256 and earlier status of the images that units of later generations hold."""
@@ -130,9 +166,19 @@ class Plans:
         return Counter(statuses)
 
     @cached_property
+    def _told(self) -> list[dict[str, Any]]:
+        return [tables.read_metadata(self.path(at)) for at in range(len(self.names))]
+
+    @property
     def _ids(self) -> list[list[str]]:
-        every = range(len(self.names))
-        return [list(tables.read_metadata(self.path(at))["unit_ids"]) for at in every]
+        return [told["unit_ids"] for told in self._told]
+
+    @cached_property
+    def _wanted(self) -> pa.Array:
+        source = storage.join(self._dataset, self.source)
+        columns = ["sha256", "status", "rank"]
+        rows = tables.read_where(source, columns, lambda rows: pc.invert(never_planned(rows)))
+        return rows["sha256"].combine_chunks()
 
     @cached_property
     def _later_hashes(self) -> list[pa.Array]:

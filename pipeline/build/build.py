@@ -148,6 +148,11 @@ def finish(
     return BuildResult(units_run=ran, changed=changed or bool(pending), status=opened.status())
 
 
+def is_planned(dataset: str) -> bool:
+    """Say whether a plan is frozen in the dataset's folder."""
+    return storage.exists(storage.join(dataset, layout.PLAN))
+
+
 def prepare(
     recipe: Recipe,
     dataset: str,
@@ -172,7 +177,7 @@ def prepare(
         check: is asked before anything is frozen, and may refuse.
         reuse: URI of a dataset whose maps are taken.
     """
-    planned = storage.exists(storage.join(dataset, layout.PLAN))
+    planned = is_planned(dataset)
     given = [inputs.images or None, inputs.source, inputs.dataset]
     if sum(one is not None for one in given) > 1:
         raise UsageError("--images, --source and --from are three ways to say the same: give one")
@@ -213,10 +218,15 @@ def _scan_and_freeze(
         claim(dataset, recipe)  # refuses now, not hours later
     try:
         source, metadata = load_source(
-            recipe, inputs, progress=observer.scanning(), folder=pieces, scanner=scanner
+            recipe,
+            inputs,
+            progress=observer.scanning(),
+            folder=pieces,
+            scanner=scanner,
+            dataset=dataset,
         )
     except DatasetError:  # it tidied up what we wanted to read
-        if not storage.exists(storage.join(dataset, layout.PLAN)):
+        if not is_planned(dataset):
             raise
         forget(pieces)
         return False

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich.markup import escape
@@ -238,6 +238,13 @@ def build(
         str | None,
         typer.Option(metavar="DATASET", help="Take maps from here; only thresholds may differ."),
     ] = None,
+    append: Annotated[
+        bool,
+        typer.Option(
+            "--append",
+            help="Go on with a finished dataset: look at its source again, and at --images more.",
+        ),
+    ] = False,
     max_failed_share: MaxFailedShare = None,
     log_format: LogFormatName = "text",
 ) -> None:
@@ -248,7 +255,9 @@ def build(
     or another number of network threads, may move a network's last bits, and each commit says so.
     What the flags leave open is as the recipe's execution section says.
     """
+    from pipeline.build.append import append_changes
     from pipeline.build.build import build as run
+    from pipeline.build.build import is_planned
     from pipeline.scan.source import Inputs
 
     given = {name: value for name, value in locals().items() if name in Execution.model_fields}
@@ -270,16 +279,20 @@ def build(
     else:
         from pipeline.scan.on_ray import scan_on_ray as scanner
     with BuildView(one_of("--log-format", log_format, get_args(LogFormat))) as view:
-        result = run(
-            made,
-            out_,
-            inputs,
-            execution,
-            executor=executor,
-            observer=view,
-            scanner=scanner,
-            captioner_elsewhere=is_elsewhere(local),
-        )
+        parts: dict[str, Any] = {
+            "executor": executor,
+            "observer": view,
+            "scanner": scanner,
+            "captioner_elsewhere": is_elsewhere(local),
+        }
+        growth = None
+        if append and is_planned(out_):
+            appended = append_changes(out_, made, inputs, execution, **parts)
+            growth, result = appended.growth, appended.result
+        else:
+            result = run(made, out_, inputs, execution, **parts)
+    if growth is not None:
+        out.print(f"source: {growth}")
     if not result.changed:
         out.print(f"nothing to do: {escape(out_)} is complete")
     console.show_status(out_, result.status)

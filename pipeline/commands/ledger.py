@@ -89,7 +89,7 @@ def requery(
         return
     text = yaml.safe_dump(recipe.to_dict(), sort_keys=False)
     storage.write_atomic(save, text.encode())
-    source = opened.path("source.parquet")
+    source = opened.source
     command = f"build {save} --source {source} --reuse {dataset} --out NEW"
     if not json:
         out.print(f"written: {escape(save)}; to build it: {escape(command)}")

@@ -105,11 +105,11 @@ def find(dataset: Dataset, named: str) -> pa.Table:
     Raises:
         UsageError: there is none.
     """
-    found = _pick(dataset.path(layout.SOURCE), ["uri", "sha256"], _matcher(named))
+    found = _pick(dataset.source, ["uri", "sha256"], _matcher(named))
     path = storage.local_path(named)
     if not found.num_rows and path is not None and path.is_file():
         digest = storage.sha256_file(named)
-        found = _pick(dataset.path(layout.SOURCE), ["sha256"], _equal("sha256", digest))
+        found = _pick(dataset.source, ["sha256"], _equal("sha256", digest))
     if not found.num_rows:
         raise UsageError(
             f"no image of {dataset.uri} is {named!r}: give a key, a sha256, a path or URI as the "

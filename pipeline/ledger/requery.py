@@ -77,7 +77,7 @@ def requery(dataset: Dataset, recipe: Recipe) -> Answer:
     """
     _only_thresholds_differ(Recipe.model_validate(dataset.recipe), recipe)
     keys = tombstones.removed_keys(dataset.uri)
-    source = tables.read_table(dataset.path(layout.SOURCE))
+    source = tables.read_table(dataset.source)
     judged = judge(tombstones.mark_removed(source, keys), recipe)
     good = pc.equal(judged["status"], OK)
     wanted = judged.filter(good)["sha256"].combine_chunks()

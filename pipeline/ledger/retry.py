@@ -12,7 +12,7 @@ from catalog.dataset.dataset import Dataset
 from catalog.errors import DatasetError
 from pipeline.attempts import quarantine
 from pipeline.build.build import BuildResult, Executor, Observer, finish
-from pipeline.plan.generation import append, recipe_of
+from pipeline.plan.generation import append, planned_rows, recipe_of
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe
 
@@ -92,11 +92,11 @@ def _plan_failed(dataset: Dataset, recipe: Recipe) -> bool:
     """Plan what failed in the units and was not taken down; say whether there is any."""
     lost = dataset.rejects().select(["sha256", "status"])
     lost = lost.filter(pc.starts_with(lost["status"], _FAILED))
-    rows = dataset.plans.find(lost["sha256"].combine_chunks(), tables.PLAN.names)
+    rows = planned_rows(dataset, lost["sha256"].combine_chunks())
     if not rows.num_rows:  # what the scan could not read is in no plan
         return False
     statuses = lost["status"].take(pc.index_in(rows["sha256"], lost["sha256"].combine_chunks()))
-    at = tables.PLAN.get_field_index("status")
+    at = rows.schema.get_field_index("status")
     quarantine.release(dataset.uri, rows["sha256"].to_pylist())
     append(dataset, recipe, rows.set_column(at, pa.field("status", pa.string()), statuses))
     return True

@@ -1,10 +1,11 @@
 """A later generation of a dataset's plan: images that follow its units, cut as they were."""
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from catalog import storage, tables
 from catalog.dataset.dataset import Dataset
-from catalog.dataset.plans import plan_name
+from catalog.dataset.plans import never_planned, plan_name
 from catalog.errors import DatasetError
 from catalog.source.ranking import rank
 from pipeline.plan.judge import cut_rows
@@ -26,23 +27,25 @@ def recipe_of(dataset: Dataset) -> Recipe:
     return recipe
 
 
-def append(dataset: Dataset, recipe: Recipe, rows: pa.Table) -> None:
+def append(dataset: Dataset, recipe: Recipe, rows: pa.Table, *, source: str | None = None) -> None:
     """Plan images as the next generation of a dataset; what reads it opens it anew.
 
     Args:
         dataset: of which every unit is committed, so that no other generation is on its way.
         recipe: of the dataset.
-        rows: of the schema `catalog.tables.PLAN`, in any order; none of them is a sample. The
-            status of an image that failed before is what it failed with; that of a new one is ok.
+        rows: of the schema `catalog.tables.PLAN` without ``unit``, in any order. The status of an
+            image that failed before is what it failed with; that of another is ok.
+        source: name, below the dataset, of the source as it is now; None where it is as it was.
 
     Raises:
         DatasetError: another generation was planned meanwhile.
     """
     generation, first = len(dataset.plans.names), len(dataset.unit_ids)
-    ranked = rank(rows.drop_columns("unit"), by=recipe.ranking)
+    ranked = rank(rows, by=recipe.ranking)
     plan, unit_ids = cut_rows(ranked, recipe, generation=generation, first=first)
     size = recipe.samples_per_unit
-    data = tables.to_parquet(plan, {"unit_ids": unit_ids}, row_group_size=size)
+    named = {} if source is None else {"source": source}
+    data = tables.to_parquet(plan, {"unit_ids": unit_ids, **named}, row_group_size=size)
     uri = dataset.path(plan_name(generation))
     try:
         storage.create_once(uri, data)
@@ -51,3 +54,13 @@ def append(dataset: Dataset, recipe: Recipe, rows: pa.Table) -> None:
             raise DatasetError(
                 f"{dataset.uri}: other images were planned meanwhile; run the same command again"
             ) from None
+
+
+def planned_rows(dataset: Dataset, sha256s: pa.Array) -> pa.Table:
+    """Return what the source, as it is now, tells of these images where it has them to annotate."""
+    names = [name for name in tables.PLAN.names if name != "unit"]
+    return tables.read_where(
+        dataset.source,
+        names,
+        lambda rows: pc.and_(pc.is_in(rows["sha256"], sha256s), pc.invert(never_planned(rows))),
+    )

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from PIL import Image as PILImage
 
 from catalog import storage, tables
-from catalog.dataset.dataset import SOURCE, Dataset, View
+from catalog.dataset.dataset import Dataset, View
 from catalog.errors import CatalogError
 from catalog.images import decode, resize
 from catalog.sample import Sample
@@ -162,7 +162,7 @@ class _Shelf:
         inside = {row["uri"] for row in rows if row["offset"] is not None}
         if not inside:
             return {}
-        source = tables.read_table(self._dataset.path(SOURCE), ["uri", "offset", "length"])
+        source = tables.read_table(self._dataset.source, ["uri", "offset", "length"])
         found = source.filter(pc.is_in(source["uri"], pa.array(sorted(inside)))).to_pylist()
         return {(row["uri"], row["offset"]): row["length"] for row in found}
 

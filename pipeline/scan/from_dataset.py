@@ -3,7 +3,6 @@
 import pyarrow as pa
 
 from catalog import storage, tables
-from catalog.dataset import dataset as layout
 from catalog.dataset.dataset import Dataset
 from pipeline.errors import UsageError
 from pipeline.recipe.recipe import Recipe
@@ -35,7 +34,7 @@ def committed_source(uri: str, recipe: Recipe) -> tuple[pa.Table, dict[str, obje
     opened = Dataset.open(uri)
     kept = opened.view().table
     captions = dict(zip(kept["sha256"].to_pylist(), kept["caption"].to_pylist(), strict=True))
-    rows = tables.read_table(opened.path(layout.SOURCE)).replace_schema_metadata(None)
+    rows = tables.read_table(opened.source).replace_schema_metadata(None)
     usable = pa.array(
         status == "ok" and sha256 in captions
         for status, sha256 in zip(

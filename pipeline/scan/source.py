@@ -8,11 +8,13 @@ import pyarrow as pa
 from catalog import storage, tables
 from catalog.dataset import dataset as layout
 from catalog.dataset import tombstones
+from catalog.dataset.dataset import Dataset
 from catalog.source.labels import Labels
 from pipeline.errors import UsageError
 from pipeline.recipe.recipe import Recipe
 from pipeline.scan import from_dataset
 from pipeline.scan.chunks import Executor, scan_here
+from pipeline.scan.kept import keep_found, read_found
 from pipeline.scan.scan import Progress, describe_inputs, scan
 
 
@@ -46,10 +48,20 @@ def load_source(
     progress: Progress,
     folder: str | None = None,
     scanner: Executor = scan_here,
+    dataset: str | None = None,
 ) -> tuple[pa.Table, dict[str, object]]:
     """Scan the sources, or read the table that an earlier scan wrote.
 
     Of a dataset's table, what was taken down there has the status ``removed``.
+
+    Args:
+        recipe: of the dataset that it is for.
+        inputs: where the images come from.
+        progress: is told how far the scan is.
+        folder: where its pieces lie, so that it resumes.
+        scanner: reads the pieces.
+        dataset: URI of the dataset that it is for, which keeps what is found: of files that are as
+            its last scan found them nothing is read. None keeps nothing.
     """
     if inputs.dataset is not None:
         return from_dataset.committed_source(inputs.dataset, recipe)
@@ -74,8 +86,37 @@ def load_source(
         folder=folder,
         executor=scanner,
         progress=progress,
+        earlier=read_found(dataset) if dataset else None,
     )
+    if dataset:
+        keep_found(dataset, found.found)
     return found.table, found.metadata
+
+
+def with_earlier(dataset: Dataset, inputs: Inputs) -> Inputs:
+    """Return the images that a dataset is of now, with those that are given.
+
+    A table or a dataset stands for itself: it tells of all images.
+
+    Raises:
+        UsageError: it was made of such a table, and nobody can scan what that told of.
+    """
+    if inputs.source is not None or inputs.dataset is not None:
+        return inputs
+    told = dataset.source_metadata()
+    if not told.get("images"):
+        raise UsageError(
+            f"{dataset.uri} was made from {told.get('from', 'a table')}: give the table or dataset "
+            "that tells of all its images, with --source or --from"
+        )
+    labels = [one for one in (inputs.labels, *told.get("labels", [])) if one is not None]
+    return Inputs(
+        images=sorted({*told["images"], *map(storage.absolute, inputs.images)}),
+        include=[*told.get("include", []), *inputs.include],
+        exclude=[*told.get("exclude", []), *inputs.exclude],
+        labels=labels[0] if labels else None,
+        allowed=[*told.get("allowed", []), *inputs.allowed],
+    )
 
 
 def home_of(source: str | None) -> str | None:

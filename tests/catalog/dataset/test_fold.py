@@ -62,6 +62,8 @@ def store(folder: Path, units: list[list[tuple[int, bool]]]) -> tuple[list[Commi
         (folder / commits[-1].rows.name).write_bytes(tables.to_parquet(rows))
         shard = pa.array([commits[-1].shard.name] * rows.num_rows, pa.string())
         every.append(rows.append_column("shard", shard))
+    plan = tables.to_parquet(tables.PLAN.empty_table(), {"unit_ids": []})
+    (folder / "plan.parquet").write_bytes(plan)
     return commits, pa.concat_tables(every)
 
 
@@ -82,7 +84,7 @@ def test_pieces_give_the_manifest_of_all_rows(
     uri = str(folder / "manifest.parquet")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fold, "_PIECE", piece)
-        made = fold.Fold(str(folder), commits)
+        made = fold.Fold(str(folder), commits, Plans(str(folder)))
         made.write_manifest(uri, by=by, folded="all")
     kept = rank(
         rows.filter(pc.equal(rows["status"], OK)),
@@ -100,7 +102,9 @@ def test_pieces_give_the_manifest_of_all_rows(
 def test_pieces_of_the_usual_size_are_the_row_groups_of_to_parquet(tmp_path: Path) -> None:
     commits, _ = store(tmp_path, [[(50 - at, True) for at in range(40)]])
     uri = str(tmp_path / "manifest.parquet")
-    fold.Fold(str(tmp_path), commits).write_manifest(uri, by="resolution", folded="x")
+    fold.Fold(str(tmp_path), commits, Plans(str(tmp_path))).write_manifest(
+        uri, by="resolution", folded="x"
+    )
     read = tables.read_table(uri).replace_schema_metadata(None)
     assert Path(uri).read_bytes() == tables.to_parquet(read, {"folded": "x"})
 
@@ -112,16 +116,19 @@ def test_rejects_say_where_their_images_lie(tmp_path: Path) -> None:
         "uri": pa.array([f"file:///{at}" for at in range(3)]),
         "width": rows["source_width"],
     }
-    plan = {field.name: pa.nulls(3, field.type) for field in tables.PLAN} | planned
+    every = {field.name: pa.nulls(3, field.type) for field in tables.SOURCE} | planned
+    every["status"] = pa.array([OK] * 3)
     scanned = {"uri": "file:///bad", "status": "rejected:damaged"}
-    planned_rows = tables.to_parquet(pa.table(plan).cast(tables.PLAN), {"unit_ids": ["a", "b"]})
-    (tmp_path / "plan.parquet").write_bytes(planned_rows)
-    source = pa.Table.from_pylist([scanned, {"uri": "x", "status": OK}], schema=tables.SOURCE)
+    source = pa.concat_tables(
+        [
+            pa.table(every).cast(tables.SOURCE),
+            pa.Table.from_pylist([scanned], schema=tables.SOURCE),
+        ]
+    )
     (tmp_path / "source").write_bytes(tables.to_parquet(source))
     uri = str(tmp_path / "rejects.parquet")
-    lost = fold.Fold(str(tmp_path), commits)
-    places = {"source": str(tmp_path / "source"), "plans": Plans(str(tmp_path))}
-    lost.write_rejects(uri, **places, folded="x")
+    lost = fold.Fold(str(tmp_path), commits, Plans(str(tmp_path)))
+    lost.write_rejects(uri, source=str(tmp_path / "source"), folded="x")
     read = tables.read_table(uri)
     assert read.schema.names == tables.REJECTS.names
     told = [(row["uri"], row["status"], row["width"]) for row in read.to_pylist()]

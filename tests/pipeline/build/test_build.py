@@ -227,7 +227,7 @@ def test_what_a_detector_does_to_one_image_costs_that_image(
 
 def test_the_log_names_each_unit_once(pictures: Path, tmp_path: Path, make: Make) -> None:
     make(pictures, tmp_path / "d")
-    (log,) = (tmp_path / "d" / "logs").iterdir()
+    (log,) = (tmp_path / "d" / "logs").glob("*.jsonl")
     events = [json.loads(line) for line in log.read_text().splitlines()]
     assert [event["event"] for event in events] == ["start", *["unit"] * 4, "done"]
     units = [event["unit_id"] for event in events if event["event"] == "unit"]

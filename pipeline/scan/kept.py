@@ -1,0 +1,29 @@
+"""What the last scan of a dataset's source found, so that the next one reads only what changed.
+
+``logs/found.parquet``: the rows as they were found, with names, sizes and times of their files. A
+file that is not there, or of another form, only means that all is read again.
+"""
+
+from catalog import storage, tables
+from pipeline.scan.chunks import FOUND
+from pipeline.scan.scan import Found
+
+NAME = "logs/found.parquet"
+
+
+def read_found(dataset: str) -> Found | None:
+    """Return what the last scan for a dataset found; None where nothing of use was kept."""
+    uri = storage.join(dataset, NAME)
+    if not storage.exists(uri):
+        return None
+    told = tables.read_metadata(uri)
+    rows = tables.read_table(uri).replace_schema_metadata(None)
+    if rows.schema.names != FOUND.names or not {"passed", "form"} <= told.keys():
+        return None
+    return Found(rows=rows.cast(FOUND), passed=told["passed"], form=told["form"])
+
+
+def keep_found(dataset: str, found: Found) -> None:
+    """Keep what a scan found for the next one."""
+    data = tables.to_parquet(found.rows, {"passed": found.passed, "form": found.form})
+    storage.write_atomic(storage.join(dataset, NAME), data)
