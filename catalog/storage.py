@@ -163,6 +163,15 @@ def size(uri: str) -> int:
         return int(fs.size(name))
 
 
+def modified(uri: str) -> float:
+    """Return when the file was written, by the clock of its storage; seconds since 1970."""
+    path = local_path(uri)
+    if path is not None:
+        return path.stat().st_mtime
+    with remote(uri) as (fs, name):
+        return _when(fs.info(name))
+
+
 def exists(uri: str) -> bool:
     """Say whether a file or folder stands at `uri`."""
     path = local_path(uri)
@@ -229,10 +238,14 @@ def _walk_remote(uri: str) -> Iterator[Entry]:
         found = fs.find(root, detail=True)
     for path, entry in found.items():
         name = str(path).removeprefix(root.rstrip("/")).lstrip("/")
-        # Every fsspec store has its own word for it; in-memory files tell of their creation only.
-        when = entry.get("LastModified") or entry.get("mtime") or entry["created"]
-        modified = when.timestamp() if isinstance(when, datetime) else float(when)
-        yield Entry(name=name, bytes=int(entry["size"]), modified=modified)
+        yield Entry(name=name, bytes=int(entry["size"]), modified=_when(entry))
+
+
+def _when(entry: dict[str, Any]) -> float:
+    """Return when a remote file was written, of what fsspec tells of it."""
+    # Every store has its own word for it; in-memory files tell of their creation only.
+    when = entry.get("LastModified") or entry.get("mtime") or entry["created"]
+    return when.timestamp() if isinstance(when, datetime) else float(when)
 
 
 def write_atomic(uri: str, data: bytes) -> None:
