@@ -6,7 +6,7 @@ BuildError (RuntimeError)        exit 1: the build could not go on
 RetrainError (RuntimeError)      exit 1: a night of rebuilding and training could not go on
 ├── BusyError                    somebody else is at work in the folder, or lately was
 ├── LeaseLost                    somebody else has taken the folder over
-└── PromotionError               something else was promoted meanwhile
+└── PromotionError               something else was promoted meanwhile, or a record is not ours
 Interrupted (BaseException)      exit 128 + the signal's number: somebody stopped the command
 """
 
@@ -50,7 +50,7 @@ class LeaseLost(RetrainError):
 
 
 class PromotionError(RetrainError):
-    """Something else was promoted meanwhile; what was compared with is no longer current."""
+    """The log of promotions is not what was expected: something else came meanwhile."""
 
 
 class Interrupted(BaseException):

@@ -5,8 +5,8 @@
 ``lease/<number>.released``   written by a holder that ended in any orderly way
 ``lease/clock``               written to learn what time the storage has
 
-All times that are compared are the storage's own, so the clocks of machines may differ by hours. A
-holder that was taken for dead and is not finds a higher number: it asks before it promotes anything.
+All times that are compared are the storage's own, so the clocks of machines may differ by hours.
+A holder that was taken for dead and is not finds a higher number: it asks before it promotes.
 """
 
 import platform

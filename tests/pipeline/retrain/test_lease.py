@@ -45,7 +45,7 @@ def test_numbers_grow_and_an_ended_lease_is_free_at_once(folder: str) -> None:
 def test_who_was_taken_for_dead_finds_out(folder: str) -> None:
     with hold(folder, "slow", lapses_after=0) as slow, hold(folder, "quick") as quick:
         assert quick.number == slow.number + 1
-        with pytest.raises(LeaseLost, match="quick on .* with lease 2, as lease 1"):
+        with pytest.raises(LeaseLost, match=r"quick on .* with lease 2, as lease 1"):
             slow.check()
         quick.check()
     with pytest.raises(LeaseLost, match="with lease 2"):  # also when both have ended
