@@ -10,7 +10,7 @@ nothing is promoted. A rollback is a record like others, so the log tells it, to
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any
 
 from catalog import storage
 from catalog.sample import canonical_json
@@ -45,9 +45,9 @@ class Candidate:
     run: str | None = None
     figures: Mapping[str, Any] = field(default_factory=dict)
 
-    def same(self, other: "Candidate") -> bool:
-        """Say whether two are alike in all that a candidate has."""
-        return _content(self) == _content(other)
+    def content(self) -> dict[str, Any]:
+        """Return what a candidate has, without what makes it a record."""
+        return {one.name: getattr(self, one.name) for one in fields(Candidate)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,31 +66,16 @@ class Promotion(Candidate):
     lease: int
     at: str
 
-    @classmethod
-    def read(cls, folder: str, number: int) -> Self:
-        """Read a record of the log of `folder`.
-
-        Raises:
-            PromotionError: another version wrote it.
-        """
-        log = storage.join(folder, PROMOTIONS)
-        try:
-            return cls(**numbered.read(log, number))
-        except TypeError as error:
-            where = numbered.path(log, number)
-            raise PromotionError(f"{where} is a record of another version: {error}") from error
-
 
 def history(folder: str) -> list[Promotion]:
     """Return all records, the oldest first."""
-    numbers = numbered.numbers(storage.join(folder, PROMOTIONS))
-    return [Promotion.read(folder, number) for number in numbers]
+    return [_read(folder, number) for number in numbered.numbers(_log(folder))]
 
 
 def current(folder: str) -> Promotion | None:
     """Return the newest record; None where nothing was promoted yet."""
-    number = numbered.newest(storage.join(folder, PROMOTIONS))
-    return Promotion.read(folder, number) if number else None
+    number = numbered.newest(_log(folder))
+    return _read(folder, number) if number else None
 
 
 def promote(folder: str, candidate: Candidate, lease: Lease, *, expected: int) -> Promotion:
@@ -106,9 +91,11 @@ def promote(folder: str, candidate: Candidate, lease: Lease, *, expected: int) -
         LeaseLost: somebody else has taken the folder over.
         PromotionError: another record came meanwhile.
     """
-    if numbered.newest(storage.join(folder, PROMOTIONS)) > expected:
-        after = Promotion.read(folder, expected + 1)
-        if after.why == PROMOTED and after.same(candidate):
+    if numbered.newest(_log(folder)) > expected:
+        after = _read(folder, expected + 1)
+        # As JSON, in which a tuple is a list.
+        alike = canonical_json(after.content()) == canonical_json(candidate.content())
+        if alike and after.why == PROMOTED:
             copy_current(folder)
             return after
     return _append(folder, candidate, lease, expected=expected, why=PROMOTED)
@@ -122,36 +109,31 @@ def roll_back(folder: str, to: int, lease: Lease) -> Promotion:
         LeaseLost: somebody else has taken the folder over.
         PromotionError: another record came meanwhile.
     """
-    numbers = numbered.numbers(storage.join(folder, PROMOTIONS))
-    earlier = numbers[:-1]
-    if to not in earlier:
+    numbers = numbered.numbers(_log(folder))
+    if to not in (earlier := numbers[:-1]):
         there = ", ".join(map(str, earlier)) or "none"
         raise UsageError(f"{folder}: cannot roll back to {to}; the earlier promotions are: {there}")
-    old = Promotion.read(folder, to)
-    return _append(folder, old, lease, expected=numbers[-1], why=f"rolled back to {to}")
+    why = f"rolled back to {to}"
+    return _append(folder, _read(folder, to), lease, expected=numbers[-1], why=why)
 
 
 def copy_current(folder: str) -> None:
     """Write CURRENT.json anew: of somebody who was killed after a promotion it may be old."""
-    newest = current(folder)
-    if newest is not None:
+    if (newest := current(folder)) is not None:
         storage.write_atomic(storage.join(folder, CURRENT), _encode(newest))
 
 
 def _append(
     folder: str, candidate: Candidate, lease: Lease, *, expected: int, why: str
 ) -> Promotion:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     record = Promotion(
-        number=expected + 1,
-        why=why,
-        lease=lease.number,
-        at=datetime.now(UTC).isoformat(timespec="seconds"),
-        **_content(candidate),
+        **candidate.content(), number=expected + 1, why=why, lease=lease.number, at=now
     )
     lease.check()
-    log = storage.join(folder, PROMOTIONS)
-    newest = numbered.newest(log)
-    if newest == expected and numbered.create(numbered.path(log, record.number), _encode(record)):
+    log = _log(folder)
+    free = numbered.newest(log) == expected
+    if free and numbered.create(numbered.path(log, record.number), _encode(record)):
         copy_current(folder)
         return record
     there = current(folder)
@@ -161,8 +143,16 @@ def _append(
     )
 
 
-def _content(candidate: Candidate) -> dict[str, Any]:
-    return {one.name: getattr(candidate, one.name) for one in fields(Candidate)}
+def _log(folder: str) -> str:
+    return storage.join(folder, PROMOTIONS)
+
+
+def _read(folder: str, number: int) -> Promotion:
+    try:
+        return Promotion(**numbered.read(_log(folder), number))
+    except TypeError as error:
+        where = numbered.path(_log(folder), number)
+        raise PromotionError(f"{where} is a record of another version: {error}") from error
 
 
 def _encode(record: Promotion) -> bytes:
