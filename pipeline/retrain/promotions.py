@@ -19,9 +19,7 @@ from pipeline.retrain import numbered
 from pipeline.retrain.lease import Lease
 
 PROMOTIONS = "promotions"
-
 CURRENT = "CURRENT.json"
-
 PROMOTED = "promoted"
 
 
