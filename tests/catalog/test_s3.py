@@ -106,6 +106,9 @@ def test_ranges_sizes_and_listings(s3: str) -> None:
     walked = storage.walk(folder)
     assert [(entry.name, entry.bytes) for entry in walked] == [("a", 10), ("b", 0), ("c/d", 1)]
     assert all(abs(entry.modified - time.time()) < 60 for entry in walked)
+    assert storage.modified(f"{folder}/a") == walked[0].modified
+    with pytest.raises(FileNotFoundError):
+        storage.modified(f"{folder}/none")
     assert storage.walk(f"{folder}/none") == []
     assert storage.read_bytes(f"{folder}/a", 3, 4) == b"3456"
     assert storage.read_bytes(f"{folder}/a", 8) == b"89"
