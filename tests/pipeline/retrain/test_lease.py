@@ -123,7 +123,7 @@ def test_of_two_processes_that_start_at_once_one_holds(folder: str) -> None:
     ours, processes = [], []
     for _ in range(2):
         mine, theirs = SPAWN.Pipe()
-        processes.append(SPAWN.Process(target=race, args=(folder, gate, theirs, end)))
+        processes.append(SPAWN.Process(target=race, args=(folder, gate, theirs, end), daemon=True))
         processes[-1].start()
         ours.append(mine)
     assert all(one.poll(_LIMIT) for one in ours)
@@ -166,7 +166,7 @@ def keep(folder: str, told: Connection) -> None:
 
 def test_the_lease_of_a_killed_holder_lapses(folder: str) -> None:
     mine, theirs = SPAWN.Pipe()
-    process = SPAWN.Process(target=keep, args=(folder, theirs))
+    process = SPAWN.Process(target=keep, args=(folder, theirs), daemon=True)
     process.start()
     assert mine.poll(_LIMIT)
     process.kill()
