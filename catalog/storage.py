@@ -9,8 +9,9 @@ import hashlib
 import os
 import stat
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,6 +35,11 @@ _UNKNOWN_CALLER = (
     "RequestTimeTooSkewed",
     "TokenRefreshRequired",
 )
+
+# What S3 and its likes answer where a name is taken, or somebody else writes it at this moment.
+_TAKEN = ("PreconditionFailed", "412")
+_CONFLICT = ("ConditionalRequestConflict", "409")
+_TRIES, _PAUSE = 6, 0.1  # seconds
 
 
 def local_path(uri: str) -> Path | None:
@@ -91,10 +97,16 @@ def _is_unanswered(error: Exception) -> bool:
         return True
     if type(error).__module__.partition(".")[0] in _CLIENTS:
         return True
-    response = getattr(error.__cause__, "response", None) or {}  # of botocore's ClientError
-    if response.get("Error", {}).get("Code") in _UNKNOWN_CALLER:
+    if _code(error) in _UNKNOWN_CALLER:
         return True
     return isinstance(error, OSError) and error.errno in _TRANSIENT
+
+
+def _code(error: BaseException) -> str | None:
+    """Return S3's own word for an error."""
+    response = getattr(error.__cause__, "response", None) or {}  # of botocore's ClientError
+    code: str | None = response.get("Error", {}).get("Code")
+    return code
 
 
 def _open_local(path: Path) -> IO[bytes]:
@@ -163,6 +175,15 @@ def size(uri: str) -> int:
         return int(fs.size(name))
 
 
+def modified(uri: str) -> float:
+    """Return when the file was written, by the clock of its storage; seconds since 1970."""
+    path = local_path(uri)
+    if path is not None:
+        return path.stat().st_mtime
+    with remote(uri) as (fs, name):
+        return _when(fs.info(name))
+
+
 def exists(uri: str) -> bool:
     """Say whether a file or folder stands at `uri`."""
     path = local_path(uri)
@@ -229,10 +250,14 @@ def _walk_remote(uri: str) -> Iterator[Entry]:
         found = fs.find(root, detail=True)
     for path, entry in found.items():
         name = str(path).removeprefix(root.rstrip("/")).lstrip("/")
-        # Every fsspec store has its own word for it; in-memory files tell of their creation only.
-        when = entry.get("LastModified") or entry.get("mtime") or entry["created"]
-        modified = when.timestamp() if isinstance(when, datetime) else float(when)
-        yield Entry(name=name, bytes=int(entry["size"]), modified=modified)
+        yield Entry(name=name, bytes=int(entry["size"]), modified=_when(entry))
+
+
+def _when(entry: dict[str, Any]) -> float:
+    """Return when a remote file was written, of what fsspec tells of it."""
+    # Every store has its own word for it; in-memory files tell of their creation only.
+    when = entry.get("LastModified") or entry.get("mtime") or entry["created"]
+    return when.timestamp() if isinstance(when, datetime) else float(when)
 
 
 def write_atomic(uri: str, data: bytes) -> None:
@@ -272,8 +297,7 @@ def create_once(uri: str, data: bytes) -> None:
     """
     path = local_path(uri)
     if path is None:
-        with remote(uri) as (fs, name):
-            fs.pipe_file(name, data, mode="create")
+        _create_remote(uri, lambda fs, name: fs.pipe_file(name, data, mode="create"))
         return
     temporary = _write_temporary(path, data)
     try:
@@ -291,12 +315,28 @@ def publish(finished: Path, uri: str) -> None:
     """
     path = local_path(uri)
     if path is None:
-        with remote(uri) as (fs, name):
-            fs.put_file(str(finished), name, mode="create")
+        _create_remote(uri, lambda fs, name: fs.put_file(str(finished), name, mode="create"))
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     os.link(finished, path)
     sync_folder(path.parent)
+
+
+def _create_remote(uri: str, write: Callable[[Any, str], None]) -> None:
+    """Let `write` create a remote file; a storage where two write at once may ask to try again."""
+    for tries_left in reversed(range(_TRIES)):
+        with remote(uri) as (fs, name):
+            try:
+                write(fs, name)
+                return
+            except FileExistsError:
+                raise
+            except OSError as error:
+                if _code(error) in _TAKEN:
+                    raise FileExistsError(f"{uri} is taken") from error
+                if _code(error) not in _CONFLICT or not tries_left:
+                    raise
+        time.sleep(_PAUSE)
 
 
 def touch(uri: str) -> None:

@@ -3,6 +3,10 @@
 UsageError (ValueError)          exit 2: a wrong flag, recipe or combination
 └── RecipeError                  a recipe that does not validate; names file, key path and line
 BuildError (RuntimeError)        exit 1: the build could not go on
+RetrainError (RuntimeError)      exit 1: a night of rebuilding and training could not go on
+├── BusyError                    somebody else is at work in the folder, or lately was
+├── LeaseLost                    somebody else has taken the folder over
+└── PromotionError               something else was promoted meanwhile, or a record is not ours
 Interrupted (BaseException)      exit 128 + the signal's number: somebody stopped the command
 """
 
@@ -31,6 +35,22 @@ class RecipeError(UsageError):
 
 class BuildError(RuntimeError):
     """A build stopped before its units were done; the same command resumes it."""
+
+
+class RetrainError(RuntimeError):
+    """A night stopped before its end; the same command goes on with it."""
+
+
+class BusyError(RetrainError):
+    """Somebody else is at work in the folder, or was until a moment ago."""
+
+
+class LeaseLost(RetrainError):
+    """Somebody else has taken the folder over; nothing more may be promoted here."""
+
+
+class PromotionError(RetrainError):
+    """The log of promotions is not what was expected: something else came meanwhile."""
 
 
 class Interrupted(BaseException):

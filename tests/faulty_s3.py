@@ -9,7 +9,14 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, TypeAlias
 
-Trouble: TypeAlias = Literal["500", "503", "reset", "slow", "lost answer"]
+Trouble: TypeAlias = Literal["409", "412", "500", "503", "reset", "slow", "lost answer"]
+
+_CODES = {
+    "409": "ConditionalRequestConflict",
+    "412": "PreconditionFailed",
+    "500": "InternalError",
+    "503": "SlowDown",
+}
 
 SECONDS = 0.3  # that a slow answer takes longer
 
@@ -55,21 +62,21 @@ class _Handler(BaseHTTPRequestHandler):
         if trouble == "reset":
             self._cut()
             return
-        if trouble in ("500", "503"):
-            code = {"500": "InternalError", "503": "SlowDown"}[trouble]
-            self._answer(int(trouble), {}, f"<Error><Code>{code}</Code></Error>".encode())
+        if trouble in _CODES:
+            answer = f"<Error><Code>{_CODES[trouble]}</Code></Error>"
+            self._answer(int(trouble), {}, answer.encode())
             return
         if trouble == "slow":
             time.sleep(SECONDS)
         upstream = http.client.HTTPConnection(*self.server.target)
         upstream.request(self.command, self.path, body, dict(self.headers.items()))
-        answer = upstream.getresponse()
-        data = answer.read()
+        answered = upstream.getresponse()
+        data = answered.read()
         upstream.close()
         if trouble == "lost answer":
             self._cut()
             return
-        self._answer(answer.status, dict(answer.getheaders()), data)
+        self._answer(answered.status, dict(answered.getheaders()), data)
 
     def _answer(self, status: int, headers: dict[str, str], data: bytes) -> None:
         self.send_response_only(status)

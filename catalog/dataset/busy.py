@@ -41,28 +41,43 @@ def marked(dataset: str, name: str, *, until_done: bool = False) -> Iterator[Non
     """
     uri = storage.join(dataset, ATTEMPTS, f"{name}.json")
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    data = canonical_json({"began": now, "host": platform.node()})
-    ended = threading.Event()
-    touching = threading.Thread(target=_touch, args=(uri, data, ended), daemon=True)
-    storage.write_atomic(uri, data)
-    touching.start()
     done = not until_done
     try:
-        yield
+        with touched(uri, canonical_json({"began": now, "host": platform.node()})):
+            yield
         done = True
     finally:
-        ended.set()
-        touching.join()  # or its last touch would bring the mark back
         if done:
             storage.remove(uri)
 
 
-def _touch(uri: str, data: bytes, ended: threading.Event) -> None:
-    while not ended.wait(TOUCHED_EACH):
+@contextmanager
+def touched(uri: str, data: bytes, *, each: float | None = None) -> Iterator[None]:
+    """Write a file, and again all the time while the block runs; it stays at the end.
+
+    Args:
+        uri: of the file.
+        data: what stands in it.
+        each: seconds between two writings; `TOUCHED_EACH` where not given.
+    """
+    ended = threading.Event()
+    each = TOUCHED_EACH if each is None else each
+    touching = threading.Thread(target=_touch, args=(uri, data, each, ended), daemon=True)
+    storage.write_atomic(uri, data)
+    touching.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        touching.join()  # or its last touch would bring the file back where it is removed
+
+
+def _touch(uri: str, data: bytes, each: float, ended: threading.Event) -> None:
+    while not ended.wait(each):
         try:
             storage.write_atomic(uri, data)
         except (OSError, StorageUnavailable):
-            continue  # the work itself will meet it; the mark ages meanwhile
+            continue  # the work itself will meet it; the file ages meanwhile
 
 
 def stands(dataset: str, name: str) -> bool:

@@ -28,7 +28,7 @@ from pipeline.commands import (
     train,
     weights,
 )
-from pipeline.errors import BuildError, Exit, Interrupted, UsageError
+from pipeline.errors import BuildError, Exit, Interrupted, RetrainError, UsageError
 from pipeline.terminal.console import err
 from training.errors import TrainingError
 
@@ -76,9 +76,9 @@ def main() -> None:
         sys.exit(interrupted.exit_code)
     except UsageError as error:
         _fail(error, Exit.USAGE)
-    except (CatalogError, DetectorError, CaptionError, TrainingError, BuildError) as error:
+    except (CatalogError, DetectorError, CaptionError, TrainingError) as error:
         _fail(error, Exit.FAILED)
-    except OSError as error:
+    except (BuildError, RetrainError, OSError) as error:
         _fail(error, Exit.FAILED)
 
 

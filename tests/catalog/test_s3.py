@@ -1,22 +1,26 @@
 """The same promises on object storage, spoken over the real protocol."""
 
+import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+import s3fs
 
 from catalog import storage
 from catalog.dataset.commits import Attempt, commit_unit, read_commits
 from catalog.dataset.dataset import Dataset
 from catalog.dataset.verify import verify
-from catalog.errors import PlaceError
+from catalog.errors import PlaceError, StorageUnavailable
 from catalog.source.listing import list_parts
 from catalog.source.parts import Part, scan_part
+from tests.faulty_s3 import FaultyS3, Trouble
 
 
 def test_create_once_and_publish_never_replace(s3: str, tmp_path: Path) -> None:
@@ -51,6 +55,45 @@ def test_of_racing_creators_exactly_one_wins(s3: str) -> None:
     assert storage.read_bytes(uri) == b"%d" % won[0]
 
 
+@pytest.mark.parametrize("write", ["create_once", "publish"])
+@pytest.mark.parametrize(
+    ("trouble", "each", "expected"),
+    [("409", 2, None), ("409", 1, StorageUnavailable), ("412", 1, FileExistsError)],
+)
+def test_a_name_that_two_write_at_once_is_tried_again(
+    s3: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    write: str,
+    trouble: Trouble,
+    each: int,
+    expected: type[Exception] | None,
+) -> None:
+    """S3 may answer that there was a conflict; some storages say less where a name is taken."""
+    (tmp_path / "content").write_bytes(b"content")
+
+    def create(uri: str) -> None:
+        if write == "create_once":
+            storage.create_once(uri, b"content")
+        else:
+            storage.publish(tmp_path / "content", uri)
+
+    host, port = os.environ["AWS_ENDPOINT_URL"].removeprefix("http://").split(":")
+    with FaultyS3((host, int(port)), (trouble,), each=each) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.server_port}")
+        s3fs.S3FileSystem.clear_instance_cache()
+        uri = f"{s3}/conflict-{write}-{each}"
+        with pytest.raises(expected) if expected else nullcontext():
+            create(f"{uri}/a")
+            create(f"{uri}/b")
+        proxy.shutdown()
+    monkeypatch.undo()
+    s3fs.S3FileSystem.clear_instance_cache()
+    assert proxy.met[trouble] >= 1
+    assert storage.list_names(uri) == ([] if expected else ["a", "b"])
+
+
 def test_ranges_sizes_and_listings(s3: str) -> None:
     folder = f"{s3}/listing"
     assert storage.list_names(folder) == []
@@ -63,6 +106,9 @@ def test_ranges_sizes_and_listings(s3: str) -> None:
     walked = storage.walk(folder)
     assert [(entry.name, entry.bytes) for entry in walked] == [("a", 10), ("b", 0), ("c/d", 1)]
     assert all(abs(entry.modified - time.time()) < 60 for entry in walked)
+    assert storage.modified(f"{folder}/a") == walked[0].modified
+    with pytest.raises(FileNotFoundError):
+        storage.modified(f"{folder}/none")
     assert storage.walk(f"{folder}/none") == []
     assert storage.read_bytes(f"{folder}/a", 3, 4) == b"3456"
     assert storage.read_bytes(f"{folder}/a", 8) == b"89"

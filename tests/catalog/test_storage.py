@@ -125,7 +125,7 @@ def test_walk_lists_all_files_with_sizes_and_times(tmp_path: Path) -> None:
     os.utime(tmp_path / "a", (1000, 1000))
     found = storage.walk(str(tmp_path))
     assert [(entry.name, entry.bytes) for entry in found] == [("a", 0), ("b/c d", 2)]
-    assert found[0].modified == 1000
+    assert found[0].modified == storage.modified(str(tmp_path / "a")) == 1000
     assert storage.walk(str(tmp_path / "none")) == []
 
 
@@ -136,3 +136,4 @@ def test_walk_reads_every_store_s_word_for_the_time(tmp_path: Path) -> None:
     (entry,) = storage.walk(uri)
     assert (entry.name, entry.bytes) == ("b/c", 2)
     assert before - 1 <= entry.modified <= time.time() + 1
+    assert storage.modified(f"{uri}/b/c") == entry.modified

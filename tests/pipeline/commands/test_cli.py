@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.commands import cli
-from pipeline.errors import Exit
+from pipeline.errors import BusyError, Exit
 from tests.corpus import noise
 
 _SMALL = [
@@ -93,6 +93,16 @@ def test_a_missing_source_exits_1(run, tmp_path: Path) -> None:
     shown = run("scan", "--images", tmp_path / "nowhere", "--out", tmp_path / "s.parquet")
     assert shown.code == Exit.FAILED
     assert "does not exist" in shown.err
+
+
+def test_a_folder_that_another_works_in_is_one_message(run, monkeypatch) -> None:
+    def refuse() -> None:
+        raise BusyError("nights: another holds it")
+
+    monkeypatch.setattr(cli, "app", refuse)
+    shown = run("demo")
+    assert shown.code == Exit.FAILED
+    assert "error: nights: another holds it" in shown.err
 
 
 @pytest.mark.parametrize("command", ["status", "verify", "ls"])
