@@ -44,6 +44,7 @@ def append_changes(
     observer: Observer,
     scanner: ScanExecutor = scan_here,
     captioner_elsewhere: bool = False,
+    whole: bool = False,
 ) -> Appended:
     """Bring a dataset to what its source is now; a call that was stopped goes on.
 
@@ -60,6 +61,7 @@ def append_changes(
         observer: is told what happens.
         scanner: as for `pipeline.build.build.build`.
         captioner_elsewhere: other machines do the work; this one need not have the captioner.
+        whole: the images of `inputs` are all there are, too: what is not among them is gone.
 
     Raises:
         UsageError: images need a captioner that is not here, or nobody knows the images so far.
@@ -82,7 +84,9 @@ def append_changes(
     before = complete()
     if busy.stands(uri, busy.COMPACT):
         raise DatasetError(f"a compaction of {uri} runs or did not end: compact it first")
-    inputs, pieces = with_earlier(Dataset.open(uri), inputs), storage.join(uri, SCAN)
+    if not whole:
+        inputs = with_earlier(Dataset.open(uri), inputs)
+    pieces = storage.join(uri, SCAN)
     table, metadata = load_source(
         recipe, inputs, progress=observer.scanning(), folder=pieces, scanner=scanner, dataset=uri
     )

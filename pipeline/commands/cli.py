@@ -25,6 +25,7 @@ from pipeline.commands import (
     operate,
     precompute,
     publish,
+    rebuild,
     train,
     weights,
 )
@@ -57,6 +58,7 @@ for group in (
     ablate,
     generate,
     export,
+    rebuild,
     operate,
     weights,
     demo,

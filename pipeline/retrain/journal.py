@@ -68,6 +68,11 @@ class Journal:
         done = self._read(name)
         return self._record(name, do()) if done is None else json.loads(done)
 
+    def read(self, name: str) -> Any:
+        """Return the recorded outcome of a stage; None where it is not done."""
+        done = self._read(name)
+        return None if done is None else json.loads(done)
+
     def end(self, outcome: Outcome, sentence: str) -> None:
         """Record how the night ended.
 

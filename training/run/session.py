@@ -173,7 +173,9 @@ def open_session(config: TrainConfig, rows: Rows) -> Session:
     accelerator = _accelerator(config)
     check_shared(accelerator, run)
     held = list_checkpoints(run)
-    keys = read_held_out(run) if held else choose_held_out(rows.whole.keys(), config.held_out)
+    keys = read_held_out(run)  # also of a new run: somebody may have chosen them before
+    if not keys and not held:
+        keys = choose_held_out(rows.whole.keys(), config.held_out)
     view, held_out = held_out_view(rows.whole, rows.view, keys)
     base = load_base(
         config.base,
