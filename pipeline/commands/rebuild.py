@@ -20,9 +20,9 @@ from pipeline.commands.options import (
     unit_executor,
 )
 from pipeline.errors import Exit, UsageError
+from pipeline.retrain.journal import Outcome
 from pipeline.terminal.build_view import BuildView, LogFormat
 from pipeline.terminal.console import err, out, show_json
-from pipeline.retrain.journal import Outcome
 from pipeline.terminal.quiet import quiet_libraries
 
 if TYPE_CHECKING:

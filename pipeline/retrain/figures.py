@@ -45,7 +45,9 @@ def of_what_came(dataset: str, night: str, before: Promotion | None) -> Figures 
     earlier = tables.read_table(opened.path(sources[before.generation - 1]), ["uri", "sha256"])
     rows = tables.read_table(opened.source, ["uri", "sha256"])
     known = pc.is_in(rows["sha256"], earlier["sha256"].drop_null().combine_chunks())
-    unread = pc.and_(pc.is_null(rows["sha256"]), pc.is_in(rows["uri"], earlier["uri"].combine_chunks()))
+    unread = pc.and_(
+        pc.is_null(rows["sha256"]), pc.is_in(rows["uri"], earlier["uri"].combine_chunks())
+    )
     came = rows.filter(pc.invert(pc.or_(known, unread)))
     hashes = pc.unique(came["sha256"].drop_null())
     kept = opened.view(snapshot=night).table["sha256"]

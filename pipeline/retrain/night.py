@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from catalog.dataset.snapshots import take_snapshot
+
 from catalog import storage
 from catalog.dataset import tombstones
 from catalog.dataset.dataset import MANIFEST, Dataset
-from catalog.dataset.snapshots import take_snapshot
 from catalog.source.ranking import parse_size
 from pipeline.build.append import append_changes
 from pipeline.build.build import Executor, Observer, build, is_planned
@@ -96,9 +97,7 @@ class Ended:
         }
 
 
-def run_night(
-    config: Nightly, recipe: Recipe, night: str, means: Means, *, owner: str
-) -> Ended:
+def run_night(config: Nightly, recipe: Recipe, night: str, means: Means, *, owner: str) -> Ended:
     """Do a night's work, or what is left of it; one that has ended is only told of.
 
     Args:
@@ -160,7 +159,9 @@ class Night:
         taken = self._stage("snapshot", self._take)
         if before is not None and before.night != self._journal.run_id:
             if self._as(before.figures, taken):
-                return self._end(Outcome.NOTHING_NEW, f"The dataset is that of night {before.night}.")
+                return self._end(
+                    Outcome.NOTHING_NEW, f"The dataset is that of night {before.night}."
+                )
             if said := self._refused_already(taken):
                 return self._end(Outcome.REFUSED, said)
         self._stage("changes", lambda: figures.changes(self._dataset, self._journal.run_id, before))
@@ -273,11 +274,13 @@ class Night:
 
     def _views(self) -> dict[str, Any]:
         """Cut the subsets that the dataset is large enough for, and write its report."""
-        dataset, cut = Dataset.open(self._dataset), []
-        samples = dataset.sample_count()
-        for size in self._config.subsets:
-            if parse_size(size) <= samples:
-                cut.append(dataset.write_subset(parse_size(size), policy="top", seed=0).name)
+        dataset = Dataset.open(self._dataset)
+        samples, sizes = dataset.sample_count(), map(parse_size, self._config.subsets)
+        cut = [
+            dataset.write_subset(size, policy="top", seed=0).name
+            for size in sizes
+            if size <= samples
+        ]
         report = self._config.path("nights", self._journal.run_id, REPORT)
         storage.write_atomic(report, write_page(dataset, samples=6, sources=False).encode())
         return {"subsets": cut, "report": report}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -140,9 +141,7 @@ class Trainer:
             keys = Dataset.open(dataset).view(snapshot=night).keys()
             count = min(self._config.measure.samples, len(keys) // _TENTH)
             chosen = choose_held_out(keys, count)
-            try:
+            with suppress(FileExistsError):
                 storage.create_once(uri, canonical_json({"keys": list(chosen)}))
-            except FileExistsError:
-                pass
         frozen: list[str] = json.loads(storage.read_bytes(uri))["keys"]
         return frozen

@@ -1,0 +1,190 @@
+"""Nights: what is new is built and judged, what is worse is refused, and a stop loses nothing."""
+
+import json
+import shutil
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from catalog.dataset.dataset import Dataset
+from catalog.dataset.verify import verify
+from pipeline.attempts.outcome import UnitFailure, UnitReport
+from pipeline.build.build import BuildResult
+from pipeline.build.local import run_local
+from pipeline.commands.cli import app
+from pipeline.errors import BuildError
+from pipeline.recipe.recipe import Recipe, load_recipe
+from pipeline.retrain.journal import Outcome
+from pipeline.retrain.night import Ended, Means, run_night
+from pipeline.retrain.nightly import Nightly
+from pipeline.retrain.promotions import current, history
+from pipeline.scan.chunks import scan_here
+from tests.pipeline.silent import Silent
+from tests.rules import ANY_LOOK
+
+SETS = ["image.resolution=64", "samples_per_unit=3", *ANY_LOOK]
+
+
+@pytest.fixture
+def source(pictures: Path, tmp_path: Path) -> Path:
+    shutil.copytree(pictures, tmp_path / "in")
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def schedule(source: Path, tmp_path: Path) -> dict[str, Any]:
+    """What nightly.yaml says, of a dataset alone."""
+    return {
+        "folder": str(tmp_path / "nightly"),
+        "recipe": "canny",
+        "set": SETS,
+        "images": [str(source)],
+        "removals": str(tmp_path / "removals.txt"),
+        "subsets": ["5", "500"],
+    }
+
+
+@pytest.fixture
+def night(schedule: dict[str, Any]) -> Callable[..., Ended]:
+    """Do a night's work in this process."""
+
+    def run(name: str, executor: Any = run_local, **changes: Any) -> Ended:
+        config = Nightly.model_validate({**schedule, **changes})
+        means = Means(executor=executor, scanner=scan_here, observer=Silent(), trainer=None)
+        recipe = load_recipe(config.recipe, config.overrides)
+        return run_night(config, recipe, name, means, owner="a test")
+
+    return run
+
+
+def draw(path: Path, side: int, seed: int) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).resize((side, side + 8), Image.Resampling.NEAREST).save(path)
+
+
+def test_a_week(
+    source: Path,
+    schedule: dict[str, Any],
+    night: Callable[..., Ended],
+    make: Callable[..., BuildResult],
+    recipe: Recipe,
+    tmp_path: Path,
+) -> None:
+    first = night("monday")
+    assert (first.outcome, first.stages["snapshot"]["samples"]) == (Outcome.PROMOTED, 10)
+    assert first.stages["views"]["subsets"] == ["5"]
+    assert night("tuesday").outcome == Outcome.NOTHING_NEW
+    draw(source / "new.png", 150, 1)
+    (source / "odd" / "03.txt").write_text("another\n")
+    (source / "even" / "06.png").unlink()
+    third = night("wednesday")
+    assert third.outcome == Outcome.PROMOTED
+    changes = third.stages["changes"]
+    assert (changes["added"], changes["changed"], changes["removed"]) == (1, 1, 1)
+    _poison(source, 30)
+    fourth = night("thursday")
+    assert fourth.outcome == Outcome.REFUSED
+    assert "of the 30 images that came are samples" in fourth.sentence
+    now = current(schedule["folder"])
+    assert now is not None
+    assert (now.night, now.number) == ("wednesday", 2)
+    again = night("friday")
+    assert again.outcome == Outcome.REFUSED
+    assert again.sentence.startswith("As in night thursday, and nothing changed since")
+    shutil.rmtree(source / "poison")
+    gone = Dataset.open(now.dataset).view().keys()[0]
+    Path(schedule["removals"]).write_text(f"{gone}\n")
+    last = night("saturday")
+    assert last.outcome == Outcome.PROMOTED
+    assert last.stages["changes"]["why"] == {"removed": 1}
+    opened = Dataset.open(now.dataset)
+    assert opened.snapshots() == ["monday", "wednesday", "thursday", "saturday"]
+    assert gone not in set(opened.view(snapshot="monday").keys())
+    assert verify(opened) == []
+    make(source, tmp_path / "at-once")
+    whole = Dataset.open(str(tmp_path / "at-once")).view().table
+    left = [row for row in whole.to_pylist() if row["key"] != gone]
+    ours = opened.view(snapshot="saturday").table.to_pylist()
+    assert [row["block_sha256"] for row in ours] == [row["block_sha256"] for row in left]
+
+
+def test_a_night_that_was_stopped_goes_on(
+    source: Path, schedule: dict[str, Any], night: Callable[..., Ended]
+) -> None:
+    units: list[int] = []
+
+    def stops(
+        dataset: str, recipe: Recipe, execution: Any, pending: Sequence[int], run: str
+    ) -> Generator[UnitReport | UnitFailure]:
+        units.extend(pending[:1])
+        yield from run_local(dataset, recipe, execution, pending[:1], run)
+        raise BuildError("stopped")
+
+    with pytest.raises(BuildError, match="stopped"):
+        night("one", executor=stops)
+    assert current(schedule["folder"]) is None
+    ended = night("one")
+    assert ended.outcome == Outcome.PROMOTED
+    assert ended.stages["snapshot"]["samples"] == 10
+    assert night("one") == ended  # it has ended: it is told of, and nothing is done
+    assert len(history(schedule["folder"])) == 1
+
+
+def test_the_command(source: Path, schedule: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "nightly.yaml"
+    file.write_text(json.dumps(schedule))  # JSON is YAML
+    runner = CliRunner()
+    command = ["rebuild", "--config", str(file), "--local", "--run-id"]
+    first = runner.invoke(app, [*command, "one", "--set", "set.1=samples_per_unit=4"])
+    assert first.exit_code == 0, first.output
+    summary = json.loads(first.stdout.splitlines()[-1])
+    assert (summary["outcome"], summary["samples"], summary["promotion"]) == ("promoted", 10, 1)
+    folder = Path(schedule["folder"])
+    assert json.loads((folder / "CURRENT.json").read_text())["night"] == "one"
+    assert "controlnet_factory_current_promotion 1.0" in (folder / "metrics.prom").read_text()
+    assert "<h1>Promoted</h1>" in (folder / "nights" / "one" / "morning.html").read_text()
+    _poison(source, 30)
+    same = ["--set", "set.1=samples_per_unit=4"]
+    second = runner.invoke(app, [*command, "two", *same])
+    assert second.exit_code == 3, second.output
+    assert json.loads(second.stdout.splitlines()[-1])["outcome"] == "refused"
+    draw(source / "a.png", 160, 3)
+    shutil.rmtree(source / "poison")
+    assert runner.invoke(app, [*command, "three", *same]).exit_code == 0
+    back = runner.invoke(app, ["rollback", "--config", str(file), "--to", "1", *same])
+    assert "current: night one, promotion 3 (rolled back to 1)" in back.output
+    listed = runner.invoke(app, ["nights", "--config", str(file), "--json"])
+    assert [one["night"] for one in json.loads(listed.stdout)["promotions"]] == [
+        "one",
+        "three",
+        "one",
+    ]
+
+
+def test_old_nights_go(source: Path, schedule: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "nightly.yaml"
+    file.write_text(json.dumps({**schedule, "keep": {"nights": 2}}))
+    for number in range(4):
+        draw(source / "new" / f"{number}.png", 150 + number, number)
+        command = ["rebuild", "--config", str(file), "--local", "--run-id", f"n{number}"]
+        assert CliRunner().invoke(app, command).exit_code == 0
+    now = current(schedule["folder"])
+    assert now is not None
+    assert Dataset.open(now.dataset).snapshots() == ["n2", "n3"]
+    refused = CliRunner().invoke(app, ["rollback", "--config", str(file), "--to", "1"])
+    assert refused.exit_code == 2
+    assert "snapshot n0" in str(refused.exception)
+
+
+def _poison(source: Path, count: int) -> None:
+    """Add files that are no images, as a broken export leaves them."""
+    for number in range(count):
+        path = source / "poison" / f"{number}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"\xff\xd8\xff" + bytes([number]) * 40)
