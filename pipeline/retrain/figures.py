@@ -15,18 +15,18 @@ _FAILED = "failed:"
 
 
 def of(snapshot: Mapping[str, Any], adherence: Sequence[float]) -> Figures:
-    """Return the figures of what a night found.
+    """Return the figures of what a night found; what was taken down is no image of it.
 
     Args:
         snapshot: what its stage of that name recorded.
         adherence: of its run, a seed each.
     """
-    failed = (n for status, n in snapshot["rejects"].items() if status.startswith(_FAILED))
+    rejects: Mapping[str, int] = snapshot["rejects"]
     return Figures(
         adherence=tuple(adherence),
-        images=snapshot["images"],
+        images=snapshot["samples"] + sum(rejects.values()),
         samples=snapshot["samples"],
-        failed=sum(failed),
+        failed=sum(n for status, n in rejects.items() if status.startswith(_FAILED)),
     )
 
 
@@ -66,3 +66,24 @@ def of_what_came(dataset: str, night: str, before: Promotion | None) -> Figures 
 
 def _count(mask: pa.ChunkedArray) -> int:
     return int(pc.sum(mask).as_py() or 0)
+
+
+def changes(dataset: str, night: str, before: Promotion | None) -> dict[str, Any] | None:
+    """Count what came, changed and went since what is promoted; None where nothing is.
+
+    Of another dataset, one by another recipe, every sample is changed.
+    """
+    if before is None:
+        return None
+    opened = Dataset.open(dataset)
+    old = Dataset.open(before.dataset).view(snapshot=before.night).table
+    new = opened.view(snapshot=night).table
+    at = pc.index_in(new["key"], old["key"].combine_chunks())
+    same = pc.equal(old["block_sha256"].take(at), new["block_sha256"])
+    gone = old.filter(pc.invert(pc.is_in(old["key"], new["key"].combine_chunks())))["sha256"]
+    return {
+        "added": at.null_count,
+        "changed": _count(pc.invert(same)),
+        "removed": len(gone),
+        "why": {},
+    }

@@ -115,11 +115,10 @@ class Journal:
         return storage.join(self._folder, f"{name}.json")
 
 
-def unfinished(folder: str) -> str | None:
-    """Return the run id of the newest night if it has no outcome yet, else None.
+def nights(folder: str) -> dict[str, bool]:
+    """Return the run ids of all nights, the oldest first, and whether each has ended.
 
-    An older night without one was passed over by the newest: what it made was compared with what
-    is no longer current. Nights are told apart by when the storage saw them begin.
+    They are told apart by when the storage saw them begin.
     """
     began: dict[str, float] = {}
     ended: set[str] = set()
@@ -129,7 +128,16 @@ def unfinished(folder: str) -> str | None:
             began[run_id] = entry.modified
         elif name == f"{_OUTCOME}.json":
             ended.add(run_id)
-    if not began:
-        return None
-    newest = max(began, key=lambda run_id: (began[run_id], run_id))
-    return None if newest in ended else newest
+    order = sorted(began, key=lambda run_id: (began[run_id], run_id))
+    return {run_id: run_id in ended for run_id in order}
+
+
+def unfinished(folder: str) -> str | None:
+    """Return the run id of the newest night if it has no outcome yet, else None.
+
+    An older night without one was passed over by the newest: what it made was compared with what
+    is no longer current.
+    """
+    found = nights(folder)
+    newest = next(reversed(found), None)
+    return None if newest is None or found[newest] else newest

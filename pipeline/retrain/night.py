@@ -7,7 +7,7 @@ better: `pipeline.retrain.promotions` says what is current, a snapshot and a run
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from pipeline.recipe.recipe import Recipe
 from pipeline.report.page import write_page
 from pipeline.retrain import figures
 from pipeline.retrain.gate import Figures, judge
-from pipeline.retrain.journal import Journal, Outcome
+from pipeline.retrain.journal import Journal, Outcome, nights
 from pipeline.retrain.lease import Lease, hold
 from pipeline.retrain.nightly import Nightly
 from pipeline.retrain.promotions import Candidate, Promotion, current, promote
@@ -158,12 +158,10 @@ class Night:
         self._stage("build", self._build)
         taken = self._stage("snapshot", self._take)
         if before is not None and before.night != self._journal.run_id:
-            if self._as(before.figures, taken):
-                return self._end(
-                    Outcome.NOTHING_NEW, f"The dataset is that of night {before.night}."
-                )
             if said := self._refused_already(taken):
                 return self._end(Outcome.REFUSED, said)
+            if _alike(before.figures["snapshot"], taken, ("dataset", "view")):
+                return self._nothing_new(before)
         self._stage("changes", lambda: figures.changes(self._dataset, self._journal.run_id, before))
         self._stage("views", self._views)
         if self._means.trainer is not None:
@@ -183,8 +181,10 @@ class Night:
             return do()
 
         self._lease.check()
-        self._done[name] = self._journal.stage(name, begin)
-        return self._done[name]
+        outcome = self._journal.stage(name, begin)
+        if outcome is not None:
+            self._done[name] = outcome
+        return outcome
 
     def _end(self, outcome: Outcome, sentence: str) -> Ended:
         self._lease.check()
@@ -253,24 +253,28 @@ class Night:
             "rejects": taken.rejects,
         }
 
-    def _as(self, figures: Mapping[str, Any], taken: Mapping[str, Any]) -> bool:
-        """Say whether a promoted dataset is, sample for sample, what this night found."""
-        same = ("dataset", "view")
-        return all(figures.get("snapshot", {}).get(name) == taken[name] for name in same)
+    def _nothing_new(self, before: Promotion) -> Ended:
+        """End a night whose samples are those that are promoted; images that gave none may differ.
+
+        Of these the gate is asked, as all of a broken delivery may have been rejected.
+        """
+        verdict = self._stage("gate", lambda: self._judge(before))
+        if not verdict["passed"]:
+            return self._end(Outcome.REFUSED, " ".join(verdict["sentences"]))
+        return self._end(Outcome.NOTHING_NEW, f"The dataset is that of night {before.night}.")
 
     def _refused_already(self, taken: Mapping[str, Any]) -> str | None:
-        """Return why this very dataset was refused in an earlier night; None where it was not."""
-        for night in sorted(storage.list_names(self._config.path("nights")), reverse=True):
-            if night == self._journal.run_id:
-                continue
-            earlier = Journal(self._config.folder, night)
-            ended, snapshot = earlier.outcome, earlier.read("snapshot")
-            if ended is None or snapshot is None:
-                continue
-            if self._as({"snapshot": snapshot}, taken) and ended[0] == Outcome.REFUSED:
-                return f"As in night {night}, and nothing changed since: {ended[1]}"
+        """Return why the last night refused this very dataset; None where it did not."""
+        ended = [night for night, done in nights(self._config.folder).items() if done]
+        if not ended:
             return None
-        return None
+        last = Journal(self._config.folder, ended[-1])
+        outcome, snapshot = last.outcome, last.read("snapshot")
+        assert outcome is not None, "a night that has ended without an outcome"
+        same = _alike(snapshot, taken, ("dataset", "source", "view"))
+        if not same or outcome[0] != Outcome.REFUSED:
+            return None
+        return f"As in night {last.run_id}, and nothing changed since: {outcome[1]}"
 
     def _views(self) -> dict[str, Any]:
         """Cut the subsets that the dataset is large enough for, and write its report."""
@@ -319,3 +323,7 @@ class Night:
         )
         expected = verdict["compared_with"]
         return promote(self._config.folder, candidate, self._lease, expected=expected).number
+
+
+def _alike(one: Mapping[str, Any], other: Mapping[str, Any], names: Sequence[str]) -> bool:
+    return all(one[name] == other[name] for name in names)

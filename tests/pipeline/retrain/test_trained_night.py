@@ -1,0 +1,147 @@
+"""Nights that train: on a base with random weights, so that they are short; it learns nothing."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from catalog.dataset.dataset import Dataset
+from pipeline.commands.cli import app
+from pipeline.retrain import training
+from pipeline.retrain.promotions import current
+from tests.pipeline.retrain.test_night import SETS, draw
+from tests.random_base import write_random_base
+from tests.training.stepping import forget_accelerate
+from training.data.held_out import read_held_out
+from training.run.checkpoint import list_checkpoints
+from training.run.folder import read_settings
+
+STEPS = 3
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+    """A source of twenty pictures, a base, and nightly.yaml."""
+    folder = tmp_path_factory.mktemp("schedule")
+    shutil.copytree(pictures, folder / "in")
+    for number in range(10):
+        draw(folder / "in" / "more" / f"{number}.png", 100 + number, 50 + number)
+    write_random_base(str(folder / "base"))
+    schedule = {
+        "folder": str(folder / "nightly"),
+        "recipe": "canny",
+        "set": SETS,
+        "images": [str(folder / "in")],
+        "latents": {},
+        "train": {
+            **{"base": str(folder / "base"), "steps": STEPS, "batch_size": 2},
+            **{"probe_every": 2, "probe_steps": 1, "probe_samples": 2, "checkpoint_every": 1},
+        },
+        "measure": {"samples": 2, "seeds": [0, 1], "steps": 1, "guidance": 1},
+        "gate": {"adherence_margin": 10},
+    }
+    (folder / "nightly.yaml").write_text(json.dumps(schedule))
+    return folder
+
+
+def call(place: Path, night: str, *more: str) -> Result:
+    command = ["rebuild", "--config", str(place / "nightly.yaml"), "--local", "--run-id", night]
+    done = CliRunner().invoke(app, [*command, *more])
+    forget_accelerate()
+    return done
+
+
+def summary(done: Result) -> dict[str, Any]:
+    assert done.exit_code in (0, 3), done.output
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+def run_of(place: Path, night: str) -> Path:
+    return place / "nightly" / "runs" / night
+
+
+@pytest.fixture(scope="module")
+def week(place: Path) -> dict[str, dict[str, Any]]:
+    """Three nights: the first, one with new pictures, and one that the gate refuses."""
+    told = {"one": summary(call(place, "one"))}
+    draw(place / "in" / "more" / "late.png", 130, 99)
+    told["two"] = summary(call(place, "two"))
+    draw(place / "in" / "more" / "later.png", 140, 100)
+    told["three"] = summary(call(place, "three", "--set", "gate.adherence_margin=0"))
+    return told
+
+
+def test_each_night_goes_on_from_the_promoted_run(
+    place: Path, week: dict[str, dict[str, Any]]
+) -> None:
+    assert [week[night]["outcome"] for night in ("one", "two")] == ["promoted", "promoted"]
+    first, second = (read_settings(run_of(place, night)) for night in ("one", "two"))
+    assert first is not None
+    assert second is not None
+    assert first["config"]["start_from"] is None
+    assert second["config"]["start_from"] == str(run_of(place, "one"))
+    assert second["config"]["snapshot"] == "two"
+    assert second["identity"]["rows"] == first["identity"]["rows"] + 1
+    assert first["identity"]["latents"] is not None
+    assert read_held_out(run_of(place, "one")) == read_held_out(run_of(place, "two"))
+
+
+def test_adherence_has_a_figure_a_seed_and_the_promoted_one_is_taken_over(
+    place: Path, week: dict[str, dict[str, Any]]
+) -> None:
+    one, two = week["one"]["figures"], week["two"]["figures"]
+    assert one["promoted"] is None
+    assert len(set(one["candidate"]["adherence"])) == 2
+    assert two["promoted"]["adherence"] == one["candidate"]["adherence"]
+
+
+def test_the_page_shows_both_runs(place: Path, week: dict[str, dict[str, Any]]) -> None:
+    page = (place / "nightly" / "nights" / "two" / "morning.html").read_text()
+    assert page.count("<img") == 2
+    assert "Current is this night's, promotion 2." in page
+
+
+def test_what_is_worse_is_refused_and_kept(
+    place: Path, week: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(place / "in" / "more" / "latest.png", 150, 101)
+    before = current(str(place / "nightly"))
+    assert before is not None
+    monkeypatch.setattr(training.Trainer, "_adherence", lambda *_: [-5.0, -5.1])
+    done = call(place, "four", "--set", "gate.adherence_margin=0.02")
+    assert done.exit_code == 3
+    told = summary(done)
+    assert told["why"].startswith("Adherence is -5.050")
+    assert current(str(place / "nightly")) == before
+    assert (run_of(place, "four") / "config.json").is_file()
+    assert "four" in Dataset.open(before.dataset).snapshots()
+
+
+def test_a_night_that_dies_in_its_training_goes_on_there(
+    place: Path, week: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(place / "in" / "more" / "last.png", 160, 102)
+    with monkeypatch.context() as patch:
+        patch.setattr("training.run.loop.finish", _dies)
+        assert isinstance(call(place, "five").exception, _Death)
+    held = list_checkpoints(run_of(place, "five"))
+    assert [one.position.step for one in held] == [0, 1, 2, 3]
+    reads: list[str] = []
+    monkeypatch.setattr(
+        "pipeline.retrain.night.append_changes", lambda *_, **__: reads.append("again")
+    )
+    assert summary(call(place, "five"))["outcome"] == "promoted"
+    assert not reads  # the build was done, and is not done again
+
+
+class _Death(BaseException):
+    """In the place of a kill."""
+
+
+def _dies(_: object) -> None:
+    raise _Death
