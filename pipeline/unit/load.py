@@ -79,6 +79,7 @@ class Loader:
             jpeg_scale=decoded.jpeg_scale,
             measures=measures | (earlier.scores if earlier else {}),
             earlier=earlier.annotations if earlier else {},
+            earlier_made_in=earlier.made_in if earlier else "",
         )
 
     def _label(self, row: Mapping[str, Any]) -> np.ndarray | None:

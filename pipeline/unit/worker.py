@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import cv2
@@ -28,7 +27,14 @@ from catalog.dataset.scratch import own_folder
 from catalog.dataset.shards import ShardWriter
 from catalog.sample import sample_key
 from pipeline.attempts import marks, quarantine
-from pipeline.attempts.environment import environment, fix_threads, signature
+from pipeline.attempts.environment import (
+    environment,
+    fix_threads,
+    micro_batch,
+    of_maps,
+    signature,
+    without,
+)
 from pipeline.attempts.health import check_share
 from pipeline.attempts.outcome import UnitFailure, UnitReport
 from pipeline.errors import BuildError
@@ -109,7 +115,7 @@ class UnitWorker:
         unit, rows = self._plans.unit_ids[index], self._rows(index)
         fix_threads(self._recipe, self._execution, rows)
         texts = self._annotator.texts(self._known_texts(index))
-        poison = quarantine.quarantined(self._dataset, [row["sha256"] for row in rows])
+        poison = self._set_aside(rows)
         with marks.marked(self._dataset, unit, self._run):
             self._annotator.generate_texts(rows, texts, poison=poison)
         self._keep_texts(unit, texts, self._environment(rows))
@@ -184,6 +190,9 @@ class UnitWorker:
             )
         if died >= self._execution.deaths_suspicious:
             quarantine.examine(self._dataset, self._recipe, self._execution, rows)
+        return self._set_aside(rows)
+
+    def _set_aside(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         return quarantine.quarantined(self._dataset, [row["sha256"] for row in rows])
 
     def attempt(
@@ -191,20 +200,24 @@ class UnitWorker:
         index: int,
         folder: Path,
         *,
-        poison: Mapping[str, str] = MappingProxyType({}),
+        poison: Mapping[str, str] | None = None,
         clock: StageClock | None = None,
         texts: UnitTexts | None = None,
         removed: Collection[str] = (),
     ) -> Attempt:
         """Annotate one unit into `folder` without committing it; generates all texts by default.
 
-        Of images with `removed` keys, which were taken down, there is a row and nothing else.
+        What is set aside, by default what the dataset has set aside, is not touched. Of images with
+        `removed` keys, which were taken down, there is a row and nothing else.
         """
         clock, texts = clock or StageClock(), texts or self._annotator.texts()
+        before = self._annotator.micro_batch
         tar, parquet, held = (folder / f"samples{end}" for end in (".tar", ".parquet", HELD))
         records: list[dict[str, Any]] = []
+        reused: set[str] = set()
         rows = self._rows(index)
         kept = [row for row in rows if sample_key(row["sha256"]) not in removed]
+        poison = self._set_aside(rows) if poison is None else poison
         fix_threads(self._recipe, self._execution, rows)
         made_in = self._environment(rows)
         with tar.open("xb") as file, held.open("xb") as held_file:
@@ -216,12 +229,14 @@ class UnitWorker:
                     target = writer if work.rejection is None else holder
                     block = target.add_block(work.block) if work.block else None
                 records.append(ledger_row(work, block))
+                reused |= {work.earlier_made_in} - {""}
             with clock.time("write"):
                 for one, one_file in ((writer, file), (holder, held_file)):
                     one.close()
                     storage.sync_file(one_file)
         if len(kept) < len(rows):
             records = tombstones.with_removed(records, [row["sha256"] for row in rows])
+        made_in |= micro_batch(before, self._annotator.micro_batch)
         table = pa.Table.from_pylist(records, schema=tables.ROWS)
         with parquet.open("xb") as file:
             file.write(tables.to_parquet(table))
@@ -234,8 +249,9 @@ class UnitWorker:
             rows=parquet,
             counts=dict(sorted(Counter(record["status"] for record in records).items())),
             environment=made_in
-            | {"micro_batch": str(self._annotator.micro_batch)}
-            | _captioned_in(texts, made_in),
+            | without(poison)
+            | _maps_of(reused, made_in)
+            | _captioned_in(texts, self._environment(rows)),
             held=held if holder.blocks else None,
         )
 
@@ -243,6 +259,12 @@ class UnitWorker:
         with self._reading:  # one open file, and readers of it are not safe beside each other
             rows: list[dict[str, Any]] = self._plans.rows(index).to_pylist()
         return rows
+
+
+def _maps_of(reused: set[str], made_in: Mapping[str, str]) -> dict[str, str]:
+    """Name the other environments that maps were taken from."""
+    others = reused - {of_maps(made_in)}
+    return {"maps": " ".join(sorted(others))} if others else {}
 
 
 def _captioned_in(texts: UnitTexts, made_in: Mapping[str, str]) -> dict[str, str]:

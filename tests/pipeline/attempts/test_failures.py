@@ -26,6 +26,7 @@ from detectors.canny import CannySpec
 from pipeline.attempts import quarantine
 from pipeline.build.build import BuildResult
 from pipeline.errors import BuildError
+from pipeline.ledger.remake import rebuild_sampled
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe
 from pipeline.unit.worker import UnitWorker
@@ -237,3 +238,16 @@ def test_a_unit_is_examined_without_its_source(
     with pytest.raises(PlaceError, match=r"cannot be examined: (.|\n)*mounted"):
         quarantine.examine(str(tmp_path / "d"), recipe, Execution(), rows[:3])
     assert not (tmp_path / "d" / "quarantine").exists()
+
+
+def test_a_rebuilt_unit_leaves_alone_what_was_set_aside(
+    pictures: Path, tmp_path: Path, make: Make
+) -> None:
+    """It would end the process that verifies."""
+    make(pictures, tmp_path / "whole")
+    killer = Dataset.open(str(tmp_path / "whole")).view().table["sha256"][4].as_py()
+    aside = tmp_path / "d" / "quarantine"
+    aside.mkdir(parents=True)
+    (aside / f"{killer}.json").write_text('{"detail": "the process died: SIGSEGV"}')
+    assert make(pictures, tmp_path / "d").status.rejects == {"failed:ProcessDied": 1}
+    assert rebuild_sampled(Dataset.open(str(tmp_path / "d")), 4, Execution(threads=1)) == []
