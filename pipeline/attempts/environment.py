@@ -94,6 +94,23 @@ def without(poison: Iterable[str]) -> dict[str, str]:
     return {"set_aside": sha256_hex(canonical_json(aside))[:16]} if aside else {}
 
 
+def mapped_in(reused: Iterable[str], made_in: Mapping[str, str]) -> dict[str, str]:
+    """Name the other environments, if any, that a unit's maps are from; `of_maps` names one."""
+    others = {*reused} - {of_maps(made_in)}
+    return {"maps": " ".join(sorted(others))} if others else {}
+
+
+def captioned_in(cached: Iterable[str], new: str | None) -> dict[str, str]:
+    """Name the environments that a unit's texts are from: the cache may hold another's.
+
+    Args:
+        cached: of texts that were there already.
+        new: of those that were generated; None for none.
+    """
+    made_by = {*cached, *([new] if new else [])}
+    return {"captions": " ".join(sorted(made_by))} if made_by else {}
+
+
 def of_maps(environment: Mapping[str, str]) -> str:
     """Name the environment of a unit's maps, captions aside; 16 hex characters."""
     kept = {name: value for name, value in environment.items() if name not in _NOT_OF_MAPS}

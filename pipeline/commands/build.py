@@ -233,6 +233,9 @@ def build(
     no_progress_timeout: Annotated[
         float | None, typer.Option(help="On Ray: seconds without a unit's end; default 3600.")
     ] = None,
+    image_timeout: Annotated[
+        float | None, typer.Option(help="Seconds that an image may take; 0: any; default 300.")
+    ] = None,
     reuse: Annotated[
         str | None,
         typer.Option(metavar="DATASET", help="Take maps from here; only thresholds may differ."),

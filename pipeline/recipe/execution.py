@@ -52,6 +52,12 @@ class Execution(BaseModel):
     deaths_allowed: int = Field(
         6, ge=2, description="deaths in a unit after which it is given up, as a failed one"
     )
+    image_timeout: float = Field(
+        300,
+        ge=0,
+        description="time that a step of the work on one image may take on a CPU, after which the "
+        "process ends and the image is tried alone; seconds, 0 for no limit",
+    )
     failures_before_leaving: int = Field(
         3,
         ge=2,

@@ -11,7 +11,8 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from functools import cached_property
+from contextlib import AbstractContextManager
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,13 @@ from catalog.dataset.plans import Plans
 from catalog.dataset.scratch import own_folder
 from catalog.dataset.shards import ShardWriter
 from catalog.sample import sample_key
-from pipeline.attempts import marks, quarantine
+from pipeline.attempts import marks, trial
 from pipeline.attempts.environment import (
+    captioned_in,
     environment,
     fix_threads,
+    mapped_in,
     micro_batch,
-    of_maps,
     signature,
     without,
 )
@@ -45,6 +47,7 @@ from pipeline.unit.captions import UnitTexts, captioner_fingerprint
 from pipeline.unit.clock import StageClock
 from pipeline.unit.image_work import ledger_row
 from pipeline.unit.stages import Annotator
+from pipeline.unit.watch import Watch, leave, watching
 
 
 class UnitWorker:
@@ -115,14 +118,36 @@ class UnitWorker:
         unit, rows = self._plans.unit_ids[index], self._rows(index)
         fix_threads(self._recipe, self._execution, rows)
         texts = self._annotator.texts(self._known_texts(index))
-        poison = self._set_aside(rows)
-        with marks.marked(self._dataset, unit, self._run):
-            self._annotator.generate_texts(rows, texts, poison=poison)
+        poison = trial.set_aside(self._dataset, rows)
+        with (
+            self._watching(unit, rows) as watch,
+            marks.marked(self._dataset, unit, self._run),
+        ):
+            clock = StageClock(watch)
+            self._annotator.generate_texts(rows, texts, poison=poison, clock=clock)
         self._keep_texts(unit, texts, self._environment(rows))
 
+    def _watching(
+        self, unit: str, rows: Sequence[Mapping[str, Any]]
+    ) -> AbstractContextManager[Watch]:
+        limit, uris = self._execution.image_timeout, {row["sha256"]: row["uri"] for row in rows}
+
+        def end(sha256s: Sequence[str]) -> None:
+            tell = partial(marks.suspect, self._dataset, unit, self._run, sha256s)
+            leave([uris[sha256] for sha256 in sha256s], limit, tell)
+
+        return watching(limit, end)
+
     def _committed(self, index: int, unit: str) -> UnitReport:
-        start, clock = time.perf_counter(), StageClock()
-        poison = self._examined(index, unit)
+        start = time.perf_counter()
+        rows = self._rows(index)
+        poison = trial.tried(self._dataset, unit, self._recipe, self._execution, rows)
+        with self._watching(unit, rows) as watch:
+            return self._attempted(index, unit, poison, StageClock(watch), start)
+
+    def _attempted(
+        self, index: int, unit: str, poison: Mapping[str, str], clock: StageClock, start: float
+    ) -> UnitReport:
         texts = self._annotator.texts(self._known_texts(index))
         folder = _attempt_folder(self._dataset, unit)
         try:
@@ -174,27 +199,6 @@ class UnitWorker:
     def _environment(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         return environment(self._recipe, self._execution, rows)
 
-    def _examined(self, index: int, unit: str) -> dict[str, str]:
-        """Return the unit's images not to be touched; looks for them where attempts keep dying.
-
-        Raises:
-            BuildError: the attempts die although no single image is to blame.
-        """
-        rows = self._rows(index)
-        died = marks.count(self._dataset, unit)
-        if died >= self._execution.deaths_allowed:
-            marks.forget(self._dataset, unit)
-            raise BuildError(
-                f"its process died {died} times, though each of its images can be worked on "
-                "alone: it may need more memory than a worker has; try fewer threads or actors"
-            )
-        if died >= self._execution.deaths_suspicious:
-            quarantine.examine(self._dataset, self._recipe, self._execution, rows)
-        return self._set_aside(rows)
-
-    def _set_aside(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-        return quarantine.quarantined(self._dataset, [row["sha256"] for row in rows])
-
     def attempt(
         self,
         index: int,
@@ -217,7 +221,7 @@ class UnitWorker:
         reused: set[str] = set()
         rows = self._rows(index)
         kept = [row for row in rows if sample_key(row["sha256"]) not in removed]
-        poison = self._set_aside(rows) if poison is None else poison
+        poison = trial.set_aside(self._dataset, rows) if poison is None else poison
         fix_threads(self._recipe, self._execution, rows)
         made_in = self._environment(rows)
         with tar.open("xb") as file, held.open("xb") as held_file:
@@ -236,6 +240,7 @@ class UnitWorker:
                     storage.sync_file(one_file)
         if len(kept) < len(rows):
             records = tombstones.with_removed(records, [row["sha256"] for row in rows])
+        new_in = signature(made_in) if texts.new else None
         made_in |= micro_batch(before, self._annotator.micro_batch)
         table = pa.Table.from_pylist(records, schema=tables.ROWS)
         with parquet.open("xb") as file:
@@ -250,8 +255,8 @@ class UnitWorker:
             counts=dict(sorted(Counter(record["status"] for record in records).items())),
             environment=made_in
             | without(poison)
-            | _maps_of(reused, made_in)
-            | _captioned_in(texts, self._environment(rows)),
+            | mapped_in(reused, made_in)
+            | captioned_in(texts.made_by, new_in),
             held=held if holder.blocks else None,
         )
 
@@ -259,19 +264,6 @@ class UnitWorker:
         with self._reading:  # one open file, and readers of it are not safe beside each other
             rows: list[dict[str, Any]] = self._plans.rows(index).to_pylist()
         return rows
-
-
-def _maps_of(reused: set[str], made_in: Mapping[str, str]) -> dict[str, str]:
-    """Name the other environments that maps were taken from."""
-    others = reused - {of_maps(made_in)}
-    return {"maps": " ".join(sorted(others))} if others else {}
-
-
-def _captioned_in(texts: UnitTexts, made_in: Mapping[str, str]) -> dict[str, str]:
-    """Name the environments that a unit's texts are from: the cache may hold another's."""
-    ours = {signature(made_in)} if texts.new else set()
-    made_by = texts.made_by | ours
-    return {"captions": " ".join(sorted(made_by))} if made_by else {}
 
 
 def _roots(dataset: str) -> list[str]:

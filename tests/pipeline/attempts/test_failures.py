@@ -225,6 +225,42 @@ def test_only_a_signal_of_its_own_accuses_an_image(
     assert not (tmp_path / "quarantine").exists()
 
 
+def _plan_with_faults(
+    pictures: Path, tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch, *, every: bool
+) -> list[dict[str, Any]]:
+    """Return a plan's rows of the odd pictures: one, or each, lets nothing else run."""
+    images = tmp_path / "in"
+    shutil.copytree(pictures, images)
+    for path in (images / "odd").glob("0*.[jp][pn]g" if every else "01.jpg"):
+        path.write_bytes(path.read_bytes() + b"a planted fault")
+    make(images, tmp_path / "d")
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "faults"))
+    monkeypatch.setenv("CONTROLNET_FACTORY_TEST_FAULT", "clutch")
+    rows = tables.read_table(str(tmp_path / "d" / "plan.parquet")).to_pylist()
+    return [row for row in rows if "/odd/" in row["uri"]]
+
+
+def test_an_image_that_takes_for_ever_alone_is_set_aside(
+    pictures: Path, tmp_path: Path, make: Make, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = _plan_with_faults(pictures, tmp_path, make, monkeypatch, every=False)
+    out, (killer,) = str(tmp_path / "d"), [row for row in rows if "01." in row["uri"]]
+    quarantine.examine(out, recipe, Execution(image_timeout=1), rows)
+    aside = quarantine.quarantined(out, [row["sha256"] for row in rows])
+    assert aside == {killer["sha256"]: "it took longer than 1 s"}
+
+
+def test_a_place_where_every_image_takes_for_ever_accuses_none(
+    pictures: Path, tmp_path: Path, make: Make, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = _plan_with_faults(pictures, tmp_path, make, monkeypatch, every=True)
+    with pytest.raises(
+        PlaceError, match=r"each of 2 images takes longer than 0.5 s .*--image-time"
+    ):
+        quarantine.examine(str(tmp_path / "d"), recipe, Execution(image_timeout=0.5), rows[:2])
+    assert not (tmp_path / "d" / "quarantine").exists()
+
+
 def test_a_unit_is_examined_without_its_source(
     pictures: Path, tmp_path: Path, make: Make, recipe: Recipe
 ) -> None:

@@ -132,6 +132,31 @@ def test_a_picture_that_kills_every_process_is_set_aside(
 
 
 @pytest.mark.parametrize("where", ["--local", None])
+def test_a_picture_that_takes_for_ever_is_set_aside(
+    start: Start, pictures: Path, tmp_path: Path, where: str | None
+) -> None:
+    """In one process, the command ends and names it; on Ray, only an actor does."""
+    images, out = tmp_path / "in", tmp_path / "d"
+    shutil.copytree(pictures, images)
+    poison = images / "odd" / "05.jpg"
+    poison.write_bytes(poison.read_bytes() + MARK)
+    more = ["--image-timeout", "2", "--max-failed-share", "1"]
+    command = _command("build", images, out, *more, *([where] if where else []))
+    if where:
+        code, said = _finished(start(*command, fault="hang"))
+        assert code == 1, said
+        assert f"longer than 2 s at {poison.as_uri()}" in said.replace("\n", "")
+    code, said = _finished(start(*command, fault="hang"))
+    assert code == 0, said
+    dataset = Dataset.open(str(out))
+    assert dataset.status().rejects == {"failed:ProcessDied": 1}
+    assert dataset.status().samples == 9
+    (record,) = (out / "quarantine").iterdir()
+    assert json.loads(record.read_text()) == {"detail": "it took longer than 2 s"}
+    assert not (out / "attempts").exists()
+
+
+@pytest.mark.parametrize("where", ["--local", None])
 def test_a_place_that_is_sick_for_a_while_leaves_no_row(
     start: Start, planted: Path, undisturbed: Path, tmp_path: Path, where: str | None
 ) -> None:
