@@ -4,11 +4,12 @@
 one, told from its last touch, says whether its owner still lives.
 """
 
+import os
 import platform
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from catalog import storage
@@ -41,20 +42,23 @@ def marked(dataset: str, name: str, *, until_done: bool = False) -> Iterator[Non
     """
     uri = storage.join(dataset, ATTEMPTS, f"{name}.json")
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    data = canonical_json({"began": now, "host": platform.node()})
+    data = canonical_json({"began": now, "host": platform.node(), "process": os.getpid()})
     ended = threading.Event()
     touching = threading.Thread(target=_touch, args=(uri, data, ended), daemon=True)
     storage.write_atomic(uri, data)
     touching.start()
-    done = not until_done
     try:
-        yield
-        done = True
-    finally:
-        ended.set()
-        touching.join()  # or its last touch would bring the mark back
-        if done:
-            storage.remove(uri)
+        try:
+            yield
+        finally:
+            ended.set()
+            touching.join()  # or its last touch would bring the mark back
+    except BaseException:
+        if not until_done:
+            with suppress(OSError, StorageUnavailable):  # it would hide the error of the block
+                storage.remove(uri)
+        raise
+    storage.remove(uri)
 
 
 def _touch(uri: str, data: bytes, ended: threading.Event) -> None:

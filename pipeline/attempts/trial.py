@@ -17,15 +17,28 @@ def set_aside(dataset: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]
 
 
 def tried(
-    dataset: str, unit: str, recipe: Recipe, execution: Execution, rows: Sequence[dict[str, Any]]
+    dataset: str,
+    unit: str,
+    recipe: Recipe,
+    execution: Execution,
+    rows: Sequence[dict[str, Any]],
+    run: str,
 ) -> dict[str, str]:
     """Return the unit's images not to be touched; looks for them where attempts keep dying.
+
+    Args:
+        dataset: its URI.
+        unit: its id.
+        recipe: of the dataset.
+        execution: how many deaths, and how long.
+        rows: of the plan: the unit's.
+        run: name of the build that this attempt is one of.
 
     Raises:
         BuildError: the attempts die although no single image is to blame.
         PlaceError: the images cannot be tried here.
     """
-    died = marks.count(dataset, unit)
+    died = marks.count(dataset, unit, run)
     suspects = marks.suspects(dataset, unit)
     if died >= execution.deaths_allowed:
         marks.forget(dataset, unit)

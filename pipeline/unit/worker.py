@@ -141,7 +141,7 @@ class UnitWorker:
     def _committed(self, index: int, unit: str) -> UnitReport:
         start = time.perf_counter()
         rows = self._rows(index)
-        poison = trial.tried(self._dataset, unit, self._recipe, self._execution, rows)
+        poison = trial.tried(self._dataset, unit, self._recipe, self._execution, rows, self._run)
         with self._watching(unit, rows) as watch:
             return self._attempted(index, unit, poison, StageClock(watch), start)
 

@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import json
 import os
 import shutil
 import subprocess
@@ -204,13 +205,16 @@ def test_what_no_worker_survives_is_given_up_after_a_bounded_number_of_deaths(
     (tmp_path / "d" / "commits" / f"{unit}.json").unlink()
     marks = tmp_path / "d" / "attempts"
     marks.mkdir()
-    for number in range(6):
-        (marks / f"{unit}.elsewhere.{number}.json").write_text("{}")
+    owner = json.dumps({"host": "elsewhere", "process": 1})
+    for name in ("run.local", *(f"{unit}.local.{number}" for number in range(6))):
+        (marks / f"{name}.json").write_text(owner)
+    (marks / f".{unit}.local.6.json.0123.tmp").write_text("")  # of one that died in writing it
     seen: list[str] = []
     monkeypatch.setattr("pipeline.attempts.quarantine.examine", lambda *_: seen.append("examined"))
     result = make(pictures, tmp_path / "d")
     assert result.status.samples == 10  # given up once, its marks forgotten, and tried again
     assert seen == []
+    assert not marks.exists()
 
 
 @pytest.mark.parametrize("code", [1, -15])

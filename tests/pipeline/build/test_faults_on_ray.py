@@ -190,7 +190,9 @@ def test_a_place_that_stays_sick_ends_the_build_with_one_message(
     assert differences(str(out), str(undisturbed)) == []
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
 @pytest.mark.parametrize("where", ["--local", None])
 def test_a_stopped_build_says_so_and_resumes(
     start: Start,
