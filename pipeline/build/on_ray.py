@@ -13,15 +13,18 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from catalog import storage
+from catalog.dataset.dataset import PLAN
 from pipeline.attempts.health import Health
 from pipeline.attempts.outcome import UnitFailure, UnitReport
 from pipeline.build import prometheus
 from pipeline.cluster.connect import connected, from_anywhere
+from pipeline.cluster.sharing import require_shared
 from pipeline.cluster.units import room_for_actors, through_actors, unit_rows
 from pipeline.errors import BuildError
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe
-from pipeline.unit.worker import UnitWorker
+from pipeline.unit.worker import UnitWorker, roots
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +131,7 @@ def run_on_ray(
     """Run units on a Ray cluster (RAY_ADDRESS), or on a local one that starts and stops by itself.
 
     Raises:
+        UsageError: what the work reads or writes lies where another node cannot see it.
         BuildError: Ray itself failed, or no unit ended for too long.
     """
     threads = execution.threads or math.ceil(execution.cpus_per_actor)
@@ -138,8 +142,10 @@ def run_on_ray(
         "run": run,
     }
     captioned = recipe.captions.network is not None
+    reused = [] if execution.reuse is None else [storage.join(execution.reuse, PLAN)]
     try:
         with connected():
+            require_shared([storage.join(dataset, PLAN), *roots(dataset), *reused])
             for start in range(0, len(pending), execution.wave):
                 wave = pending[start : start + execution.wave]
                 for row in _dataset(arguments, execution, wave, captioned).iter_rows():

@@ -86,7 +86,7 @@ class UnitWorker:
             threads=execution.worker_threads,
             device=execution.device,
             reuse=execution.reuse,
-            roots=_roots(dataset),
+            roots=roots(dataset),
             captions_only=captions_only,
             captioner_later=execution.split_captions,
         )
@@ -266,7 +266,7 @@ class UnitWorker:
         return rows
 
 
-def _roots(dataset: str) -> list[str]:
+def roots(dataset: str) -> list[str]:
     """Return where a dataset's images and labels come from, as far as its scan tells."""
     told = tables.read_metadata(storage.join(dataset, SOURCE))
     return [uri for name in ("images", "labels") for uri in told.get(name) or ()]
