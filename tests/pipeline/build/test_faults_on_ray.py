@@ -156,6 +156,18 @@ def test_a_picture_that_takes_for_ever_is_set_aside(
     assert not (out / "attempts").exists()
 
 
+def test_a_build_on_ray_that_hangs_ends_with_one_message(
+    start: Start, planted: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "d"
+    patient = ["--image-timeout", "0", "--no-progress-timeout", "3"]
+    code, said = _finished(start(*_command("build", planted, out, *patient), fault="hang"))
+    assert code == 1, said
+    assert "no unit ended for 3 s" in said
+    assert "Traceback" not in said
+    assert not list((out / "attempts").glob("*"))
+
+
 @pytest.mark.parametrize("where", ["--local", None])
 def test_a_place_that_is_sick_for_a_while_leaves_no_row(
     start: Start, planted: Path, undisturbed: Path, tmp_path: Path, where: str | None
