@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 KEY_CHARACTERS = 32
+
+_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 
 OK = "ok"
 REMOVED = "removed"
@@ -83,10 +86,16 @@ def rejected(
     detail: str | None = None,
 ) -> Rejection:
     """Return the rejection of an image by `rule`."""
-    return Rejection(status=f"rejected:{rule}", value=value, threshold=threshold, detail=detail)
+    said = detail and _alike(detail)
+    return Rejection(status=f"rejected:{rule}", value=value, threshold=threshold, detail=said)
 
 
 def failed(error: BaseException) -> Rejection:
     """Return the row of an image on which the code, not a rule, gave up."""
-    text = " ".join(str(error).split())[:500]
+    text = _alike(" ".join(str(error).split()))[:500]
     return Rejection(status=f"failed:{type(error).__name__}", detail=text or None)
+
+
+def _alike(text: str) -> str:
+    """Return a message without the addresses in it: no two processes have the same."""
+    return _ADDRESS.sub("0x...", text)

@@ -4,11 +4,12 @@
 one, told from its last touch, says whether its owner still lives.
 """
 
+import os
 import platform
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from catalog import storage
@@ -41,14 +42,16 @@ def marked(dataset: str, name: str, *, until_done: bool = False) -> Iterator[Non
     """
     uri = storage.join(dataset, ATTEMPTS, f"{name}.json")
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    done = not until_done
+    data = canonical_json({"began": now, "host": platform.node(), "process": os.getpid()})
     try:
-        with touched(uri, canonical_json({"began": now, "host": platform.node()})):
+        with touched(uri, data):
             yield
-        done = True
-    finally:
-        if done:
-            storage.remove(uri)
+    except BaseException:
+        if not until_done:
+            with suppress(OSError, StorageUnavailable):  # it would hide the error of the block
+                storage.remove(uri)
+        raise
+    storage.remove(uri)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ Only a takedown replaces a commit (`supersede`), by one that names files beside 
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +25,9 @@ SHARDS = "shards"
 MISMATCHES = "mismatches"
 HELD = ".held"
 """Suffix of a unit's tar of rejected images' maps; not .tar, so that *.tar names samples alone."""
+
+UNKNOWN = "unknown"
+"""How a value of an environment begins that nobody can tell: it equals none, not even itself."""
 
 _READERS = 16
 
@@ -49,7 +52,8 @@ class Commit:
         shard: the tar.
         rows: the parquet with one row for each image of the unit, kept or not.
         counts: images by status.
-        environment: what besides the recipe could move a bit: library versions, device, threads.
+        environment: what besides the recipe could move a bit: library versions, CPU, device,
+            threads; of old commits only some of it.
         held: a tar of the maps of rejected images, which another threshold may let through.
     """
 
@@ -166,6 +170,11 @@ def read_commits(dataset: str) -> list[Commit]:
     return sorted(commits, key=lambda commit: commit.index)
 
 
+def is_same_environment(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Say whether two environments are known to be equal; what one does not tell may differ."""
+    return one == other and not any(value.startswith(UNKNOWN) for value in one.values())
+
+
 def count_mismatches(dataset: str) -> int:
     """Return how many attempts in other environments gave other bytes."""
     return len(storage.list_names(storage.join(dataset, MISMATCHES)))
@@ -245,7 +254,7 @@ def _compare(dataset: str, existing: Commit, ours: Commit) -> Outcome:
     hashes = [(commit.shard.sha256, commit.rows.sha256) for commit in (existing, ours)]
     if hashes[0] == hashes[1]:
         return "same"
-    if existing.environment == ours.environment:
+    if is_same_environment(existing.environment, ours.environment):
         raise DeterminismError(
             f"unit {ours.index} ({ours.unit_id}): two attempts in one environment gave shards "
             f"{hashes[0][0][:12]} and {hashes[1][0][:12]}; the first commit stays. A detector or "

@@ -2,8 +2,9 @@
 
 A crash inside a decoder or a network cannot be caught. When the processes of a unit keep dying, its
 images are worked on one at a time in a process of their own. One that ends that process twice, by a
-signal, is recorded as ``quarantine/<sha256>.json``, create-once: from then on every attempt at the
-unit, anywhere, leaves it alone, and its row says ``failed:ProcessDied``.
+signal, or twice takes longer than an image may, is recorded as ``quarantine/<sha256>.json``,
+create-once: from then on every attempt at the unit, anywhere, leaves it alone, and its row says
+``failed:ProcessDied``.
 """
 
 import json
@@ -57,22 +58,39 @@ def examine(
 
     Raises:
         PlaceError: the process ends in any other way than by a signal of its own: with a traceback,
-            or because it was stopped. That says nothing of an image.
+            or because it was stopped. Or each of several images takes too long. That says nothing
+            of an image.
     """
-    left = list(rows)
+    aside = quarantined(dataset, [row["sha256"] for row in rows])
+    left = [row for row in rows if row["sha256"] not in aside]
     suspected: str | None = None  # a process may also have been killed by chance
+    slow: list[str] = []
+    passed = 0
     while left:
         begun, code, complaint = _run_child(recipe, execution, left)
         if code == 0:
-            return
+            passed += len(left)
+            break
         if begun == 0 or code >= 0 or -code in _FROM_OUTSIDE:
             raise PlaceError(f"a unit cannot be examined: {complaint or f'exit code {code}'}")
+        passed += begun - 1
         left = left[begun - 1 :]
         killer = left[0]["sha256"]
         if killer == suspected:
-            _set_aside(dataset, killer, code)
+            if -code == signal.SIGALRM:
+                slow.append(killer)
+            else:
+                _set_aside(dataset, killer, f"the process died: {signal.Signals(-code).name}")
             left = left[1:]
         suspected = killer
+    limit = f"{execution.image_timeout:g} s"
+    if len(slow) > 1 and not passed:
+        raise PlaceError(
+            f"each of {len(slow)} images takes longer than {limit} here, alone: this machine is "
+            "slow or overloaded; if it is not, give them longer: --image-timeout"
+        )
+    for sha256 in slow:
+        _set_aside(dataset, sha256, f"it took longer than {limit}")
 
 
 def _run_child(
@@ -91,8 +109,8 @@ def _run_child(
     return child.stdout.count(BEGUN), child.returncode, child.stderr[-_LAST_LINES:].strip()
 
 
-def _set_aside(dataset: str, sha256: str, code: int) -> None:
-    record = canonical_json({"detail": f"the process died: {signal.Signals(-code).name}"})
+def _set_aside(dataset: str, sha256: str, detail: str) -> None:
+    record = canonical_json({"detail": detail})
     with suppress(FileExistsError):  # another attempt at the unit found it too
         storage.create_once(storage.join(dataset, QUARANTINE, f"{sha256}.json"), record)
 

@@ -251,26 +251,23 @@ def _run_units(
     run = uuid.uuid4().hex[:8]
     committed, tries = 0, 1 + execution.retries
     failures: list[UnitFailure] = []
-    with RunLog(opened.uri) as log:
-        try:
-            while tries:
-                pending = opened.pending()
-                log.write("start", pending=[opened.unit_ids[index] for index in pending])
-                results = executor(opened.uri, recipe, execution, pending, run)
-                before, failures = committed, []
-                for result in _watch(results, len(pending), execution, log, observer):
-                    if isinstance(result, UnitReport):
-                        committed += 1
-                    else:
-                        failures.append(result)
-                if not failures:
-                    log.write("done")
-                    return committed
-                # What a sick machine spoils while others work costs no try: they get to it.
-                spoilt = all(failure.of_the_place for failure in failures)
-                tries -= not (spoilt and committed > before)
-        finally:
-            marks.forget_run(opened.uri, run)  # its workers are stopped now
+    with RunLog(opened.uri) as log, marks.running(opened.uri, run):
+        while tries:
+            pending = opened.pending()
+            log.write("start", pending=[opened.unit_ids[index] for index in pending])
+            results = executor(opened.uri, recipe, execution, pending, run)
+            before, failures = committed, []
+            for result in _watch(results, len(pending), execution, log, observer):
+                if isinstance(result, UnitReport):
+                    committed += 1
+                else:
+                    failures.append(result)
+            if not failures:
+                log.write("done")
+                return committed
+            # What a sick machine spoils while others work costs no try: they get to it.
+            spoilt = all(failure.of_the_place for failure in failures)
+            tries -= not (spoilt and committed > before)
         raise _stopped(failures)
 
 
@@ -327,7 +324,8 @@ def _sweep(dataset: Dataset) -> None:
 
     def of_attempts(folder: str) -> list[str]:  # others are those of whoever compacts it now
         names = storage.list_names(dataset.path(folder))
-        return [name for name in names if name.partition(".")[0] in units]
+        ours = [name for name in names if name.lstrip(".").partition(".")[0] in units]
+        return ours + [name for name in names if name.startswith(f"{marks.RUN}.")]
 
     for name in of_attempts(ATTEMPTS):
         storage.remove(dataset.path(ATTEMPTS, name))

@@ -11,17 +11,18 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
 
+from catalog import storage
+from catalog.dataset.dataset import PLAN
 from pipeline.attempts.health import Health
 from pipeline.attempts.outcome import UnitFailure, UnitReport
 from pipeline.build import prometheus
 from pipeline.cluster.connect import connected, from_anywhere
-from pipeline.cluster.units import room_for_actors, through_actors, unit_rows
-from pipeline.errors import BuildError
+from pipeline.cluster.sharing import require_shared
+from pipeline.cluster.units import ray_told, room_for_actors, through_actors, unit_rows
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe
-from pipeline.unit.worker import UnitWorker
+from pipeline.unit.worker import UnitWorker, roots
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +129,7 @@ def run_on_ray(
     """Run units on a Ray cluster (RAY_ADDRESS), or on a local one that starts and stops by itself.
 
     Raises:
+        UsageError: what the work reads or writes lies where another node cannot see it.
         BuildError: Ray itself failed, or no unit ended for too long.
     """
     threads = execution.threads or math.ceil(execution.cpus_per_actor)
@@ -138,20 +140,21 @@ def run_on_ray(
         "run": run,
     }
     captioned = recipe.captions.network is not None
-    try:
-        with connected():
-            for start in range(0, len(pending), execution.wave):
-                wave = pending[start : start + execution.wave]
-                for row in _dataset(arguments, execution, wave, captioned).iter_rows():
-                    result = json.loads(row["result"])
-                    failed = "error" in result
-                    yield (
-                        UnitFailure(**result | {"machines": _machines()})
-                        if failed
-                        else UnitReport(**result)
-                    )
-    except RayError as error:
-        raise BuildError(f"Ray stopped: {error}") from error
+    reused = [] if execution.reuse is None else [storage.join(execution.reuse, PLAN)]
+    patience = execution.patience(recipe.samples_per_unit)
+    with ray_told(patience), connected():
+        require_shared([storage.join(dataset, PLAN), *roots(dataset), *reused])
+        for start in range(0, len(pending), execution.wave):
+            wave = pending[start : start + execution.wave]
+            rows = _dataset(arguments, execution, unit_rows(wave, patience), len(wave), captioned)
+            for row in rows.iter_rows():
+                result = json.loads(row["result"])
+                failed = "error" in result
+                yield (
+                    UnitFailure(**result | {"machines": _machines()})
+                    if failed
+                    else UnitReport(**result)
+                )
 
 
 def _machines() -> int:
@@ -161,11 +164,14 @@ def _machines() -> int:
 
 
 def _dataset(
-    arguments: dict[str, Any], execution: Execution, wave: Sequence[int], captioned: bool
+    arguments: dict[str, Any],
+    execution: Execution,
+    units: ray.data.Dataset,
+    count: int,
+    captioned: bool,
 ) -> ray.data.Dataset:
     room = room_for_actors(execution)
-    units = unit_rows(wave, execution)
     if execution.split_captions and captioned:
-        most = min(execution.caption_actors or room, len(wave))
+        most = min(execution.caption_actors or room, count)
         units = through_actors(units, CaptionActor, arguments, execution, most=most)
-    return through_actors(units, UnitActor, arguments, execution, most=min(room, len(wave)))
+    return through_actors(units, UnitActor, arguments, execution, most=min(room, count))

@@ -1,11 +1,14 @@
 """Units through actors: one row of Ray Data is one unit is one call of an actor."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ray
 from ray.data import ActorPoolStrategy, DataContext
+from ray.data.exceptions import ExecutionTimeoutError
+from ray.exceptions import RayError
 
 from pipeline.errors import BuildError
 from pipeline.recipe.execution import Execution
@@ -13,11 +16,16 @@ from pipeline.recipe.execution import Execution
 _WAITING = 1  # units queued at an actor beside those it has in hand: no pause when one ends
 
 
-def unit_rows(units: Sequence[Any], execution: Execution) -> ray.data.Dataset:
-    """Return rows with a column ``unit``, each a block of its own."""
+def unit_rows(units: Sequence[Any], patience: float) -> ray.data.Dataset:
+    """Return rows with a column ``unit``, each a block of its own.
+
+    Args:
+        units: what each row holds.
+        patience: seconds in which one must end; 0 for any.
+    """
     context = DataContext.get_current()
     context.enable_progress_bars = False
-    context.execution_no_progress_timeout_s = execution.no_progress_timeout
+    context.execution_no_progress_timeout_s = patience or -1
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     return ray.data.from_items([{"unit": unit} for unit in units], override_num_blocks=len(units))
 
@@ -45,6 +53,28 @@ def through_actors(
             enable_true_multi_threading=True,
         ),
     )
+
+
+@contextmanager
+def ray_told(patience: float) -> Iterator[None]:
+    """Tell of Ray's errors in the block in words.
+
+    Args:
+        patience: seconds in which a unit must end.
+
+    Raises:
+        BuildError: Ray itself failed, or no unit ended for too long.
+    """
+    try:
+        yield
+    except ExecutionTimeoutError as error:
+        raise BuildError(
+            f"no unit ended for {patience:g} s: a worker hangs, units are large, or the cluster "
+            "has no room for a worker. --no-progress-timeout gives it longer. What is committed "
+            "stays; the same command resumes."
+        ) from error
+    except RayError as error:
+        raise BuildError(f"Ray stopped: {error}") from error
 
 
 def room_for_actors(execution: Execution) -> int:

@@ -232,7 +232,11 @@ def build(
     ] = None,
     max_failed_share_of_a_unit: MaxFailedShareOfAUnit = None,
     no_progress_timeout: Annotated[
-        float | None, typer.Option(help="On Ray: seconds without a unit's end; default 3600.")
+        float | None,
+        typer.Option(help="On Ray: seconds without a unit's end; 0: any; default 3600 or more."),
+    ] = None,
+    image_timeout: Annotated[
+        float | None, typer.Option(help="Seconds that an image may take; 0: any; default 300.")
     ] = None,
     reuse: Annotated[
         str | None,

@@ -44,7 +44,7 @@ app = typer.Typer(
     "The main path: **build** a dataset, cut a **subset**, **train**, **evaluate**, **generate**. "
     "Every command can be run again: what is done is not done twice.\n\n"
     "Exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 3 done with too many failed images, "
-    "130 and 143 stopped by SIGINT and SIGTERM.",
+    "129, 130 and 143 stopped by SIGHUP, SIGINT and SIGTERM.",
 )
 for group in (
     build,
@@ -71,8 +71,9 @@ for group in (
 def main() -> None:
     """Run the command line; a user's mistake ends in one message, never in a traceback."""
     warnings.filterwarnings("ignore", module=r"PIL\.")  # Pillow's remarks on broken EXIF
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _interrupt)
     try:
         app()
     except Interrupted as interrupted:

@@ -19,6 +19,7 @@ from catalog.dataset.commits import SHARDS
 from catalog.dataset.dataset import Dataset
 from catalog.dataset.orphans import UNIT_FILE, check_views
 from catalog.storage import Entry
+from pipeline.attempts import marks
 
 Kind: TypeAlias = Literal["attempt", "temporary", "orphan", "mark"]
 
@@ -99,7 +100,8 @@ class _Leftovers:
             yield "temporary", None
         elif path.parts[0] == ATTEMPTS:
             owner = path.name.partition(".")[0]
-            if owner in self._done or (owner == busy.CARD and owner not in self._at_work):
+            aside = owner in (busy.CARD, marks.RUN) and owner not in self._at_work
+            if owner in self._done or aside:
                 yield "mark", owner if owner in self._done else None
         elif path.parts[:-1] == (SHARDS,) and path.name not in self._kept:
             yield from self._orphan(path.name)

@@ -57,6 +57,6 @@ def _rebuild(worker: UnitWorker, commit: commits.Commit) -> list[str]:
     if not changed:
         return []
     why = "in the same environment: the code or a library is not deterministic"
-    if attempt.environment != commit.environment:
+    if not commits.is_same_environment(attempt.environment, commit.environment):
         why = f"made with {commit.environment}, rebuilt with {attempt.environment}"
     return [f"unit {commit.index} rebuilds to other bytes: {', '.join(changed)} ({why})"]

@@ -5,11 +5,9 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ray.exceptions import RayError
-
 from catalog.dataset.latents import UnitLatents
 from pipeline.cluster.connect import connected, from_anywhere
-from pipeline.cluster.units import room_for_actors, through_actors, unit_rows
+from pipeline.cluster.units import ray_told, room_for_actors, through_actors, unit_rows
 from pipeline.errors import BuildError
 from pipeline.precompute.encoder import Encoder, Precompute
 from pipeline.recipe.execution import Execution
@@ -54,23 +52,21 @@ def run_on_ray(
         }
     )
     failed: list[str] = []
-    try:
-        with connected():
-            most = min(room_for_actors(execution), len(pending))
-            rows = through_actors(
-                unit_rows(pending, execution),
-                EncodeActor,
-                {"request": request.model_dump()},
-                execution,
-                most=most,
-            )
-            for row in rows.iter_rows():
-                if "error" in json.loads(row["result"]):
-                    failed.append(json.loads(row["result"])["error"])
-                else:
-                    yield UnitLatents.from_json(row["result"].encode())
-    except RayError as error:
-        raise BuildError(f"Ray stopped: {error}") from error
+    patience = execution.patience(images=0)
+    with ray_told(patience), connected():
+        most = min(room_for_actors(execution), len(pending))
+        rows = through_actors(
+            unit_rows(pending, patience),
+            EncodeActor,
+            {"request": request.model_dump()},
+            execution,
+            most=most,
+        )
+        for row in rows.iter_rows():
+            if "error" in json.loads(row["result"]):
+                failed.append(json.loads(row["result"])["error"])
+            else:
+                yield UnitLatents.from_json(row["result"].encode())
     if failed:
         more = f" ({len(failed)} units failed)" if len(failed) > 1 else ""
         raise BuildError(f"{failed[0]}{more}. What is committed stays; the same command resumes.")

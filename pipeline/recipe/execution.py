@@ -4,6 +4,9 @@ import os
 
 from pydantic import BaseModel, ConfigDict, Field
 
+_AN_HOUR = 3600.0
+_AN_IMAGE = 15.0  # seconds; the slowest networks take seven, on one core
+
 
 class Execution(BaseModel):
     """Resources and patience of one build; flags override what a recipe says here."""
@@ -52,6 +55,12 @@ class Execution(BaseModel):
     deaths_allowed: int = Field(
         6, ge=2, description="deaths in a unit after which it is given up, as a failed one"
     )
+    image_timeout: float = Field(
+        300,
+        ge=0,
+        description="time that a step of the work on one image may take on a CPU, after which the "
+        "process ends and the image is tried alone; seconds, 0 for no limit",
+    )
     failures_before_leaving: int = Field(
         3,
         ge=2,
@@ -68,8 +77,11 @@ class Execution(BaseModel):
     max_failed_units: float = Field(
         0.01, ge=0, le=1, description="share of units that may fail before the build stops"
     )
-    no_progress_timeout: float = Field(
-        3600, gt=0, description="time in which no unit ends, after which the build stops; seconds"
+    no_progress_timeout: float | None = Field(
+        None,
+        ge=0,
+        description="time in which no unit ends, after which a build on Ray stops; seconds, 0 for "
+        "no limit; default an hour, or more where units are large: `patience`",
     )
     reuse: str | None = Field(
         None, description="a dataset of which maps are taken where only thresholds differ"
@@ -77,6 +89,12 @@ class Execution(BaseModel):
     max_failed_share: float = Field(
         0.01, ge=0, le=1, description="share of failed images above which the exit code is 3"
     )
+
+    def patience(self, images: int) -> float:
+        """Return the seconds in which a unit must end, for units of so many images; 0 for any."""
+        if self.no_progress_timeout is not None:
+            return self.no_progress_timeout
+        return max(_AN_HOUR, _AN_IMAGE * images * self.units_in_hand)  # all may end at once
 
     @property
     def worker_threads(self) -> int:

@@ -4,11 +4,16 @@
 file that is not there, or of another form, only means that all is read again.
 """
 
+import logging
+
 from catalog import storage, tables
+from catalog.errors import StorageUnavailable
 from pipeline.scan.chunks import FOUND
 from pipeline.scan.scan import Found
 
 NAME = "logs/found.parquet"
+
+_log = logging.getLogger(__name__)
 
 
 def read_found(dataset: str) -> Found | None:
@@ -24,6 +29,9 @@ def read_found(dataset: str) -> Found | None:
 
 
 def keep_found(dataset: str, found: Found) -> None:
-    """Keep what a scan found for the next one."""
+    """Keep what a scan found for the next one; where that cannot be, only say so."""
     data = tables.to_parquet(found.rows, {"passed": found.passed, "form": found.form})
-    storage.write_atomic(storage.join(dataset, NAME), data)
+    try:
+        storage.write_atomic(storage.join(dataset, NAME), data)
+    except (OSError, StorageUnavailable) as error:
+        _log.warning("%s cannot be kept, so the next scan reads all again: %s", NAME, error)

@@ -1,4 +1,4 @@
-"""Where the time of a unit goes, by stage."""
+"""Where the time of a unit goes, by stage; and what takes too much of it."""
 
 import threading
 import time
@@ -7,13 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
+from pipeline.unit.watch import Watch, unwatched
+
 Stage: TypeAlias = Literal["decode", "network", "detect", "caption", "encode", "write", "commit"]
 
 
 class StageClock:
     """Adds up seconds by stage; threads that work side by side each count in full."""
 
-    def __init__(self) -> None:
+    def __init__(self, watch: Watch = unwatched) -> None:
+        """Begin at zero; `watch` is over each image as it is worked on."""
+        self.watch = watch
         self._lock = threading.Lock()
         self._seconds: defaultdict[str, float] = defaultdict(float)
 

@@ -21,6 +21,7 @@ from catalog.errors import CatalogError, CorruptSampleError
 from catalog.images import decode_png
 from catalog.sample import OK, sample_key, sha256_hex
 from detectors.base import Annotation
+from pipeline.attempts.environment import of_maps
 from pipeline.errors import UsageError
 from pipeline.recipe.recipe import Recipe
 
@@ -36,10 +37,12 @@ class Earlier:
     Attributes:
         annotations: all maps of the recipe, with their parameters.
         scores: of networks that make no map, where the recipe asks for them: ``nsfw``.
+        made_in: name of the environment that they were made in.
     """
 
     annotations: dict[str, Annotation]
     scores: dict[str, float]
+    made_in: str
 
 
 class EarlierMaps:
@@ -82,7 +85,7 @@ class EarlierMaps:
         if annotations.keys() != set(self._conditions):
             return None
         scores = {"nsfw": row["nsfw"]} if self._scored else {}
-        return Earlier(annotations=annotations, scores=scores)
+        return Earlier(annotations=annotations, scores=scores, made_in=row["made_in"])
 
     def _block(self, row: dict[str, Any]) -> bytes:
         uri = self._dataset.path(commits.SHARDS, row["file"])
@@ -116,17 +119,19 @@ class EarlierMaps:
 
 
 def _rows_of(dataset: Dataset, commit: Commit) -> pa.Table:
-    """Return the rows of a unit whose maps are stored, with the file that they lie in."""
+    """Return the rows of a unit whose maps are stored, with their file and their environment."""
     rows = tables.read_table(dataset.path(commits.SHARDS, commit.rows.name), _COLUMNS)
     held = commit.held.name if commit.held else ""
     files = [commit.shard.name if status == OK else held for status in rows["status"].to_pylist()]
     rows = rows.replace_schema_metadata(None).append_column("file", pa.array(files, pa.string()))
+    made_in = pa.array([of_maps(commit.environment)] * rows.num_rows, pa.string())
+    rows = rows.append_column("made_in", made_in)
     return rows.filter(rows["offset"].is_valid()).drop_columns(["status"])
 
 
 _EMPTY = pa.table(
     {name: pa.array([], tables.ROWS.field(name).type) for name in _COLUMNS if name != "status"}
-    | {"file": pa.array([], pa.string())}
+    | {name: pa.array([], pa.string()) for name in ("file", "made_in")}
 )
 
 

@@ -13,7 +13,9 @@ from pipeline.attempts.environment import fix_threads
 from pipeline.attempts.quarantine import BEGUN
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe
+from pipeline.unit.clock import StageClock
 from pipeline.unit.stages import Annotator
+from pipeline.unit.watch import alarmed
 
 
 def work_through(task: dict[str, Any]) -> Iterator[None]:
@@ -22,9 +24,10 @@ def work_through(task: dict[str, Any]) -> Iterator[None]:
     execution = Execution.model_validate(task["execution"])
     fix_threads(recipe, execution, task["rows"])
     annotator = Annotator(recipe, threads=1, device=execution.device)
+    clock = StageClock(alarmed(execution.image_timeout))
     for row in task["rows"]:
         yield
-        for _ in annotator.annotate([row]):
+        for _ in annotator.annotate([row], clock=clock):
             pass
 
 

@@ -32,6 +32,7 @@ class Work:
         caption: the chosen text, and the others.
         measures: of the image, by the names of `catalog.tables.MEASURES`.
         earlier: maps of another build, in place of the networks' findings.
+        earlier_made_in: name of the environment that those were made in; "" where there are none.
         rejection: why the image gives no sample.
         block: the packed sample, or the maps of an image that a threshold rejected.
     """
@@ -48,6 +49,7 @@ class Work:
     caption: Caption = _NO_CAPTION
     measures: dict[str, float] = field(default_factory=dict)
     earlier: dict[str, Annotation] = field(default_factory=dict)
+    earlier_made_in: str = ""
     rejection: Rejection | None = None
     block: bytes = b""
 

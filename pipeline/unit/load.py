@@ -18,6 +18,7 @@ from pipeline.recipe.recipe import Recipe
 from pipeline.unit.earlier_maps import EarlierMaps
 from pipeline.unit.image_rules import broken_rule
 from pipeline.unit.image_work import Work
+from pipeline.unit.watch import Watch, unwatched
 
 
 class SourceChanged(CatalogError):
@@ -39,8 +40,8 @@ class Loader:
         self._roots = roots
         self._earlier = None if reuse is None else EarlierMaps(reuse, recipe)
 
-    def __call__(self, row: Mapping[str, Any]) -> Work:
-        """Return the image, or why it is none.
+    def __call__(self, row: Mapping[str, Any], watch: Watch = unwatched) -> Work:
+        """Return the image, or why it is none; `watch` is over all but the reading.
 
         Raises:
             PlaceError: what it lies in cannot be read; it says nothing of the image.
@@ -48,16 +49,18 @@ class Loader:
         options = self._recipe.image
         try:
             data = read_image(dict(row))
-            if sha256_hex(data) != row["sha256"]:
-                raise SourceChanged(f"{row['uri']} changed after it was scanned")
-            if self._recipe.rules.damaged_jpeg:
-                check_jpeg(data)
-            decoded = decode(data, at_least=options.resolution if options.reduced_decode else None)
-            measures = asdict(measure(decoded.pixels))
-            broken = broken_rule(measures, self._recipe.rules)
-            if broken is not None:
-                return Work(row=row, measures=measures, rejection=broken)
-            pixels = fit(decoded.pixels, resolution=options.resolution, crop=options.crop)
+            with watch([row["sha256"]]):
+                if sha256_hex(data) != row["sha256"]:
+                    raise SourceChanged(f"{row['uri']} changed after it was scanned")
+                if self._recipe.rules.damaged_jpeg:
+                    check_jpeg(data)
+                small_enough = options.resolution if options.reduced_decode else None
+                decoded = decode(data, at_least=small_enough)
+                measures = asdict(measure(decoded.pixels))
+                broken = broken_rule(measures, self._recipe.rules)
+                if broken is not None:
+                    return Work(row=row, measures=measures, rejection=broken)
+                pixels = fit(decoded.pixels, resolution=options.resolution, crop=options.crop)
             label = self._label(row)
             earlier = self._earlier.read(row["sha256"]) if self._earlier else None
         except ImageError as error:
@@ -79,6 +82,7 @@ class Loader:
             jpeg_scale=decoded.jpeg_scale,
             measures=measures | (earlier.scores if earlier else {}),
             earlier=earlier.annotations if earlier else {},
+            earlier_made_in=earlier.made_in if earlier else "",
         )
 
     def _label(self, row: Mapping[str, Any]) -> np.ndarray | None:

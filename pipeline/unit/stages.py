@@ -11,6 +11,7 @@ Images come out in the order in which they went in, each as a sample or as a rej
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property, partial
 from types import MappingProxyType
@@ -30,6 +31,7 @@ from pipeline.unit.load import Loader
 from pipeline.unit.maps import MapMaker
 from pipeline.unit.pack import Packer
 from pipeline.unit.streams import chunks, map_ahead
+from pipeline.unit.watch import unwatched
 
 # Finished images waiting for each thread: enough to stay busy, few enough to bound memory.
 _AHEAD = 4
@@ -173,14 +175,19 @@ class Annotator:
         if row["sha256"] in poison:
             return Work(row=row, rejection=failed(ProcessDied(poison[row["sha256"]])))
         with clock.time("decode"):
-            return self._loader(row)
+            return self._loader(row, clock.watch)
 
     def _run(self, batch: list[Work], clock: StageClock) -> Iterator[tuple[Work, Findings]]:
         """Run the networks over the images that were decoded and not annotated earlier."""
         if not self._graph.networks:
             return ((work, {}) for work in batch)
         asked = [None if work.earlier else work.pixels for work in batch]
-        with self.device.turn(), clock.time("network"):
+        seen = [
+            work.row["sha256"]
+            for work, pixels in zip(batch, asked, strict=True)
+            if pixels is not None
+        ]
+        with self.device.turn(), clock.time("network"), self._watch(clock, seen):
             findings = iter(self._graph.run([pixels for pixels in asked if pixels is not None]))
         pairs = zip(batch, asked, strict=True)
         return ((work, {} if pixels is None else next(findings)) for work, pixels in pairs)
@@ -189,7 +196,7 @@ class Annotator:
         work, findings = pair
         if work.pixels is None:
             return work
-        with clock.time("detect"):
+        with clock.time("detect"), clock.watch([work.row["sha256"]]):
             work = self._map_maker(work, findings)
         return self._prepared(work, texts, clock)
 
@@ -215,11 +222,15 @@ class Annotator:
         return [work if work.pixels is None else captioned(work, texts) for work in works]
 
     def _generate(self, batch: dict[str, Any], texts: UnitTexts, clock: StageClock) -> None:
-        with self.device.turn(), clock.time("caption"):
+        with self.device.turn(), clock.time("caption"), self._watch(clock, list(batch)):
             texts.generate(batch)
 
     def _pack(self, clock: StageClock, work: Work) -> Work:
         if work.pixels is None:
             return work
-        with clock.time("encode"):
+        with clock.time("encode"), clock.watch([work.row["sha256"]]):
             return self._packer(work)
+
+    def _watch(self, clock: StageClock, sha256s: Sequence[str]) -> AbstractContextManager[None]:
+        """Watch over networks on a CPU; where a GPU hangs, no image is to blame."""
+        return (clock.watch if self._device_name == "cpu" else unwatched)(sha256s)

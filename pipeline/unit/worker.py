@@ -11,9 +11,9 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from functools import cached_property
+from contextlib import AbstractContextManager
+from functools import cached_property, partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import cv2
@@ -27,8 +27,16 @@ from catalog.dataset.plans import Plans
 from catalog.dataset.scratch import own_folder
 from catalog.dataset.shards import ShardWriter
 from catalog.sample import sample_key
-from pipeline.attempts import marks, quarantine
-from pipeline.attempts.environment import environment, fix_threads, signature
+from pipeline.attempts import marks, trial
+from pipeline.attempts.environment import (
+    captioned_in,
+    environment,
+    fix_threads,
+    mapped_in,
+    micro_batch,
+    signature,
+    without,
+)
 from pipeline.attempts.health import check_share
 from pipeline.attempts.outcome import UnitFailure, UnitReport
 from pipeline.errors import BuildError
@@ -39,6 +47,7 @@ from pipeline.unit.captions import UnitTexts, captioner_fingerprint
 from pipeline.unit.clock import StageClock
 from pipeline.unit.image_work import ledger_row
 from pipeline.unit.stages import Annotator
+from pipeline.unit.watch import Watch, leave, watching
 
 
 class UnitWorker:
@@ -77,7 +86,7 @@ class UnitWorker:
             threads=execution.worker_threads,
             device=execution.device,
             reuse=execution.reuse,
-            roots=_roots(dataset),
+            roots=roots(dataset),
             captions_only=captions_only,
             captioner_later=execution.split_captions,
         )
@@ -109,14 +118,36 @@ class UnitWorker:
         unit, rows = self._plans.unit_ids[index], self._rows(index)
         fix_threads(self._recipe, self._execution, rows)
         texts = self._annotator.texts(self._known_texts(index))
-        poison = quarantine.quarantined(self._dataset, [row["sha256"] for row in rows])
-        with marks.marked(self._dataset, unit, self._run):
-            self._annotator.generate_texts(rows, texts, poison=poison)
+        poison = trial.set_aside(self._dataset, rows)
+        with (
+            self._watching(unit, rows) as watch,
+            marks.marked(self._dataset, unit, self._run),
+        ):
+            clock = StageClock(watch)
+            self._annotator.generate_texts(rows, texts, poison=poison, clock=clock)
         self._keep_texts(unit, texts, self._environment(rows))
 
+    def _watching(
+        self, unit: str, rows: Sequence[Mapping[str, Any]]
+    ) -> AbstractContextManager[Watch]:
+        limit, uris = self._execution.image_timeout, {row["sha256"]: row["uri"] for row in rows}
+
+        def end(sha256s: Sequence[str]) -> None:
+            tell = partial(marks.suspect, self._dataset, unit, self._run, sha256s)
+            leave([uris[sha256] for sha256 in sha256s], limit, tell)
+
+        return watching(limit, end)
+
     def _committed(self, index: int, unit: str) -> UnitReport:
-        start, clock = time.perf_counter(), StageClock()
-        poison = self._examined(index, unit)
+        start = time.perf_counter()
+        rows = self._rows(index)
+        poison = trial.tried(self._dataset, unit, self._recipe, self._execution, rows, self._run)
+        with self._watching(unit, rows) as watch:
+            return self._attempted(index, unit, poison, StageClock(watch), start)
+
+    def _attempted(
+        self, index: int, unit: str, poison: Mapping[str, str], clock: StageClock, start: float
+    ) -> UnitReport:
         texts = self._annotator.texts(self._known_texts(index))
         folder = _attempt_folder(self._dataset, unit)
         try:
@@ -168,43 +199,29 @@ class UnitWorker:
     def _environment(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         return environment(self._recipe, self._execution, rows)
 
-    def _examined(self, index: int, unit: str) -> dict[str, str]:
-        """Return the unit's images not to be touched; looks for them where attempts keep dying.
-
-        Raises:
-            BuildError: the attempts die although no single image is to blame.
-        """
-        rows = self._rows(index)
-        died = marks.count(self._dataset, unit)
-        if died >= self._execution.deaths_allowed:
-            marks.forget(self._dataset, unit)
-            raise BuildError(
-                f"its process died {died} times, though each of its images can be worked on "
-                "alone: it may need more memory than a worker has; try fewer threads or actors"
-            )
-        if died >= self._execution.deaths_suspicious:
-            quarantine.examine(self._dataset, self._recipe, self._execution, rows)
-        return quarantine.quarantined(self._dataset, [row["sha256"] for row in rows])
-
     def attempt(
         self,
         index: int,
         folder: Path,
         *,
-        poison: Mapping[str, str] = MappingProxyType({}),
+        poison: Mapping[str, str] | None = None,
         clock: StageClock | None = None,
         texts: UnitTexts | None = None,
         removed: Collection[str] = (),
     ) -> Attempt:
         """Annotate one unit into `folder` without committing it; generates all texts by default.
 
-        Of images with `removed` keys, which were taken down, there is a row and nothing else.
+        What is set aside, by default what the dataset has set aside, is not touched. Of images with
+        `removed` keys, which were taken down, there is a row and nothing else.
         """
         clock, texts = clock or StageClock(), texts or self._annotator.texts()
+        before = self._annotator.micro_batch
         tar, parquet, held = (folder / f"samples{end}" for end in (".tar", ".parquet", HELD))
         records: list[dict[str, Any]] = []
+        reused: set[str] = set()
         rows = self._rows(index)
         kept = [row for row in rows if sample_key(row["sha256"]) not in removed]
+        poison = trial.set_aside(self._dataset, rows) if poison is None else poison
         fix_threads(self._recipe, self._execution, rows)
         made_in = self._environment(rows)
         with tar.open("xb") as file, held.open("xb") as held_file:
@@ -216,12 +233,15 @@ class UnitWorker:
                     target = writer if work.rejection is None else holder
                     block = target.add_block(work.block) if work.block else None
                 records.append(ledger_row(work, block))
+                reused |= {work.earlier_made_in} - {""}
             with clock.time("write"):
                 for one, one_file in ((writer, file), (holder, held_file)):
                     one.close()
                     storage.sync_file(one_file)
         if len(kept) < len(rows):
             records = tombstones.with_removed(records, [row["sha256"] for row in rows])
+        new_in = signature(made_in) if texts.new else None
+        made_in |= micro_batch(before, self._annotator.micro_batch)
         table = pa.Table.from_pylist(records, schema=tables.ROWS)
         with parquet.open("xb") as file:
             file.write(tables.to_parquet(table))
@@ -234,8 +254,9 @@ class UnitWorker:
             rows=parquet,
             counts=dict(sorted(Counter(record["status"] for record in records).items())),
             environment=made_in
-            | {"micro_batch": str(self._annotator.micro_batch)}
-            | _captioned_in(texts, made_in),
+            | without(poison)
+            | mapped_in(reused, made_in)
+            | captioned_in(texts.made_by, new_in),
             held=held if holder.blocks else None,
         )
 
@@ -245,14 +266,7 @@ class UnitWorker:
         return rows
 
 
-def _captioned_in(texts: UnitTexts, made_in: Mapping[str, str]) -> dict[str, str]:
-    """Name the environments that a unit's texts are from: the cache may hold another's."""
-    ours = {signature(made_in)} if texts.new else set()
-    made_by = texts.made_by | ours
-    return {"captions": " ".join(sorted(made_by))} if made_by else {}
-
-
-def _roots(dataset: str) -> list[str]:
+def roots(dataset: str) -> list[str]:
     """Return where a dataset's images and labels come from, as far as its scan tells."""
     told = tables.read_metadata(storage.join(dataset, SOURCE))
     return [uri for name in ("images", "labels") for uri in told.get(name) or ()]

@@ -1,7 +1,8 @@
 """Faults for the processes that a test starts: put this folder on PYTHONPATH and say which.
 
 CONTROLNET_FACTORY_TEST_FAULT: ``die`` (of a null pointer), ``hog`` (memory, until killed), ``sick``
-(an error of the disk) or ``linger`` (0.1 s). It strikes where the bytes of an image that holds MARK
+(an error of the disk), ``hang``, ``clutch`` (hang, and let no other thread run) or ``linger``
+(0.1 s). It strikes where the bytes of an image that holds MARK
 are hashed in one go, which is when a unit reads it; with CONTROLNET_FACTORY_TEST_TIMES, a folder
 and a number, only so often in all.
 """
@@ -26,6 +27,10 @@ def _strike() -> None:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         if kind == "die":
             ctypes.string_at(0)  # as a broken decoder would; a signal sent could be handled
+        if kind == "hang":
+            time.sleep(3600)
+        if kind == "clutch":
+            ctypes.PyDLL(None).sleep(3600)
         held = []
         until = time.monotonic() + 60
         while kind == "hog" and time.monotonic() < until:

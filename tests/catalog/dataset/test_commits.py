@@ -84,6 +84,24 @@ def test_other_bytes_from_another_environment_are_recorded(
     assert count_mismatches(out) == 1  # the same difference twice is one
 
 
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        ({"pillow": "1"}, {"pillow": "1", "cpu": "a model"}),
+        ({"pillow": "1", "cpu": "unknown"}, {"pillow": "1", "cpu": "unknown"}),
+    ],
+)
+def test_what_an_environment_does_not_tell_raises_no_alarm(
+    tmp_path: Path, make_attempt: MakeAttempt, earlier: dict[str, str], later: dict[str, str]
+) -> None:
+    """A commit of an older version tells less: that its bytes differ is recorded."""
+    out = str(tmp_path / "d")
+    first, _ = commit_unit(out, make_attempt(tmp_path / "one", [1, 2], environment=earlier))
+    other = make_attempt(tmp_path / "two", [1, 2], change="other bytes", environment=later)
+    assert commit_unit(out, other) == (first, "mismatch")
+    assert read_commits(out) == [first]
+
+
 @pytest.mark.parametrize("environment", [{"pillow": "1"}, {"pillow": "2"}])
 def test_an_attempt_that_loses_the_race_takes_its_own_files_with_it(
     tmp_path: Path,

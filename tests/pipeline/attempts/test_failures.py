@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import json
 import os
 import shutil
 import subprocess
@@ -26,6 +27,7 @@ from detectors.canny import CannySpec
 from pipeline.attempts import quarantine
 from pipeline.build.build import BuildResult
 from pipeline.errors import BuildError
+from pipeline.ledger.remake import rebuild_sampled
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe
 from pipeline.unit.worker import UnitWorker
@@ -203,13 +205,16 @@ def test_what_no_worker_survives_is_given_up_after_a_bounded_number_of_deaths(
     (tmp_path / "d" / "commits" / f"{unit}.json").unlink()
     marks = tmp_path / "d" / "attempts"
     marks.mkdir()
-    for number in range(6):
-        (marks / f"{unit}.elsewhere.{number}.json").write_text("{}")
+    owner = json.dumps({"host": "elsewhere", "process": 1})
+    for name in ("run.local", *(f"{unit}.local.{number}" for number in range(6))):
+        (marks / f"{name}.json").write_text(owner)
+    (marks / f".{unit}.local.6.json.0123.tmp").write_text("")  # of one that died in writing it
     seen: list[str] = []
     monkeypatch.setattr("pipeline.attempts.quarantine.examine", lambda *_: seen.append("examined"))
     result = make(pictures, tmp_path / "d")
     assert result.status.samples == 10  # given up once, its marks forgotten, and tried again
     assert seen == []
+    assert not marks.exists()
 
 
 @pytest.mark.parametrize("code", [1, -15])
@@ -222,6 +227,42 @@ def test_only_a_signal_of_its_own_accuses_an_image(
     with pytest.raises(PlaceError, match="cannot be examined: OSError: stale handle"):
         quarantine.examine(str(tmp_path), recipe, Execution(), rows)
     assert not (tmp_path / "quarantine").exists()
+
+
+def _plan_with_faults(
+    pictures: Path, tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch, *, every: bool
+) -> list[dict[str, Any]]:
+    """Return a plan's rows of the odd pictures: one, or each, lets nothing else run."""
+    images = tmp_path / "in"
+    shutil.copytree(pictures, images)
+    for path in (images / "odd").glob("0*.[jp][pn]g" if every else "01.jpg"):
+        path.write_bytes(path.read_bytes() + b"a planted fault")
+    make(images, tmp_path / "d")
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "faults"))
+    monkeypatch.setenv("CONTROLNET_FACTORY_TEST_FAULT", "clutch")
+    rows = tables.read_table(str(tmp_path / "d" / "plan.parquet")).to_pylist()
+    return [row for row in rows if "/odd/" in row["uri"]]
+
+
+def test_an_image_that_takes_for_ever_alone_is_set_aside(
+    pictures: Path, tmp_path: Path, make: Make, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = _plan_with_faults(pictures, tmp_path, make, monkeypatch, every=False)
+    out, (killer,) = str(tmp_path / "d"), [row for row in rows if "01." in row["uri"]]
+    quarantine.examine(out, recipe, Execution(image_timeout=1), rows)
+    aside = quarantine.quarantined(out, [row["sha256"] for row in rows])
+    assert aside == {killer["sha256"]: "it took longer than 1 s"}
+
+
+def test_a_place_where_every_image_takes_for_ever_accuses_none(
+    pictures: Path, tmp_path: Path, make: Make, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = _plan_with_faults(pictures, tmp_path, make, monkeypatch, every=True)
+    with pytest.raises(
+        PlaceError, match=r"each of 2 images takes longer than 0.5 s .*--image-time"
+    ):
+        quarantine.examine(str(tmp_path / "d"), recipe, Execution(image_timeout=0.5), rows[:2])
+    assert not (tmp_path / "d" / "quarantine").exists()
 
 
 def test_a_unit_is_examined_without_its_source(
@@ -237,3 +278,16 @@ def test_a_unit_is_examined_without_its_source(
     with pytest.raises(PlaceError, match=r"cannot be examined: (.|\n)*mounted"):
         quarantine.examine(str(tmp_path / "d"), recipe, Execution(), rows[:3])
     assert not (tmp_path / "d" / "quarantine").exists()
+
+
+def test_a_rebuilt_unit_leaves_alone_what_was_set_aside(
+    pictures: Path, tmp_path: Path, make: Make
+) -> None:
+    """It would end the process that verifies."""
+    make(pictures, tmp_path / "whole")
+    killer = Dataset.open(str(tmp_path / "whole")).view().table["sha256"][4].as_py()
+    aside = tmp_path / "d" / "quarantine"
+    aside.mkdir(parents=True)
+    (aside / f"{killer}.json").write_text('{"detail": "the process died: SIGSEGV"}')
+    assert make(pictures, tmp_path / "d").status.rejects == {"failed:ProcessDied": 1}
+    assert rebuild_sampled(Dataset.open(str(tmp_path / "d")), 4, Execution(threads=1)) == []

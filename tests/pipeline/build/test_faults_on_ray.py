@@ -132,6 +132,43 @@ def test_a_picture_that_kills_every_process_is_set_aside(
 
 
 @pytest.mark.parametrize("where", ["--local", None])
+def test_a_picture_that_takes_for_ever_is_set_aside(
+    start: Start, pictures: Path, tmp_path: Path, where: str | None
+) -> None:
+    """In one process, the command ends and names it; on Ray, only an actor does."""
+    images, out = tmp_path / "in", tmp_path / "d"
+    shutil.copytree(pictures, images)
+    poison = images / "odd" / "05.jpg"
+    poison.write_bytes(poison.read_bytes() + MARK)
+    more = ["--image-timeout", "2", "--max-failed-share", "1"]
+    command = _command("build", images, out, *more, *([where] if where else []))
+    if where:
+        code, said = _finished(start(*command, fault="hang"))
+        assert code == 1, said
+        assert f"longer than 2 s at {poison.as_uri()}" in said.replace("\n", "")
+    code, said = _finished(start(*command, fault="hang"))
+    assert code == 0, said
+    dataset = Dataset.open(str(out))
+    assert dataset.status().rejects == {"failed:ProcessDied": 1}
+    assert dataset.status().samples == 9
+    (record,) = (out / "quarantine").iterdir()
+    assert json.loads(record.read_text()) == {"detail": "it took longer than 2 s"}
+    assert not (out / "attempts").exists()
+
+
+def test_a_build_on_ray_that_hangs_ends_with_one_message(
+    start: Start, planted: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "d"
+    patient = ["--image-timeout", "0", "--no-progress-timeout", "3"]
+    code, said = _finished(start(*_command("build", planted, out, *patient), fault="hang"))
+    assert code == 1, said
+    assert "no unit ended for 3 s" in said
+    assert "Traceback" not in said
+    assert not list((out / "attempts").glob("*"))
+
+
+@pytest.mark.parametrize("where", ["--local", None])
 def test_a_place_that_is_sick_for_a_while_leaves_no_row(
     start: Start, planted: Path, undisturbed: Path, tmp_path: Path, where: str | None
 ) -> None:
@@ -165,7 +202,9 @@ def test_a_place_that_stays_sick_ends_the_build_with_one_message(
     assert differences(str(out), str(undisturbed)) == []
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
 @pytest.mark.parametrize("where", ["--local", None])
 def test_a_stopped_build_says_so_and_resumes(
     start: Start,

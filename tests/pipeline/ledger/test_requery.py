@@ -14,7 +14,7 @@ from PIL import Image
 
 from catalog import tables
 from catalog.dataset import tombstones
-from catalog.dataset.commits import read_commits
+from catalog.dataset.commits import is_same_environment, read_commits
 from catalog.dataset.compact import compact
 from catalog.dataset.dataset import SOURCE, Dataset
 from catalog.dataset.verify import differences, verify
@@ -257,6 +257,26 @@ def test_damaged_maps_are_made_again(
     assert FakePoses.seen == IMAGES
     run(other, tmp_path / "fresh")
     assert differences(str(tmp_path / "fresh"), str(tmp_path / "reused")) == []
+
+
+def test_maps_of_another_environment_are_named_as_such(
+    tmp_path: Path,
+    run: Callable[..., BuildResult],
+    recipe_of: Callable[..., Recipe],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a build without the flag, which makes them here, would raise a false alarm."""
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("pipeline.attempts.processor.model", lambda: "another CPU")
+        run(recipe_of(), tmp_path / "first")
+    other = recipe_of("detectors.1.fraction=0.5")
+    run(other, tmp_path / "reused", reuse=tmp_path / "first")
+    run(other, tmp_path / "fresh")
+    reused, fresh = (
+        read_commits(str(tmp_path / name))[0].environment for name in ("reused", "fresh")
+    )
+    assert reused == fresh | {"maps": reused["maps"]}
+    assert not is_same_environment(reused, fresh)
 
 
 class FakeNsfw:

@@ -294,3 +294,10 @@ def test_a_recipe_shows_the_colours_of_the_one_it_starts_from() -> None:
         if start is not None and colours[name] != [None]:
             assert colours[name] == colours[start], name
     assert colours["normal_midas"] == ["midas"]
+
+
+def test_a_build_waits_for_large_units_as_long_as_slow_networks_take() -> None:
+    assert Execution().patience(images=3) == 3600
+    assert Execution().patience(images=512) == 15 * 512 * 2
+    assert Execution(no_progress_timeout=0).patience(images=512) == 0
+    assert Execution(no_progress_timeout=60).patience(images=512) == 60
