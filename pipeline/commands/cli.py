@@ -25,6 +25,7 @@ from pipeline.commands import (
     operate,
     precompute,
     publish,
+    snapshots,
     train,
     weights,
 )
@@ -48,6 +49,7 @@ for group in (
     build,
     dataset,
     ledger,
+    snapshots,
     publish,
     annotate,
     precompute,
