@@ -12,8 +12,10 @@ REMOVED = "removed"
 """Status of what was a sample until it was taken down and compacted away."""
 
 DROPPED = "dropped"
-"""Status of what was a sample and was compacted away, as neither the dataset nor a snapshot showed it;
-where its image comes back, it is annotated anew."""
+"""Status of what was a sample and was compacted away, as neither dataset nor snapshot showed it.
+
+Where its image comes back, it is annotated anew.
+"""
 
 
 def sample_key(sha256: str) -> str:

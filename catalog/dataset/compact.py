@@ -69,9 +69,10 @@ def compact(dataset: Dataset) -> Compacted:
     keys = tombstones.removed_keys(dataset.uri)
     if not keys and not dataset.plans.grown:
         return Compacted(units=0, deleted=0)
-    if not dataset.is_folded():
-        dataset.fold()  # else what was committed last would be shown by nothing
     with busy.marked(dataset.uri, busy.COMPACT, until_done=True):
+        dataset = Dataset.open(dataset.uri)  # as it is planned now
+        if not dataset.is_folded():
+            dataset.fold()  # else what was committed last would be shown by nothing
         with _scratch(dataset.uri) as folder:
             found = commits.read_commits(dataset.uri)
             needed = Needed(dataset, found, keys)

@@ -104,7 +104,7 @@ def _refuse_left_behind(dataset: Dataset) -> None:
     if held > sum(shown.values()):
         kept = "; drop the snapshots that still show them" if dataset.snapshots() else ""
         raise DatasetError(
-            f"the shards hold {held - sum(shown.values()):,} samples that the dataset has no more: "
+            f"its shards hold {held - sum(shown.values()):,} samples that the dataset has no more: "
             f"compact {dataset.uri} first{kept}"
         )
 
