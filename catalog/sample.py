@@ -14,6 +14,12 @@ OK = "ok"
 REMOVED = "removed"
 """Status of what was a sample until it was taken down and compacted away."""
 
+DROPPED = "dropped"
+"""Status of what was a sample and was compacted away, as neither dataset nor snapshot showed it.
+
+Where its image comes back, it is annotated anew.
+"""
+
 
 def sample_key(sha256: str) -> str:
     """Return the key of the image with this hex sha256: 32 hex characters, without dots.

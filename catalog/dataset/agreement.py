@@ -14,7 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from catalog import tables
-from catalog.dataset.dataset import MANIFEST, PLAN, REJECTS, SUBSETS, Dataset
+from catalog.dataset import commits, snapshots, tombstones
+from catalog.dataset.dataset import MANIFEST, PLAN, REJECTS, SUBSETS, Dataset, View
+from catalog.dataset.needed import places as lie
 from catalog.dataset.plans import never_planned
 from catalog.errors import DatasetError
 from catalog.sample import OK, REMOVED
@@ -67,7 +69,7 @@ def unit_agrees(places: pa.Table, rows: pa.Table) -> bool:
 
 
 def disagreements(dataset: Dataset, places: Places, lost: pa.Table) -> Iterator[str]:
-    """Compare plan, source, rejects and subsets; yield what is wrong, a line each.
+    """Compare plan, source, rejects, subsets and snapshots; yield what is wrong, a line each.
 
     Args:
         dataset: finished.
@@ -82,6 +84,13 @@ def disagreements(dataset: Dataset, places: Places, lost: pa.Table) -> Iterator[
     for name in dataset.subsets():
         path = f"{SUBSETS}/{name}.parquet"
         yield from _readable(path, partial(_check_subset, dataset, path, places))
+    if names := snapshots.snapshot_names(dataset.uri):
+        samples = lie(dataset, commits.read_commits(dataset.uri))
+        for name in names:
+            path = snapshots.manifest_of(name)
+            yield from _readable(path, partial(_check_snapshot, dataset, name, path, samples))
+            path = snapshots.rejects_of(name)
+            yield from _readable(path, partial(_check_snapshot_rejects, dataset, name, path))
 
 
 def _readable(path: str, check: Callable[[], Iterator[str]]) -> Iterator[str]:
@@ -173,3 +182,37 @@ def _check_subset(dataset: Dataset, path: str, places: Places) -> Iterator[str]:
             f"{path}: {number:,} of {rows.num_rows:,} samples do not lie where it says (first: "
             f"{first}); run compact if samples were taken down, else cut the subset again"
         )
+
+
+def _check_snapshot(dataset: Dataset, name: str, path: str, samples: pa.Table) -> Iterator[str]:
+    """A snapshot has the samples that its record says, but for those that were taken down since."""
+    record = snapshots.read_snapshot(dataset.uri, name)
+    rows = snapshots.read_samples(dataset.uri, name)
+    missing, buried = record.samples - rows.num_rows, len(tombstones.removed_keys(dataset.uri))
+    if not 0 <= missing <= buried:
+        yield (
+            f"{path} has {rows.num_rows:,} samples of {record.samples:,}, and "
+            f"{buried:,} were taken down since"
+        )
+    elif not missing and View(dataset.uri, name, rows).fingerprint != record.view:
+        yield f"{path} holds other samples than its {snapshots.RECORD} says"
+    names = [*_PLACE[1:], "shard"]
+    wanted = (
+        rows.select(names)
+        .cast(samples.select(names).schema)
+        .append_column("at", pa.array(np.arange(rows.num_rows)))
+    )
+    wrong = wanted.join(samples, names, join_type="left anti")["at"]
+    if len(wrong):
+        yield (
+            f"{path}: {len(wrong):,} of {rows.num_rows:,} samples do not lie where it says (first: "
+            f"{rows['key'][pc.min(wrong).as_py()].as_py()}); run compact if samples were taken "
+            "down, else drop the snapshot"
+        )
+
+
+def _check_snapshot_rejects(dataset: Dataset, name: str, path: str) -> Iterator[str]:
+    record = snapshots.read_snapshot(dataset.uri, name)
+    rows, told = snapshots.read_rejects(dataset.uri, name), sum(record.rejects.values())
+    if rows.num_rows != told:
+        yield f"{path} has {rows.num_rows:,} images, its {snapshots.RECORD} says {told:,}"

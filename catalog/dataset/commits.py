@@ -5,7 +5,7 @@ gives them their final names and, last, creates the commit create-once. No step 
 whatever an attempt finds is whole, and killing it anywhere leaves either no commit or a good one.
 An attempt that finds another's commit at the end deletes the files that it published itself; those
 of one that was killed are swept when all units are committed (`catalog.dataset.orphans`).
-Only a takedown replaces a commit (`supersede`), by one that names files beside the old ones.
+Only a compaction replaces a commit (`supersede`), by one that names files beside the old ones.
 """
 
 import json
@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from catalog import storage
 from catalog.errors import DatasetError, DeterminismError
-from catalog.sample import REMOVED, canonical_json, sha256_hex
+from catalog.sample import DROPPED, REMOVED, canonical_json, sha256_hex
 
 COMMITS = "commits"
 SHARDS = "shards"
@@ -249,8 +249,8 @@ def _publish(
 
 
 def _compare(dataset: str, existing: Commit, ours: Commit) -> Outcome:
-    if REMOVED in existing.counts or REMOVED in ours.counts:
-        return "same"  # written after a takedown; its bytes differ on purpose
+    if {REMOVED, DROPPED} & {*existing.counts, *ours.counts}:
+        return "same"  # written after a takedown or by a compaction; bytes differ on purpose
     hashes = [(commit.shard.sha256, commit.rows.sha256) for commit in (existing, ours)]
     if hashes[0] == hashes[1]:
         return "same"

@@ -1,10 +1,11 @@
-"""Rewrite the shards that hold what was taken down, so that its bytes and texts are gone.
+"""Rewrite the shards that hold what was taken down, or what no view and no snapshot shows any more.
 
 A unit's new tar and rows are published under names of their own, then its commit is replaced by one
 that names them; the views are folded anew, what was rewritten is verified, and last the files that
 no commit names are deleted. So whatever a reader finds at any moment is whole, and after a kill the
 same call goes on. A removed image keeps one row with its sha256, status ``removed``: the plan's
-units are named by the hashes of their images, and what is told once must not come back as new.
+units are named by the hashes of their images, and what is told once must not come back as new. What
+was only left behind by a source that went on keeps one of status ``dropped``, and may come back.
 """
 
 import shutil
@@ -22,18 +23,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog import storage, tables
-from catalog.dataset import busy, commits, tombstones
+from catalog.dataset import busy, commits, snapshots, tombstones
 from catalog.dataset.agreement import Places
 from catalog.dataset.commits import Attempt, Commit
 from catalog.dataset.dataset import MANIFEST, SUBSETS, Dataset
 from catalog.dataset.latents import forget_stale
+from catalog.dataset.needed import Fate, Needed, places
 from catalog.dataset.orphans import UNIT_FILE, named_files
 from catalog.dataset.scratch import own_folder
 from catalog.dataset.shards import ShardWriter
 from catalog.dataset.subset_tars import delete_stale
 from catalog.dataset.verify import check_commit
 from catalog.errors import CorruptSampleError, DatasetError
-from catalog.sample import OK, REMOVED, sha256_hex
+from catalog.sample import DROPPED, OK, REMOVED, sha256_hex
+
+_LEFT_OF: dict[Fate, str] = {"removed": REMOVED, "dropped": DROPPED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +57,8 @@ class Compacted:
 def compact(dataset: Dataset) -> Compacted:
     """Delete what was taken down from shards, rows, views, source and plan; again is no harm.
 
+    From shards and rows also what neither the dataset as it is now nor a snapshot shows.
+
     Raises:
         DatasetError: the build is not finished, or what was rewritten does not verify (the old
             shards are kept then).
@@ -61,18 +67,23 @@ def compact(dataset: Dataset) -> Compacted:
     if pending := dataset.pending():
         raise DatasetError(f"{len(pending)} units are not built: finish the build, then compact")
     keys = tombstones.removed_keys(dataset.uri)
-    if not keys:
+    if not keys and not dataset.plans.grown:
         return Compacted(units=0, deleted=0)
     with busy.marked(dataset.uri, busy.COMPACT, until_done=True):
+        dataset = Dataset.open(dataset.uri)  # as it is planned now
+        if not dataset.is_folded():
+            dataset.fold()  # else what was committed last would be shown by nothing
         with _scratch(dataset.uri) as folder:
             found = commits.read_commits(dataset.uri)
-            rewritten = sum(_rewrite(dataset, commit, keys, folder) for commit in found)
+            needed = Needed(dataset, found, keys)
+            rewritten = sum(_rewrite(dataset, commit, needed, folder) for commit in found)
         for name in dict.fromkeys(dataset.plans.sources):
             _rewrite_table(dataset.path(name), partial(tombstones.mark_removed, keys=keys))
         for name in dataset.plans.names:
             _rewrite_table(dataset.path(name), partial(tombstones.blank_texts, keys=keys))
         dataset.fold()  # of the source too: rejects would tell what it said
         _fold_subsets(dataset)
+        _fold_snapshots(dataset, keys)
         _verify(dataset)
         deleted = _delete_unnamed(dataset) + delete_stale(dataset)
         deleted += forget_stale(dataset.uri, commits.read_commits(dataset.uri))
@@ -92,17 +103,17 @@ def _scratch(uri: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _rewrite(dataset: Dataset, commit: Commit, keys: set[str], folder: Path) -> bool:
-    """Replace a unit's files where they hold what was taken down; say whether they did."""
+def _rewrite(dataset: Dataset, commit: Commit, needed: Needed, folder: Path) -> bool:
+    """Replace a unit's files where they hold what is to go; say whether they did."""
     rows = tables.read_table(dataset.path(commits.SHARDS, commit.rows.name))
-    gone = tombstones.is_removed(rows["sha256"], keys)
-    if not pc.any(pc.and_(gone, pc.not_equal(rows["status"], REMOVED))).as_py():
+    fates = needed.fates(commit, rows)
+    if set(fates) <= {"stays"}:
         return False
     ends = (".tar", ".parquet", commits.HELD)
     tar, parquet, held = (folder / f"{commit.unit_id}{end}" for end in ends)
     with tar.open("xb") as file, held.open("xb") as held_file:
         writer, holder = ShardWriter(file), ShardWriter(held_file)
-        records = _copy(dataset, commit, rows.to_pylist(), keys, writer, holder)
+        records = _copy(dataset, commit, rows.to_pylist(), fates, writer, holder)
         for one, one_file in ((writer, file), (holder, held_file)):
             one.close()
             storage.sync_file(one_file)
@@ -128,16 +139,18 @@ def _copy(
     dataset: Dataset,
     commit: Commit,
     rows: list[dict[str, Any]],
-    keys: set[str],
+    fates: list[Fate],
     writer: ShardWriter,
     holder: ShardWriter,
 ) -> list[dict[str, Any]]:
     """Copy the blocks that stay, samples and held maps; return the rows with their new offsets."""
     records = []
-    for row in rows:
-        if row["key"] in keys:
-            records.append(tombstones.removed_row(row["sha256"]))
+    for row, fate in zip(rows, fates, strict=True):
+        if fate in _LEFT_OF:
+            records.append(tombstones.removed_row(row["sha256"], _LEFT_OF[fate]))
             continue
+        if fate == "without maps":
+            row = {**row, "offset": None, "length": None, "block_sha256": None}
         if row["offset"] is not None:
             kept = row["status"] == OK
             file = commit.shard if kept else commit.held
@@ -162,6 +175,32 @@ def _fold_subsets(dataset: Dataset) -> None:
         storage.write_atomic(uri, data)
 
 
+def _fold_snapshots(dataset: Dataset, keys: set[str]) -> None:
+    """Point the snapshots' rows at the new shards, and blank what was taken down; ranks stay."""
+    taken = snapshots.list_snapshots(dataset.uri)
+    lie = places(dataset, commits.read_commits(dataset.uri)) if taken else None
+    for name in [one.name for one in taken]:
+        uri = dataset.path(snapshots.manifest_of(name))
+        moved = _moved(tables.read_table(uri), places=lie, keys=keys, name=name)
+        storage.write_atomic(uri, tables.to_parquet(moved, tables.read_metadata(uri)))
+        blank = partial(tombstones.mark_removed, keys=keys)
+        _rewrite_table(dataset.path(snapshots.rejects_of(name)), blank)
+
+
+def _moved(rows: pa.Table, *, places: pa.Table, keys: set[str], name: str) -> pa.Table:
+    """Return a snapshot's rows less what was taken down, each where its sample lies now."""
+    rows = rows.filter(pc.invert(tombstones.is_removed(rows["sha256"], keys)))
+    at = pc.index_in(rows["block_sha256"], places["block_sha256"].combine_chunks())
+    if at.null_count:
+        lost = rows.filter(pc.is_null(at))["key"][0].as_py()
+        raise DatasetError(f"sample {lost} of snapshot {name} is in no shard; run verify")
+    for column in ("shard", "offset"):
+        field = rows.schema.field(column)
+        found = places[column].take(at).cast(field.type)
+        rows = rows.set_column(rows.schema.get_field_index(column), field, found)
+    return rows
+
+
 def _rewrite_table(uri: str, blank: Callable[[pa.Table], pa.Table]) -> None:
     table = tables.read_table(uri)
     blanked = blank(table)
@@ -176,7 +215,8 @@ def _rewrite_table(uri: str, blank: Callable[[pa.Table], pa.Table]) -> None:
 
 def _verify(dataset: Dataset) -> None:
     places = Places(dataset)
-    found = [one for one in commits.read_commits(dataset.uri) if REMOVED in one.counts]
+    done = commits.read_commits(dataset.uri)
+    found = [one for one in done if {REMOVED, DROPPED} & {*one.counts}]
     checked = [check_commit(dataset, places, commit) for commit in found]
     faults = [fault for one in checked for fault in one.faults]
     faults += [f"{MANIFEST} and the rows of {one.name} differ" for one in checked if not one.agrees]

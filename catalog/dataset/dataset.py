@@ -11,6 +11,7 @@ commits/<unit_id>.json      the truth; all below is folded from it and can be ma
 manifest.parquet            the kept samples in rank order
 rejects.parquet             every image that gave no sample, and why
 subsets/<name>.parquet      views: rows of the manifest
+snapshots/<name>/           manifest and rejects as they once were, and snapshot.json
 tombstones/<hash>.json      keys that were taken down: in no view from then on
 logs/                       what ran when; the only files that differ between equal builds
 """
@@ -29,8 +30,10 @@ import pyarrow.compute as pc
 from jaxtyping import Int32
 
 from catalog import storage, tables
-from catalog.dataset import commits, tombstones
+from catalog.dataset import commits, snapshots, tombstones
 from catalog.dataset.block_cache import BlockCache
+from catalog.dataset.fold import MANIFEST as MANIFEST
+from catalog.dataset.fold import REJECTS as REJECTS
 from catalog.dataset.fold import Fold
 from catalog.dataset.plans import PLAN as PLAN
 from catalog.dataset.plans import SOURCE as SOURCE
@@ -41,8 +44,6 @@ from catalog.sample import OK, REMOVED, Sample, sha256_hex
 from catalog.source import ranking
 
 RECIPE = "recipe.json"
-MANIFEST = "manifest.parquet"
-REJECTS = "rejects.parquet"
 SUBSETS = "subsets"
 
 _TRIED = 20
@@ -251,8 +252,17 @@ class Dataset:
         """Return how many samples `view` shows, by their keys alone; raises as that does."""
         return int(self._present(tables.read_table(self._manifest(), ["key"])).num_rows)
 
-    def view(self, subset: str | None = None) -> View:
-        """Return all samples in rank order, or a subset's; raises DatasetError if absent."""
+    def view(self, subset: str | None = None, snapshot: str | None = None) -> View:
+        """Return all samples in rank order, or a subset's; raises DatasetError if absent.
+
+        Args:
+            subset: its name; of a snapshot it is cut here, whether or not the dataset has it now.
+            snapshot: name of one, to see the dataset as it was then; None for now.
+        """
+        if snapshot is not None:
+            name = snapshot if subset is None else f"{snapshot}/{subset}"
+            rows = snapshots.read_samples(self.uri, snapshot, subset)
+            return View(self.uri, name, self._present(rows))
         if subset is None:
             return View(self.uri, "all", self._present(tables.read_table(self._manifest())))
         names = self.subsets()
@@ -264,8 +274,10 @@ class Dataset:
             )
         return View(self.uri, subset, self._present(tables.read_table(self._subset_uri(subset))))
 
-    def rejects(self) -> pa.Table:
+    def rejects(self, snapshot: str | None = None) -> pa.Table:
         """Return the images that gave no sample; what was taken down is not among them."""
+        if snapshot is not None:
+            return self._present(snapshots.read_rejects(self.uri, snapshot), by="sha256")
         return self._present(tables.read_table(self.path(REJECTS)), by="sha256")
 
     def subsets(self) -> list[str]:
@@ -274,9 +286,13 @@ class Dataset:
         stems = [name.removesuffix(".parquet") for name in names if name.endswith(".parquet")]
         return sorted(stems, key=_size_key)
 
+    def snapshots(self) -> list[str]:
+        """Return the names of the snapshots, the oldest first."""
+        return [one.name for one in snapshots.list_snapshots(self.uri)]
+
     def write_subset(self, count: int, *, policy: ranking.Policy, seed: int) -> View:
         """Write a subset as a view; raises CatalogError where it is larger than the dataset."""
-        name = ranking.format_size(count) + ("" if policy == "top" else f"-{policy}-{seed}")
+        name = ranking.subset_name(count, policy=policy, seed=seed)
         record = {"policy": policy, "seed": seed if policy != "top" else None, "size": count}
         return self._cut(name, record, count)
 

@@ -18,6 +18,9 @@ from catalog.dataset.plans import Plans, never_planned
 from catalog.sample import OK
 from catalog.source.ranking import Ranking, rank_order
 
+MANIFEST = "manifest.parquet"
+REJECTS = "rejects.parquet"
+
 _KEYS = ["status", "sha256", "source_width", "source_height", "popularity"]
 _JUDGED = ["sha256", "status", "value", "threshold", "detail"]
 _WHERE = ["sha256", "uri", "offset", "row", "width", "height"]

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from catalog import storage, tables
 from catalog.dataset import busy, commits
 from catalog.dataset.dataset import MANIFEST, SUBSETS, Dataset
+from catalog.dataset.snapshots import manifest_of, snapshot_names
 from catalog.errors import DatasetError
 
 UNIT_FILE = re.compile(r"(\d{6,})-([0-9a-f]{8})(-[0-9a-f]{16})?\.(tar|held|parquet)")
@@ -22,7 +23,7 @@ def named_files(dataset: Dataset) -> set[str]:
 
 
 def check_views(dataset: Dataset, named: set[str]) -> None:
-    """Check that manifest and subsets name no other shards than the commits do.
+    """Check that manifest, subsets and snapshots name no other shards than the commits do.
 
     Args:
         dataset: that may be unfinished.
@@ -38,6 +39,7 @@ def check_views(dataset: Dataset, named: set[str]) -> None:
         )
     views = [MANIFEST] if storage.exists(dataset.path(MANIFEST)) else []
     views += [f"{SUBSETS}/{name}.parquet" for name in dataset.subsets()]
+    views += [manifest_of(name) for name in snapshot_names(dataset.uri)]
     for view in views:
         if others := shards_of(dataset.path(view)) - named:
             raise DatasetError(
@@ -48,7 +50,7 @@ def check_views(dataset: Dataset, named: set[str]) -> None:
 
 
 def shards_of(uri: str) -> set[str]:
-    """Return the shards that a manifest or subset names."""
+    """Return the shards that a manifest, subset or snapshot names."""
     found: set[str] = set()
     with tables.open_parquet(uri) as file:
         for at in range(file.num_row_groups):

@@ -138,10 +138,15 @@ class Plans:
         Args:
             rows: of units, with the columns ``sha256`` and ``unit``, the index of the unit.
         """
+        rows = self.latest(rows)
+        return rows.filter(pc.is_in(rows["sha256"], self._wanted)) if self.grown else rows
+
+    def latest(self, rows: pa.Table) -> pa.Table:
+        """Leave out the rows of images that a later generation holds again; as for `current`."""
         for first, hashes in zip(self.firsts[1:], self._later_hashes, strict=True):
             replaced = pc.and_(pc.less(rows["unit"], first), pc.is_in(rows["sha256"], hashes))
             rows = rows.filter(pc.invert(replaced))
-        return rows.filter(pc.is_in(rows["sha256"], self._wanted)) if self.grown else rows
+        return rows
 
     def tried_again(self, units: Collection[str]) -> pa.Table:
         """Return sha256 and earlier status of the images that units of later generations hold."""

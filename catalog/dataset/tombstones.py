@@ -106,9 +106,9 @@ def mark_removed(table: pa.Table, keys: set[str]) -> pa.Table:
     return table.set_column(at, table.schema.field(at), said)
 
 
-def removed_row(sha256: str) -> dict[str, Any]:
-    """Return the only row that a unit keeps of an image that was taken down."""
-    return {"key": sample_key(sha256), "sha256": sha256, "status": REMOVED}
+def removed_row(sha256: str, status: str = REMOVED) -> dict[str, Any]:
+    """Return the only row that a unit keeps of an image that was taken down, or dropped."""
+    return {"key": sample_key(sha256), "sha256": sha256, "status": status}
 
 
 def with_removed(records: Sequence[dict[str, Any]], sha256s: Sequence[str]) -> list[dict[str, Any]]:

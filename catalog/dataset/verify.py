@@ -20,9 +20,9 @@ from catalog.dataset.orphans import find_orphans
 from catalog.errors import CatalogError
 from catalog.sample import OK
 
-NOT_COMPARED = ("latents", "logs", "scan", "tmp")
-"""Folders that may differ between equal builds: what one base makes of the samples, times, and what
-killed attempts left."""
+NOT_COMPARED = ("latents", "logs", "scan", "snapshots", "tmp")
+"""Folders that may differ between equal builds: what one base makes of the samples, times, what was
+kept of before, and what killed attempts left."""
 
 _ORPHAN = "no commit names it, and plain readers take each tar there for samples; see gc"
 
@@ -47,7 +47,8 @@ _CHUNK = 1 << 20
 def verify(dataset: Dataset) -> list[str]:
     """Re-hash every committed file and sample, latents too, in one pass over the bytes.
 
-    Manifest, plan, source, rejects and subsets are compared with each other and with the commits.
+    Manifest, plan, source, rejects, subsets and snapshots are compared with each other and with the
+    commits.
 
     Returns:
         What is wrong, a line each.

@@ -16,6 +16,7 @@ from catalog.dataset.subset_tars import write_tars
 from catalog.errors import DatasetError
 from catalog.publish.card_text import Config, write_text
 from catalog.publish.croissant import CROISSANT, describe
+from catalog.sample import OK
 
 README = "README.md"
 
@@ -32,12 +33,14 @@ def write_card(dataset: Dataset) -> Card:
     """Write README.md, croissant.json and the tars that subsets need; again replaces them.
 
     Raises:
-        DatasetError: the dataset is not finished or empty, or still holds what was taken down.
+        DatasetError: the dataset is not finished or empty, or its shards still hold what was taken
+            down, or samples of another time.
     """
     view = dataset.view()
     if not len(view):
         raise DatasetError(f"{dataset.uri} holds no sample, so there is nothing to describe")
     _refuse_buried(dataset)
+    _refuse_left_behind(dataset)
     with busy.marked(dataset.uri, busy.CARD):
         return _write_card(dataset, view)
 
@@ -88,6 +91,21 @@ def _refuse_buried(dataset: Dataset) -> None:
     if keys and pc.any(tombstones.is_removed(manifest["key"], keys)).as_py():
         raise DatasetError(
             f"the shards still hold samples that were removed: compact {dataset.uri} first"
+        )
+
+
+def _refuse_left_behind(dataset: Dataset) -> None:
+    """Nor may what the source has no more, or tells otherwise now, as the tars are named whole."""
+    if not dataset.plans.grown:
+        return
+    shown = tables.count_values(tables.read_table(dataset.path(MANIFEST), ["shard"])["shard"])
+    done = commits.read_commits(dataset.uri)
+    held = sum(one.counts.get(OK, 0) for one in done if one.shard.name in shown)
+    if held > sum(shown.values()):
+        kept = "; drop the snapshots that still show them" if dataset.snapshots() else ""
+        raise DatasetError(
+            f"its shards hold {held - sum(shown.values()):,} samples that the dataset has no more: "
+            f"compact {dataset.uri} first{kept}"
         )
 
 

@@ -113,6 +113,27 @@ def parse_size(text: str) -> int:
     return int(digits) * factor
 
 
+def subset_name(count: int, *, policy: Policy, seed: int) -> str:
+    """Return the name of a subset: ``1k``, ``10k-stratified-7``."""
+    return format_size(count) + ("" if policy == "top" else f"-{policy}-{seed}")
+
+
+def parse_subset(name: str) -> tuple[int, Policy, int]:
+    """Return size, policy and seed of the subset of a name, as `subset_name` gives it.
+
+    Raises:
+        CatalogError: the name is none.
+    """
+    size, _, draw = name.partition("-")
+    count = parse_size(size)
+    seed = draw.removeprefix("stratified-")
+    if not draw:
+        return count, "top", 0
+    if seed == draw or not seed.isascii() or not seed.isdigit():
+        raise CatalogError(f"{name!r} names no subset; write 10k, or 10k-stratified-7")
+    return count, "stratified", int(seed)
+
+
 def format_size(count: int) -> str:
     """Write a size as a subset's name: 1000 -> ``1k``, 1234 -> ``1234``."""
     for suffix, factor in reversed(_SUFFIXES.items()):

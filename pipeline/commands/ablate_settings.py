@@ -18,6 +18,7 @@ _SAME = {
     "dataset": "all runs train on one dataset",
     "out": "each run has its folder below --out",
     "subset": "use --sizes",
+    "snapshot": "runs on several snapshots hold different samples out",
     "condition": "runs on several conditions cannot be compared",
     "held_out": "only runs with the same held-out samples can be compared",
     "mixed_precision": "a process has one: use train for each run, then compare",

@@ -27,6 +27,7 @@ from pipeline.commands import (
     precompute,
     publish,
     rebuild,
+    snapshots,
     train,
     weights,
 )
@@ -50,6 +51,7 @@ for group in (
     build,
     dataset,
     ledger,
+    snapshots,
     lineage,
     publish,
     annotate,

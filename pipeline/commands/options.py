@@ -57,6 +57,9 @@ NetworkThreads = Annotated[int, typer.Option(help="Threads inside a network on t
 DatasetUri = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's folder or URI.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")]
 SubsetName = Annotated[str | None, typer.Option(help="A subset, for example 1k; default all.")]
+SnapshotName = Annotated[
+    str | None, typer.Option(help="A snapshot; default the dataset as it is now.")
+]
 
 Overrides = Annotated[
     list[str] | None,

@@ -18,6 +18,7 @@ from pipeline.commands.options import (
     ProbeEvery,
     Runs,
     Seed,
+    SnapshotName,
     Steps,
     SubsetName,
     TrainFile,
@@ -50,6 +51,7 @@ def train(
     runs: Runs = None,
     from_base: FromBase = False,
     subset: SubsetName = None,
+    snapshot: SnapshotName = None,
     steps: Steps = None,
     batch_size: BatchSize = None,
     gradient_accumulation: Annotated[

@@ -20,7 +20,7 @@ def check_probes(dataset: Dataset, config: TrainConfig) -> None:
     """
     if not config.probe_every:
         raise UsageError("ablate compares by probes: --probe-every must not be 0")
-    if not choose_held_out(dataset.view().keys(), config.held_out):
+    if not choose_held_out(dataset.view(snapshot=config.snapshot).keys(), config.held_out):
         raise UsageError(
             f"ablate compares on held-out samples, and of {dataset.sample_count():,} none is "
             "held out: give --held-out N"
@@ -39,9 +39,9 @@ def short_budgets(dataset: Dataset, configs: Mapping[str, TrainConfig]) -> Itera
         CatalogError: there is no such subset.
         DataError: a run has nothing to train on beside what is held out.
     """
-    whole = dataset.view()
     for label, config in configs.items():
-        view = dataset.view(config.subset)
+        whole = dataset.view(snapshot=config.snapshot)
+        view = dataset.view(config.subset, config.snapshot)
         keys = choose_held_out(whole.keys(), config.held_out)
         rows = len(held_out_view(whole, view, keys).training)
         seen = config.steps * config.batch_size * config.gradient_accumulation

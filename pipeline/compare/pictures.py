@@ -50,7 +50,7 @@ def draw_runs(runs: Sequence[RunRecord], dataset: Dataset, count: int) -> Image:
 
 def _samples(run: RunRecord, dataset: Dataset, count: int) -> list[Sample]:
     """Read the first samples of the probes; those that were taken down are passed over."""
-    whole = dataset.view()
+    whole = dataset.view(snapshot=run.settings.get("snapshot"))
     rows = held_out_view(whole, whole, run.references.keys[:count]).held_out
     if not len(rows):
         raise UsageError(

@@ -6,7 +6,7 @@ from catalog.dataset.dataset import Dataset
 from pipeline.errors import UsageError
 from training.data.held_out import held_out_view, read_held_out
 from training.data.view import SampleView
-from training.run.folder import run_of
+from training.run.folder import read_settings, run_of
 
 
 def held_out_rows(folder: Path, dataset: Dataset) -> SampleView:
@@ -14,18 +14,22 @@ def held_out_rows(folder: Path, dataset: Dataset) -> SampleView:
 
     Args:
         folder: of the run, or of one of its checkpoints.
-        dataset: where they are found; whatever it has gained since.
+        dataset: where they are found; whatever it has gained since. Those of a run that was trained
+            on a snapshot are that snapshot's.
 
     Raises:
         UsageError: the run held nothing out, or nothing of this dataset.
+        DatasetError: the dataset has no such snapshot any more.
     """
-    keys = read_held_out(run_of(folder) or folder)
+    run = run_of(folder) or folder
+    keys = read_held_out(run)
     if not keys:
         raise UsageError(
             f"{folder} held nothing out of training: train with --held-out N, or measure on "
             "a dataset that it did not see with --split all"
         )
-    whole = dataset.view()
+    settings = read_settings(run) or {"config": {}}
+    whole = dataset.view(snapshot=settings["config"].get("snapshot"))
     rows = held_out_view(whole, whole, keys).held_out
     if not len(rows):
         raise UsageError(

@@ -85,10 +85,11 @@ def _facts(
     recipe = subject.dataset.recipe
     phases = [Phase.model_validate(phase) for phase in made["phases"]]
     seen = subject.step * int(identity["samples_per_step"])
+    of_snapshot = f" of snapshot {made['snapshot']}" if made.get("snapshot") else ""
     return {
         "base": f"`{made['base']}`, weights {identity['base'][:16]}",
         "dataset": f"`{recipe.get('name', 'dataset')}`, fingerprint {identity['dataset'][:16]}, "
-        f"{identity.get('rows', 0):,} samples ({made['subset'] or 'all'}), "
+        f"{identity.get('rows', 0):,} samples ({made['subset'] or 'all'}{of_snapshot}), "
         f"{identity.get('held_out', 0):,} more held out",
         "steps": f"{subject.step:,} optimizer steps of {identity['samples_per_step']:,} samples "
         f"({seen:,} images)",

@@ -2,7 +2,8 @@
 
 A build sweeps when its last unit is committed. Until then, or where one was given up, there may be
 attempts that were killed (``tmp/``), files that never got their final name (``.<name>.<hex>.tmp``),
-shards whose attempt died before its commit, and marks of attempts at units since committed.
+shards whose attempt died before its commit, and marks of attempts at units since committed. Beside
+these there may be the files of a snapshot that was not taken to the end, or not dropped to it.
 """
 
 import time
@@ -16,12 +17,13 @@ from catalog import storage
 from catalog.dataset import busy, commits
 from catalog.dataset.busy import ATTEMPTS
 from catalog.dataset.commits import SHARDS
-from catalog.dataset.dataset import Dataset
+from catalog.dataset.dataset import MANIFEST, REJECTS, Dataset
 from catalog.dataset.orphans import UNIT_FILE, check_views
+from catalog.dataset.snapshots import SNAPSHOTS, snapshot_names
 from catalog.storage import Entry
 from pipeline.attempts import marks
 
-Kind: TypeAlias = Literal["attempt", "temporary", "orphan", "mark"]
+Kind: TypeAlias = Literal["attempt", "temporary", "orphan", "mark", "snapshot"]
 
 _TMP = "tmp"
 
@@ -33,7 +35,8 @@ class Garbage:
     Attributes:
         name: its path below the dataset.
         kind: ``attempt``: of one that ended; ``temporary``: never got its final name; ``orphan``: a
-            shard or its rows that no commit names; ``mark``: of an attempt at a committed unit.
+            shard or its rows that no commit names; ``mark``: of an attempt at a committed unit;
+            ``snapshot``: of one without its record.
         bytes: its size.
         age: since it was written; seconds.
         unit_id: the unit that it would belong to, where its name says so.
@@ -61,7 +64,9 @@ def find(dataset: Dataset, *, older_than: float) -> list[Garbage]:
     done = commits.read_commits(dataset.uri)
     kept = {file.name for commit in done for file in commit.files}
     check_views(dataset, kept)
-    leftovers = _Leftovers(dataset.unit_ids, kept, {commit.unit_id for commit in done}, at_work)
+    units = {commit.unit_id for commit in done}
+    taken = set(snapshot_names(dataset.uri))
+    leftovers = _Leftovers(dataset.unit_ids, kept, units, at_work, taken)
     return [
         Garbage(name=entry.name, kind=kind, bytes=entry.bytes, age=now - entry.modified, unit_id=id)
         for entry in entries
@@ -84,12 +89,18 @@ class _Leftovers:
     """Says what a file of a dataset's folder is, if it is garbage."""
 
     def __init__(
-        self, unit_ids: Sequence[str], kept: set[str], done: set[str], at_work: set[str]
+        self,
+        unit_ids: Sequence[str],
+        kept: set[str],
+        done: set[str],
+        at_work: set[str],
+        snapshots: set[str],
     ) -> None:
         self._unit_ids = unit_ids
         self._kept = kept
         self._done = done
         self._at_work = at_work
+        self._snapshots = snapshots
 
     def __call__(self, entry: Entry) -> Iterator[tuple[Kind, str | None]]:
         path = PurePosixPath(entry.name)
@@ -103,6 +114,9 @@ class _Leftovers:
             aside = owner in (busy.CARD, marks.RUN) and owner not in self._at_work
             if owner in self._done or aside:
                 yield "mark", owner if owner in self._done else None
+        elif path.parts[0] == SNAPSHOTS and len(path.parts) == 3:
+            if path.parts[1] not in self._snapshots and path.name in (MANIFEST, REJECTS):
+                yield "snapshot", None
         elif path.parts[:-1] == (SHARDS,) and path.name not in self._kept:
             yield from self._orphan(path.name)
 
@@ -138,6 +152,6 @@ def _is_wanted(dataset: Dataset, orphan: Garbage, older_than: float) -> bool:
 
 def _remove_empty_folder(dataset: Dataset, garbage: Garbage) -> None:
     root = storage.local_path(dataset.uri)
-    if root is not None and garbage.kind == "attempt":
+    if root is not None and garbage.kind in ("attempt", "snapshot"):
         with suppress(OSError):  # other files lie there, or it is tmp/ itself
             (root / garbage.name).parent.rmdir()

@@ -8,7 +8,7 @@ import numpy as np
 from catalog import storage
 from catalog.dataset import commits
 from catalog.dataset.dataset import Dataset
-from catalog.sample import REMOVED
+from catalog.sample import DROPPED, REMOVED
 from pipeline.errors import UsageError
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe
@@ -42,7 +42,9 @@ def rebuild_sampled(
 
 def _is_past(dataset: Dataset, commit: commits.Commit) -> bool:
     failed = any(status.startswith("failed:") for status in commit.counts)
-    return REMOVED in commit.counts or (failed and commit.index < dataset.plans.firsts[-1])
+    return bool({REMOVED, DROPPED} & {*commit.counts}) or (
+        failed and commit.index < dataset.plans.firsts[-1]
+    )
 
 
 def _rebuild(worker: UnitWorker, commit: commits.Commit) -> list[str]:

@@ -7,10 +7,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog import storage, tables
+from catalog.dataset.commits import SHARDS, read_commits
 from catalog.dataset.dataset import Dataset
 from catalog.dataset.plans import SOURCES, never_planned
 from catalog.errors import DatasetError
-from catalog.sample import sha256_hex
+from catalog.sample import DROPPED, sha256_hex
 from pipeline.plan.generation import append
 from pipeline.plan.judge import judge
 from pipeline.recipe.recipe import Recipe
@@ -22,7 +23,7 @@ class Growth:
     """How a source differs from the one before; images that a rule rejects do not count.
 
     Attributes:
-        added: images that were never planned.
+        added: images that were never planned, or of which nothing is left since a compaction.
         changed: images of which it tells another caption, label or popularity.
         returned: images that it had once, and has again; what was made of them stays.
         gone: images that it has no more, or that a rule rejects now.
@@ -60,15 +61,16 @@ def grow(
     judged = judge(source, recipe)
     metadata = {**metadata, "captions": count_captions(judged)}
     data = tables.to_parquet(judged, metadata)
-    if judged.equals(_read(dataset.source)):
-        return None
+    dropped = _dropped(dataset)
     wanted = judged.filter(pc.invert(never_planned(judged)))
+    if judged.equals(_read(dataset.source)) and not _count(pc.is_in(wanted["sha256"], dropped)):
+        return None
     if not wanted.num_rows:
         raise DatasetError(
             f"no image of the source can be used now: {dataset.uri} stays as it is. If that is "
             "meant, delete it; else mend the source"
         )
-    planned, changed = _compare(dataset, recipe, wanted)
+    planned, changed = _compare(dataset, recipe, wanted, dropped)
     rows = wanted.filter(pc.or_(pc.invert(planned), changed)).drop_columns(tables.OF_SCAN_ALONE)
     name = f"{SOURCES}/{sha256_hex(data)[:32]}.parquet"
     storage.write_atomic(dataset.path(name), data)
@@ -88,13 +90,14 @@ def grow(
 
 
 def _compare(
-    dataset: Dataset, recipe: Recipe, wanted: pa.Table
+    dataset: Dataset, recipe: Recipe, wanted: pa.Table, dropped: pa.Array
 ) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
     """Return which images are planned, and of which of them the plan tells something else."""
     told = ["label_sha256", "popularity"]
     if not recipe.captions.wants("a caption that is there"):
         told.append("caption")
     known = dataset.plans.planned_last(wanted["sha256"].combine_chunks(), told)
+    known = known.filter(pc.invert(pc.is_in(known["sha256"], dropped)))
     at = pc.index_in(wanted["sha256"], known["sha256"].combine_chunks())
     planned = pc.is_valid(at)
     differs = pc.and_(planned, False)
@@ -104,6 +107,21 @@ def _compare(
         both_null = pc.and_(pc.is_null(ours), pc.is_null(theirs))
         differs = pc.or_(differs, pc.and_(planned, pc.invert(pc.or_(equal, both_null))))
     return planned, differs
+
+
+def _dropped(dataset: Dataset) -> pa.Array:
+    """Return the sha256s of images of whose latest sample a compaction left nothing."""
+    parts = [pa.table({"sha256": pa.array([], pa.string()), "unit": pa.array([], pa.int32())})]
+    for commit in read_commits(dataset.uri):
+        if DROPPED in commit.counts:
+            rows = tables.read_where(
+                dataset.path(SHARDS, commit.rows.name),
+                ["sha256", "status"],
+                lambda rows: pc.equal(rows["status"], DROPPED),
+            )
+            unit = pa.array([commit.index] * rows.num_rows, pa.int32())
+            parts.append(rows.select(["sha256"]).append_column("unit", unit))
+    return dataset.plans.latest(pa.concat_tables(parts))["sha256"].combine_chunks()
 
 
 def _read(uri: str) -> pa.Table:

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from catalog import tables
 from catalog.dataset.dataset import Dataset
+from pipeline.ledger.diff import diff
 from pipeline.retrain.gate import Figures
 from pipeline.retrain.promotions import Promotion
 
@@ -69,21 +70,16 @@ def _count(mask: pa.ChunkedArray) -> int:
 
 
 def changes(dataset: str, night: str, before: Promotion | None) -> dict[str, Any] | None:
-    """Count what came, changed and went since what is promoted; None where nothing is.
+    """Count what came, changed and went, and why, since what is promoted; None where nothing is.
 
-    Of another dataset, one by another recipe, every sample is changed.
+    Nothing is compared with a dataset by another recipe, of which every sample is another.
     """
-    if before is None:
+    if before is None or before.dataset != dataset:
         return None
-    opened = Dataset.open(dataset)
-    old = Dataset.open(before.dataset).view(snapshot=before.night).table
-    new = opened.view(snapshot=night).table
-    at = pc.index_in(new["key"], old["key"].combine_chunks())
-    same = pc.equal(old["block_sha256"].take(at), new["block_sha256"])
-    gone = old.filter(pc.invert(pc.is_in(old["key"], new["key"].combine_chunks())))["sha256"]
+    found = diff(Dataset.open(dataset), before.night, night)
     return {
-        "added": at.null_count,
-        "changed": _count(pc.invert(same)),
-        "removed": len(gone),
-        "why": {},
+        "added": len(found.added),
+        "changed": len(found.changed),
+        "removed": len(found.removed),
+        "why": found.reasons,
     }

@@ -11,11 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from catalog.dataset.snapshots import take_snapshot
-
 from catalog import storage
 from catalog.dataset import tombstones
 from catalog.dataset.dataset import MANIFEST, Dataset
+from catalog.dataset.snapshots import take_snapshot
 from catalog.source.ranking import parse_size
 from pipeline.build.append import append_changes
 from pipeline.build.build import Executor, Observer, build, is_planned

@@ -78,7 +78,7 @@ def train(
             probes.
 
     Raises:
-        CatalogError: the dataset or the subset is not there.
+        CatalogError: the dataset, the snapshot or the subset is not there.
         BaseModelError: the base model is not there.
         DataError: the dataset has no such condition, sizes that cannot be trained on, or more
             damaged samples than may be passed over.
@@ -89,8 +89,8 @@ def train(
     """
     dataset = Dataset.open(config.dataset)
     rows = Rows(
-        view=dataset.view(config.subset).cached(config.cache),
-        whole=dataset.view().cached(config.cache),
+        view=dataset.view(config.subset, config.snapshot).cached(config.cache),
+        whole=dataset.view(snapshot=config.snapshot).cached(config.cache),
         dataset=dataset.fingerprint,
         removed=len(tombstones.removed_keys(dataset.uri)),
         detector=getattr(spec, "detector", None),
@@ -105,7 +105,7 @@ def train_on(
     """Train as `train` does, on rows that are already open.
 
     Args:
-        config: the settings; its `dataset` and `subset` are only recorded.
+        config: the settings; its `dataset`, `snapshot` and `subset` are only recorded.
         rows: what there is to train on.
         report: as for `train`.
         spec: as for `train`.

@@ -29,6 +29,9 @@ class TrainConfig(BaseModel):
     subset: str | None = Field(
         default=None, description="Name of a nested subset, such as 1k; null for every row."
     )
+    snapshot: str | None = Field(
+        default=None, description="Name of a snapshot; null for the dataset as it is now."
+    )
     condition: str = Field(description="Name of the control to train on, such as canny.")
     base: str = Field(description="Stable Diffusion: a folder in diffusers layout, or a hub id.")
     revision: str | None = Field(

@@ -102,7 +102,7 @@ def test_a_week(
     Path(schedule["removals"]).write_text(f"{gone}\n")
     last = night("saturday")
     assert last.outcome == Outcome.PROMOTED
-    assert last.stages["changes"]["removed"] == 1
+    assert last.stages["changes"]["why"] == {"removed": 1}
     opened = Dataset.open(now.dataset)
     assert opened.snapshots() == ["monday", "wednesday", "thursday", "saturday"]
     assert gone not in set(opened.view(snapshot="monday").keys())
