@@ -130,9 +130,10 @@ def _of_run(folder: Path, most: int) -> Trained:
         made = of_dataset(Dataset.open(config["dataset"]))
     except (CatalogError, OSError) as error:
         missing = str(error)
-    start: Trained | str | None = config.get("start_from")
-    if start is not None and most and run_of(Path(start)) is not None:
-        start = _of_run(Path(start), most - 1)
+    named: str | None = config.get("start_from")
+    start: Trained | str | None = named
+    if named is not None and most and run_of(Path(named)) is not None:
+        start = _of_run(Path(named), most - 1)
     revision = f"@{config['revision']}" if config.get("revision") else ""
     return Trained(
         run=str(run),

@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from catalog import storage
 from catalog.source.ranking import parse_size
-from detectors.base import Precision
 from pipeline.recipe.execution import Execution
 from pipeline.retrain.gate import Limits
 
@@ -30,7 +29,9 @@ class Measure(BaseModel):
     guidance: float = Field(9.0, ge=0, description="classifier-free guidance scale")
     batch_size: int = Field(8, ge=1, description="pictures made at once")
     device: str = Field("cpu", pattern=r"^(cpu|cuda)$", description="of all networks")
-    precision: Precision = Field("fp32", description="of what makes the pictures")
+    precision: Literal["fp32", "fp16", "bf16"] = Field(
+        "fp32", description="of what makes the pictures"
+    )
 
     @field_validator("seeds")
     @classmethod

@@ -104,7 +104,9 @@ def test_a_week(
     assert last.outcome == Outcome.PROMOTED
     assert last.stages["changes"]["why"] == {"removed": 1}
     opened = Dataset.open(now.dataset)
-    assert opened.snapshots() == ["monday", "wednesday", "thursday", "saturday"]
+    assert opened.snapshots() == [
+        *("monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
+    ]
     assert gone not in set(opened.view(snapshot="monday").keys())
     assert verify(opened) == []
     make(source, tmp_path / "at-once")
