@@ -39,7 +39,7 @@ class Needed:
         self._keys = keys
         self._units: dict[str, int] | None = None
         if dataset.plans.grown:  # else the manifest shows all that there is
-            shown = pc.unique(pa.chunked_array(_shown(dataset), pa.string()))
+            shown = _shown(dataset)
             self._units = {}
             for commit, rows in samples(dataset, done):
                 blocks = rows["block_sha256"]
@@ -97,8 +97,10 @@ def places(dataset: Dataset, done: list[Commit]) -> pa.Table:
     return pa.concat_tables([one.cast(_SCHEMA) for one in found])
 
 
-def _shown(dataset: Dataset) -> list[pa.Array]:
-    views = [MANIFEST, *(manifest_of(one.name) for one in list_snapshots(dataset.uri))]
-    column = "block_sha256"
-    read = [tables.read_table(dataset.path(view), [column])[column] for view in views]
-    return [chunk for blocks in read for chunk in blocks.chunks]
+def _shown(dataset: Dataset) -> pa.Array:
+    """Return the hashes of the blocks that the manifest or a snapshot shows, each once."""
+    column, found = "block_sha256", pa.array([], pa.string())
+    for view in (MANIFEST, *(manifest_of(one.name) for one in list_snapshots(dataset.uri))):
+        blocks = tables.read_table(dataset.path(view), [column])[column]
+        found = pc.unique(pa.chunked_array([found, *blocks.chunks]))
+    return found

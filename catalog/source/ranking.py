@@ -7,6 +7,7 @@ No two rows are equal under it, so the order in which files were listed cannot s
 
 import hashlib
 import math
+import re
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
@@ -129,7 +130,7 @@ def parse_subset(name: str) -> tuple[int, Policy, int]:
     seed = draw.removeprefix("stratified-")
     if not draw:
         return count, "top", 0
-    if seed == draw or not seed.isascii() or not seed.isdigit():
+    if seed == draw or not re.fullmatch(r"[0-9]{1,19}", seed):
         raise CatalogError(f"{name!r} names no subset; write 10k, or 10k-stratified-7")
     return count, "stratified", int(seed)
 
