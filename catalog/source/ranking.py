@@ -125,10 +125,10 @@ def parse_subset(name: str) -> tuple[int, Policy, int]:
     Raises:
         CatalogError: the name is none.
     """
-    size, _, draw = name.partition("-")
+    size, dash, draw = name.partition("-")
     count = parse_size(size)
     seed = draw.removeprefix("stratified-")
-    if not draw:
+    if not dash:
         return count, "top", 0
     if seed == draw or not re.fullmatch(r"[0-9]{1,19}", seed):
         raise CatalogError(f"{name!r} names no subset; write 10k, or 10k-stratified-7")

@@ -262,6 +262,7 @@ def test_a_compaction_keeps_the_maps_of_rejected_images_that_are_still_there(
     assert left < before
     assert len(before - left) == 1
     assert verify(Dataset.open(uri)) == []
+    assert rebuild_sampled(Dataset.open(uri), 9, execution) == []
 
 
 def _held(dataset: str) -> set[str]:
