@@ -15,7 +15,7 @@ REMOVED = "removed"
 """Status of what was a sample until it was taken down and compacted away."""
 
 DROPPED = "dropped"
-"""Status of what was a sample and was compacted away, as neither dataset nor snapshot showed it.
+"""Status of a sample, or of a rejected image with maps, that nothing showed and a compaction took.
 
 Where its image comes back, it is annotated anew.
 """

@@ -149,8 +149,6 @@ def _copy(
         if fate in _LEFT_OF:
             records.append(tombstones.removed_row(row["sha256"], _LEFT_OF[fate]))
             continue
-        if fate == "without maps":
-            row = {**row, "offset": None, "length": None, "block_sha256": None}
         if row["offset"] is not None:
             kept = row["status"] == OK
             file = commit.shard if kept else commit.held

@@ -2,7 +2,8 @@
 
 A dataset that follows its source leaves samples behind in its shards: of images that the source has
 no more, or of which it tells another caption. What neither the manifest nor a snapshot shows is not
-needed. A sample is known by the hash of its block; of equal ones the latest unit's is needed.
+needed, nor are maps of a rejected image that is gone. A sample is known by the hash of its block; of equal
+ones the latest unit's is needed.
 """
 
 from collections.abc import Iterator
@@ -18,8 +19,8 @@ from catalog.dataset.dataset import MANIFEST, Dataset
 from catalog.dataset.snapshots import list_snapshots, manifest_of
 from catalog.sample import OK, REMOVED
 
-Fate: TypeAlias = Literal["stays", "removed", "dropped", "without maps"]
-"""What becomes of a unit's row: ``without maps`` its verdict is left."""
+Fate: TypeAlias = Literal["stays", "removed", "dropped"]
+"""What becomes of a unit's row."""
 
 _PLACE = ["block_sha256", "offset", "length"]
 _SCHEMA = pa.schema([*(tables.ROWS.field(name) for name in _PLACE), tables.MANIFEST.field("shard")])
@@ -39,7 +40,7 @@ class Needed:
         self._keys = keys
         self._units: dict[str, int] | None = None
         if dataset.plans.grown:  # else the manifest shows all that there is
-            shown = pc.unique(pa.chunked_array(_shown(dataset), pa.string()))
+            shown = _shown(dataset)
             self._units = {}
             for commit, rows in samples(dataset, done):
                 blocks = rows["block_sha256"]
@@ -64,10 +65,8 @@ class Needed:
         if self._units is None or row["offset"] is None:
             return "stays"
         if row["status"] == OK:
-            return (
-                "stays" if self._units.get(str(row["block_sha256"])) == commit.index else "dropped"
-            )
-        return "stays" if current else "without maps"
+            current = self._units.get(str(row["block_sha256"])) == commit.index
+        return "stays" if current else "dropped"
 
     def _current(self, commit: Commit, rows: pa.Table) -> set[str]:
         """Return the sha256s of those rows of a unit that are their images' latest."""
@@ -97,8 +96,10 @@ def places(dataset: Dataset, done: list[Commit]) -> pa.Table:
     return pa.concat_tables([one.cast(_SCHEMA) for one in found])
 
 
-def _shown(dataset: Dataset) -> list[pa.Array]:
-    views = [MANIFEST, *(manifest_of(one.name) for one in list_snapshots(dataset.uri))]
-    column = "block_sha256"
-    read = [tables.read_table(dataset.path(view), [column])[column] for view in views]
-    return [chunk for blocks in read for chunk in blocks.chunks]
+def _shown(dataset: Dataset) -> pa.Array:
+    """Return the hashes of the blocks that the manifest or a snapshot shows, each once."""
+    column, found = "block_sha256", pa.array([], pa.string())
+    for view in (MANIFEST, *(manifest_of(one.name) for one in list_snapshots(dataset.uri))):
+        blocks = tables.read_table(dataset.path(view), [column])[column]
+        found = pc.unique(pa.chunked_array([found, *blocks.chunks]))
+    return found

@@ -7,6 +7,7 @@ No two rows are equal under it, so the order in which files were listed cannot s
 
 import hashlib
 import math
+import re
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
@@ -124,12 +125,12 @@ def parse_subset(name: str) -> tuple[int, Policy, int]:
     Raises:
         CatalogError: the name is none.
     """
-    size, _, draw = name.partition("-")
+    size, dash, draw = name.partition("-")
     count = parse_size(size)
     seed = draw.removeprefix("stratified-")
-    if not draw:
+    if not dash:
         return count, "top", 0
-    if seed == draw or not seed.isascii() or not seed.isdigit():
+    if seed == draw or not re.fullmatch(r"[0-9]{1,19}", seed):
         raise CatalogError(f"{name!r} names no subset; write 10k, or 10k-stratified-7")
     return count, "stratified", int(seed)
 

@@ -42,6 +42,7 @@ def status(dataset: DatasetUri, json: Json = False) -> None:
                 "captions": metadata.get("captions"),
                 "passed_over": metadata.get("ignored", {}),
                 "subsets": opened.subsets(),
+                "snapshots": opened.snapshots(),
             }
         )
         return

@@ -68,14 +68,14 @@ def remove(
 
 @app.command()
 def compact(dataset: DatasetUri) -> None:
-    """Rewrite the shards without what was removed, verify them, and delete the old ones."""
+    """Rewrite the shards without what was removed, or nothing shows any more, and verify them."""
     from catalog.dataset.compact import compact as run
     from catalog.publish.card import README
 
     opened = Dataset.open(dataset)
     done = run(opened)
     if not done.units and not done.deleted:
-        out.print("nothing to do: no shard holds what was removed")
+        out.print("nothing to do: no shard holds what was removed, or what nothing shows")
         return
     out.print(f"rewritten and verified: {done.units:,} units; {done.deleted:,} old files deleted")
     if storage.exists(opened.path(README)):

@@ -1,11 +1,15 @@
 """A snapshot is what the dataset was when it was taken, but for what is taken down since."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from catalog import storage, tables
 from catalog.dataset import busy, snapshots, tombstones
+from catalog.dataset import dataset as layout
 from catalog.dataset.compact import compact
 from catalog.dataset.dataset import Dataset
 from catalog.dataset.snapshots import Snapshot, choose_old, drop_snapshot, take_snapshot
@@ -115,6 +119,25 @@ def test_a_takedown_reaches_it_at_once_and_its_bytes_by_compact(dataset: Dataset
     assert take_snapshot(opened, "a") == made
 
 
+def test_a_takedown_reaches_its_rejects(dataset: Dataset) -> None:
+    rows = [
+        {"sha256": letter * 64, "status": "rejected:blur", "value": 1.0, "detail": f"of {letter}"}
+        for letter in "ab"
+    ]
+    uri = dataset.path(layout.REJECTS)
+    rejects = pa.Table.from_pylist(rows, schema=tables.REJECTS)
+    storage.write_atomic(uri, tables.to_parquet(rejects, tables.read_metadata(uri)))
+    assert take_snapshot(dataset, "a").rejects == {"rejected:blur": 2}
+    tombstones.bury(dataset.uri, ["a" * 32])
+    assert dataset.rejects("a")["detail"].to_pylist() == ["of b"]
+    compact(dataset)
+    kept = snapshots.read_rejects(dataset.uri, "a").select(["status", "value", "detail"])
+    assert kept.to_pylist() == [
+        {"status": "removed", "value": None, "detail": None},
+        {"status": "rejected:blur", "value": 1.0, "detail": "of b"},
+    ]
+
+
 def test_while_a_compaction_stands_none_is_taken(dataset: Dataset) -> None:
     with (
         busy.marked(dataset.uri, busy.COMPACT),
@@ -159,6 +182,24 @@ def test_retention_is_by_count_and_age() -> None:
     assert names(1, protect=("b",)) == ["a", "c"]
     with pytest.raises(DatasetError, match="no snapshot 'x' to protect"):
         names(1, protect=("x",))
+
+
+def test_on_object_storage(
+    s3: str, tmp_path: Path, make_dataset: Callable[[str, Path, list[list[int]]], Dataset]
+) -> None:
+    dataset = make_dataset(f"{s3}/d", tmp_path / "scratch", [[0, 1, 2], [3, 4]])
+    made = [take_snapshot(dataset, name) for name in ("b:1", "a")]
+    assert dataset.snapshots() == ["b:1", "a"]
+    assert take_snapshot(dataset, "a") == made[1]
+    tombstones.bury(dataset.uri, dataset.view().keys()[:1])
+    compact(dataset)
+    opened = Dataset.open(dataset.uri)
+    view = opened.view(snapshot="a")
+    assert [view.read(at).key for at in range(len(view))] == opened.view().keys()
+    assert verify(opened) == []
+    drop_snapshot(dataset.uri, "b:1")
+    assert opened.snapshots() == ["a"]
+    assert storage.list_names(dataset.path("snapshots")) == ["a"]
 
 
 def test_a_dropped_one_is_gone(dataset: Dataset) -> None:

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog.errors import CatalogError
-from catalog.source.ranking import format_size, parse_size, rank, subset_ranks, unit_id
+from catalog.source.ranking import (
+    format_size,
+    parse_size,
+    parse_subset,
+    rank,
+    subset_name,
+    subset_ranks,
+    unit_id,
+)
 
 SHA = st.text("0123456789abcdef", min_size=4, max_size=4)
 ROWS = st.lists(
@@ -107,3 +115,18 @@ def test_unit_ids_name_recipe_images_and_order(fingerprint: str, hashes: list[st
     assert made != unit_id(fingerprint, [*hashes, hashes[0]])
     if hashes != hashes[::-1]:
         assert made != unit_id(fingerprint, hashes[::-1])
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**63 - 1])
+def test_a_subsets_name_tells_how_it_was_cut(seed: int) -> None:
+    assert parse_subset(subset_name(10_000, policy="top", seed=seed)) == (10_000, "top", 0)
+    drawn = subset_name(1_234, policy="stratified", seed=seed)
+    assert parse_subset(drawn) == (1_234, "stratified", seed)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "all", "k", "10k-", "10k-7", "10k-stratified-", "10k-stratified-x", "1k-top-0"]
+)
+def test_what_names_no_subset_is_refused(name: str) -> None:
+    with pytest.raises(CatalogError):
+        parse_subset(name)

@@ -1,6 +1,7 @@
 """Another threshold: told from the ledger alone, and built without a network running again."""
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from detectors.canny import CannySpec
 from detectors.keypoints import OPENPOSE18, Person
 from detectors.nsfw import NsfwNetwork
 from detectors.openpose import LightNetwork
+from pipeline.build.append import append_changes
 from pipeline.build.build import BuildResult, build
 from pipeline.build.local import run_local
 from pipeline.errors import RecipeError, UsageError
@@ -242,6 +244,39 @@ def test_a_takedown_reaches_the_maps_of_rejected_images(
     reused = run(other, tmp_path / "reused", reuse=tmp_path / "d")
     assert FakePoses.seen == 0
     assert reused.status.rejects["removed"] == 1  # what is gone is not made again
+
+
+def test_a_compaction_keeps_the_maps_of_rejected_images_that_are_still_there(
+    tmp_path: Path, people: Path, recipe_of: Callable[..., Recipe], silent: type[Any]
+) -> None:
+    shutil.copytree(people, tmp_path / "in")
+    uri, inputs = str(tmp_path / "d"), Inputs(images=[str(tmp_path / "in")])
+    execution = Execution(threads=2)
+    build(recipe_of(), uri, inputs, execution, executor=run_local, observer=silent())
+    before = _held(uri)
+    (tmp_path / "in" / "03.png").unlink()  # had maps, and was rejected
+    (tmp_path / "in" / "16.png").unlink()  # a sample
+    append_changes(uri, recipe_of(), Inputs(), execution, executor=run_local, observer=silent())
+    assert compact(Dataset.open(uri)).units == 2
+    left = _held(uri)
+    assert left < before
+    assert len(before - left) == 1
+    assert verify(Dataset.open(uri)) == []
+    assert rebuild_sampled(Dataset.open(uri), 9, execution) == []
+
+
+def _held(dataset: str) -> set[str]:
+    """Return the keys of rejected images of which the maps are there, and can be read."""
+    found = set()
+    for commit in read_commits(dataset):
+        rows = tables.read_table(f"{dataset}/shards/{commit.rows.name}").to_pylist()
+        for row in rows:
+            if row["status"] != "ok" and row["offset"] is not None:
+                assert commit.held is not None
+                data = Path(dataset, "shards", commit.held.name).read_bytes()
+                assert row["key"].encode() in data[row["offset"] :][: row["length"]]
+                found.add(row["key"])
+    return found
 
 
 def test_damaged_maps_are_made_again(
