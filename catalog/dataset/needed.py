@@ -2,8 +2,8 @@
 
 A dataset that follows its source leaves samples behind in its shards: of images that the source has
 no more, or of which it tells another caption. What neither the manifest nor a snapshot shows is not
-needed, nor are maps of a rejected image that is gone. A sample is known by the hash of its block; of equal
-ones the latest unit's is needed.
+needed, nor are maps of a rejected image that is gone. A sample is known by the hash of its block;
+of equal ones the latest unit's is needed.
 """
 
 from collections.abc import Iterator
