@@ -8,7 +8,7 @@ from pipeline.errors import UsageError
 PICTURES = 2000
 """That are drawn, unless asked for otherwise."""
 
-GUIDANCE = "2"
+GUIDANCE = "1"
 """Classifier-free guidance of the evaluation, that of the probes in run.yaml."""
 
 HELD_OUT = 64
