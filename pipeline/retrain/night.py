@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from catalog import storage
-from catalog.dataset import tombstones
+from catalog.dataset import busy, tombstones
 from catalog.dataset.dataset import MANIFEST, Dataset
 from catalog.dataset.snapshots import take_snapshot
 from catalog.source.ranking import parse_size
@@ -112,7 +112,9 @@ def run_night(config: Nightly, recipe: Recipe, night: str, means: Means, *, owne
         LeaseLost: another one has taken over meanwhile.
         BuildError: the build could not go on; the same command does.
     """
-    with hold(config.folder, owner, lapses_after=config.lease_lapses_after) as lease:
+    lapses_after = config.lease_lapses_after
+    renew_each = min(busy.TOUCHED_EACH, lapses_after / 10)
+    with hold(config.folder, owner, renew_each=renew_each, lapses_after=lapses_after) as lease:
         journal = Journal(config.folder, night)
         ended = journal.outcome
         if ended is not None:

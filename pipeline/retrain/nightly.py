@@ -97,7 +97,7 @@ class Nightly(BaseModel):
     gate: Limits = Field(default_factory=Limits)
     keep: Keep = Field(default_factory=Keep)
     lease_lapses_after: float = Field(
-        600, ge=10, description="seconds without a sign of life after which a night is taken over"
+        600, ge=1, description="seconds without a sign of life after which a night is taken over"
     )
     webhook: str | None = Field(None, description="URL that gets the summary as JSON, by POST")
 
