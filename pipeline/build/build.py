@@ -26,6 +26,7 @@ from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe
 from pipeline.scan.chunks import Executor as ScanExecutor
 from pipeline.scan.chunks import forget, scan_here
+from pipeline.scan.kept import forget_found
 from pipeline.scan.scan import SCAN, Progress
 from pipeline.scan.source import Inputs, check_same_inputs, home_of, load_source
 from pipeline.unit.earlier_maps import EarlierMaps
@@ -239,6 +240,7 @@ def _scan_and_freeze(
         freeze(dataset, recipe, source, metadata)
     except (UsageError, DatasetError):  # another try would be with other images
         forget(pieces)
+        forget_found(dataset)
         raise
     forget(pieces)
     return True

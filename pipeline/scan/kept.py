@@ -35,3 +35,8 @@ def keep_found(dataset: str, found: Found) -> None:
         storage.write_atomic(storage.join(dataset, NAME), data)
     except (OSError, StorageUnavailable) as error:
         _log.warning("%s cannot be kept, so the next scan reads all again: %s", NAME, error)
+
+
+def forget_found(dataset: str) -> None:
+    """Forget it: the next scan reads all again."""
+    storage.remove(storage.join(dataset, NAME))

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from catalog.storage import local_path, write_atomic
+from catalog.storage import is_temporary, local_path, write_atomic
 from training.data.held_out import FILE as HELD_OUT
 from training.data.view import SampleView
 from training.errors import ResumeMismatch, TrainingError
@@ -122,7 +122,8 @@ def run_path(out: str) -> Path:
 
 def _is_ours(folder: Path) -> bool:
     return (folder / SETTINGS).is_file() or all(
-        path.name.startswith(TOKEN) or path.name == HELD_OUT for path in folder.iterdir()
+        path.name.startswith(TOKEN) or path.name == HELD_OUT or is_temporary(path.name)
+        for path in folder.iterdir()
     )
 
 

@@ -126,7 +126,7 @@ def test_a_real_networks_people_are_judged_again_without_it(tmp_path: Path, run:
     assert run(*command, high, "--out", tmp_path / "high")[0] == Exit.DONE
     reuse = [low, "--reuse", tmp_path / "high"]
     assert run(*command, *reuse, "--out", tmp_path / "low")[0] == Exit.DONE
-    (log,) = (tmp_path / "low" / "logs").iterdir()
+    (log,) = (tmp_path / "low" / "logs").glob("*.jsonl")
     assert '"network_images": 0' in log.read_text()
     assert run(*command, low, "--out", tmp_path / "fresh")[0] == Exit.DONE
     assert differences(str(tmp_path / "low"), str(tmp_path / "fresh")) == []

@@ -93,7 +93,8 @@ def test_processes_without_a_shared_disk_are_refused_together(
 
 
 def test_what_a_killed_check_left_is_no_run(tmp_path: Path) -> None:
-    (tmp_path / f"{TOKEN}1").touch()
+    for name in (f"{TOKEN}1", "held_out.json", ".held_out.json.0a1b.tmp"):
+        (tmp_path / name).touch()
     assert run_path(str(tmp_path)) == tmp_path
     (tmp_path / "other").touch()
     with pytest.raises(TrainingError, match="holds something else"):
