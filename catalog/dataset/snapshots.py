@@ -76,7 +76,7 @@ def take_snapshot(dataset: "Dataset", name: str) -> Snapshot:
         DatasetError: the name will not do or stands for something else, the dataset is not
             finished, or a compaction runs.
     """
-    _check_name(name)
+    check_name(name)
     uri = dataset.uri
     view = dataset.view()
     if dataset.pending() or not dataset.is_folded():
@@ -238,7 +238,8 @@ def _same(dataset: "Dataset", name: str) -> Snapshot:
     return record
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Check that a snapshot can be named so; raises DatasetError."""
     if not _NAME.fullmatch(name):
         raise DatasetError(
             f"{name[:100]!r} is no name of a snapshot: up to 100 letters, digits and -_.: that "

@@ -1,14 +1,18 @@
 """A week of nights on drawn shapes: what comes, changes and goes, kills, and a double start.
 
     python examples/nightly/week.py --out week [--photographs FOLDER]
+    python examples/nightly/week.py --out week --storage s3://BUCKET/week --submit
 
-Each night is the command `rebuild`, in a process of its own; one is killed in each of its
-stages. At the end the dataset is compared with one that is built at once from the final source. It
-prints a line for each night, and ends with an error where something is not as it should be.
+Each night is the command `rebuild`, in a process of its own or, with --submit, as a job of the Ray
+cluster of RAY_API_SERVER_ADDRESS on this machine; one is killed in each of its stages. With
+--storage the source and what the schedule keeps lie there. At the end the dataset is compared with
+one that is built at once from the final source. It prints a line for each night, and ends with an
+error where something is not as it should be.
 """
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -17,14 +21,17 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
+import psutil
 
+from catalog import storage, tables
 from catalog.dataset.dataset import Dataset
 from pipeline.retrain.night import STAGES
 from pipeline.retrain.promotions import current
 
 ROOT = Path(__file__).parents[2]
 SHAPES = ROOT / "examples" / "shapes"
+SUBMIT = ROOT / "examples" / "cluster" / "submit.sh"
+HELD = "holds it since|at the same moment"
 LAPSE = 2  # seconds until a killed night is taken over
 PICTURES, MORE = 240, 40
 STEPS = 40
@@ -39,20 +46,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="an empty folder")
     parser.add_argument("--photographs", type=Path, help="pictures that are there from the start")
-    arguments = parser.parse_args()
-    Week(arguments.out.absolute(), arguments.photographs).run()
+    parser.add_argument("--storage", help="URI of an empty folder; default below --out")
+    parser.add_argument("--submit", action="store_true", help="do the nights as jobs of Ray")
+    given = parser.parse_args()
+    folder = given.out.absolute()
+    Week(folder, given.photographs, given.storage or str(folder), submit=given.submit).run()
 
 
 class Week:
     """The nights, and what happens to the source between them."""
 
-    def __init__(self, folder: Path, photographs: Path | None) -> None:
+    def __init__(self, folder: Path, photographs: Path | None, where: str, *, submit: bool) -> None:
         """Draw the pictures and write nightly.yaml."""
         folder.mkdir(parents=True)
         self._folder, self._source = folder, folder / "source"
+        self._where, self._submit = where, submit
         self._drawn = folder / "drawn"
         draw = [str(SHAPES / "draw.py"), "--out", str(self._drawn)]
         subprocess.run([sys.executable, *draw, "--count", str(PICTURES + 3 * MORE)], check=True)
+        self._uploaded: dict[str, bytes] = {}
         self._left = sorted(self._drawn.glob("*.png"))
         self._source.mkdir()
         self._add(PICTURES)
@@ -81,20 +93,23 @@ class Week:
         print(f"the week took {time.monotonic() - begun:.0f} s")
 
     def _night(self, name: str, outcome: str) -> None:
+        self._upload()
         begun = time.monotonic()
-        done = subprocess.run(self._command(name), capture_output=True, text=True, check=False)
-        self._check(name, done.returncode, done.stdout, done.stderr, outcome, begun)
+        started = self._start(name)
+        said, _ = started.communicate()
+        self._check(name, started.returncode, said, outcome, begun)
 
     def _killed_in_each_stage(self, name: str) -> None:
         """Kill a night when each of its stages begins, and go on."""
+        self._upload()
         killed = []
         for stage in STAGES:
-            process = subprocess.Popen(self._command(name), stderr=subprocess.PIPE, text=True)
-            assert process.stderr is not None
-            if any(line.strip() == f"stage: {stage}" for line in process.stderr):
-                process.kill()
+            started = self._start(name)
+            assert started.stdout is not None
+            if any(line.strip() == f"stage: {stage}" for line in started.stdout):
+                self._kill(name)
                 killed.append(stage)
-            process.wait()
+            started.communicate()
             time.sleep(LAPSE + 1)
         print(f"{name}: killed in {', '.join(killed)}")
         assert killed == list(STAGES), killed
@@ -102,25 +117,61 @@ class Week:
 
     def _twice(self, name: str) -> None:
         """Start a night twice at once: one does the work, the other is refused."""
+        self._upload()
         begun = time.monotonic()
-        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started = [subprocess.Popen(self._command(name), **pipes) for _ in range(2)]
-        ended = [(process.communicate(), process.returncode) for process in started]
-        codes = sorted(code for _, code in ended)
-        assert codes == [0, 1], ended
-        ((_, told),) = [said for said, code in ended if code == 1]
-        print(f"{name}, second start: {told.strip().splitlines()[-1]}")
-        ((out, err),) = [said for said, code in ended if code == 0]
-        self._check(name, 0, out, err, "promoted", begun)
+        started = [self._start(name) for _ in range(2)]
+        ended = [(one.communicate()[0], one.returncode) for one in started]
+        ended.sort(key=lambda one: one[1])
+        assert [code for _, code in ended] == [0, 1], ended
+        (done, _), (refused, _) = ended
+        (why,) = [line for line in refused.splitlines() if re.search(HELD, line)]
+        print(f"{name}, second start: {why.strip()}")
+        self._check(name, 0, done, "promoted", begun)
 
-    def _check(self, name: str, code: int, out: str, err: str, outcome: str, begun: float) -> None:
-        assert code in (0, 3), err
-        told = json.loads(out.splitlines()[-1])
+    def _check(self, name: str, code: int, said: str, outcome: str, begun: float) -> None:
+        assert code in (0, 3), said
+        told = json.loads([line for line in said.splitlines() if line.startswith("{")][-1])
         seconds = time.monotonic() - begun
         print(
-            f"{name}: {told['outcome']}, {told['samples']} samples, {seconds:.0f} s. {told['why']}"
+            f"{name}: {told['outcome']}, {told['samples']} samples, {seconds:.0f} s. {told['why']}",
+            flush=True,
         )
         assert told["outcome"] == outcome, told
+
+    def _start(self, night: str) -> "subprocess.Popen[str]":
+        rebuild = ["rebuild", "--config", str(self._config), "--run-id", night]
+        command = [str(SUBMIT), *rebuild]
+        if not self._submit:
+            command = [sys.executable, "-m", "pipeline", *rebuild, "--local"]
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
+        )
+
+    def _kill(self, night: str) -> None:
+        """Kill the night's own process, and not what a cluster runs for it."""
+        ends = {("--run-id", night), (night, "--local")}
+        for process in psutil.process_iter(["cmdline"]):
+            words = process.info["cmdline"] or []
+            is_night = words[1:4] == ["-m", "pipeline", "rebuild"] and tuple(words[-2:]) in ends
+            if is_night and str(self._config) in words:
+                process.kill()
+
+    def _upload(self) -> None:
+        """Make the storage's source as the local one is."""
+        if self._where == str(self._folder):
+            return
+        there = storage.join(self._where, "source")
+        ours = {
+            path.relative_to(self._source).as_posix(): path.read_bytes()
+            for path in self._source.rglob("*")
+            if path.is_file()
+        }
+        known = {name: data for name, data in self._uploaded.items() if ours.get(name) == data}
+        for name in self._uploaded.keys() - ours.keys():
+            storage.remove(storage.join(there, name))
+        for name in ours.keys() - known.keys():
+            storage.write_atomic(storage.join(there, name), ours[name])
+        self._uploaded = ours
 
     def _add(self, count: int) -> None:
         for picture in [self._left.pop() for _ in range(count)]:
@@ -152,7 +203,8 @@ class Week:
     def _compare(self) -> None:
         """Compare with a dataset that is built at once, and count what was done twice."""
         at_once = self._folder / "at-once"
-        command = ["build", "canny", "--local", "--images", str(self._source)]
+        images = storage.join(self._where, "source")
+        command = ["build", "canny", "--local", "--images", images]
         command += ["--out", str(at_once)]
         for setting in RECIPE:
             command += ["--set", setting]
@@ -170,28 +222,25 @@ class Week:
         planned = Counter(
             sha256
             for name in ours.plans.names
-            for sha256 in pq.read_table(ours.path(name), columns=["sha256"])["sha256"].to_pylist()
+            for sha256 in tables.read_table(ours.path(name), ["sha256"])["sha256"].to_pylist()
         )
         again = sum(count > 1 for count in planned.values())
         print(f"{len(planned)} images were annotated, {again} again as their captions changed")
         assert again == 10, again
 
     def _dataset(self) -> Dataset:
-        promoted = current(str(self._folder / "nightly"))
+        promoted = current(storage.join(self._where, "nightly"))
         assert promoted is not None
         return Dataset.open(promoted.dataset)
-
-    def _command(self, night: str) -> list[str]:
-        rebuild = ["rebuild", "--config", str(self._config), "--local", "--run-id", night]
-        return [sys.executable, "-m", "pipeline", *rebuild]
 
     def _schedule(self) -> dict[str, Any]:
         probes = {"probe_every": STEPS, "probe_steps": 5, "probe_samples": 4, "probe_guidance": 1}
         return {
-            "folder": str(self._folder / "nightly"),
+            "folder": storage.join(self._where, "nightly"),
+            "runs": str(self._folder / "runs"),
             "recipe": "canny",
             "set": RECIPE,
-            "images": [str(self._source)],
+            "images": [storage.join(self._where, "source")],
             "removals": str(self._folder / "removals.txt"),
             "subsets": ["100"],
             "latents": {},

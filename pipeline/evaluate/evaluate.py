@@ -44,6 +44,7 @@ class Request:
         device: of all networks.
         precision: of those that make pictures.
         local_files_only: use only what is on this machine.
+        held_out_by: run whose held-out rows are taken; None for this one.
     """
 
     run: Path
@@ -60,6 +61,7 @@ class Request:
     device: str
     precision: Precision
     local_files_only: bool
+    held_out_by: Path | None = None
 
 
 def evaluate_run(request: Request) -> tuple[Evaluation, Image]:
@@ -135,7 +137,7 @@ def choose_rows(request: Request, dataset: Dataset) -> SampleView:
         return dataset.view(request.subset)
     if request.subset is not None:
         raise UsageError("--subset goes with --split all; held-out rows are those of the run")
-    return held_out_rows(request.run, dataset)
+    return held_out_rows(request.held_out_by or request.run, dataset)
 
 
 def _record(request: Request, config: dict[str, Any], rows: str, count: int) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from enum import StrEnum
 from typing import Any
 
 from catalog import storage
+from catalog.dataset.snapshots import check_name
+from catalog.errors import DatasetError
 from catalog.sample import canonical_json
 from pipeline.errors import RetrainError, UsageError
 from pipeline.retrain import numbered
@@ -50,6 +52,10 @@ class Journal:
                 f"run id {run_id!r}: expected at most 100 letters, digits and any of - _ . : with "
                 "a letter or digit first, for example 2026-03-01"
             )
+        try:
+            check_name(run_id)  # now, not when the night's snapshot is taken
+        except DatasetError as error:
+            raise UsageError(f"run id: {error}, for example 2026-03-01") from None
         self.run_id = run_id
         self._folder = storage.join(folder, NIGHTS, run_id)
         now = datetime.now(UTC).isoformat(timespec="seconds")

@@ -2,16 +2,19 @@
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from catalog import storage
 from pipeline.compare.compare import compare_runs
+from pipeline.errors import UsageError
 from pipeline.report import offline
 from pipeline.retrain.journal import NIGHTS, Journal, Outcome
 from pipeline.retrain.nightly import Nightly
 from pipeline.retrain.promotions import current
+from training.errors import TrainingError
 
 PAGE = "morning.html"
 
@@ -95,16 +98,24 @@ def _plots(journal: Journal, taken: Mapping[str, Any]) -> list[tuple[str, str]]:
     trained = journal.read("train")
     if trained is None:
         return []
-    folders = {f"night {journal.run_id}": Path(trained["run"])}
-    measured = journal.read("measure") or {}
-    if measured.get("beside"):
-        folders = {"promoted": Path(measured["beside"]), **folders}
+    candidate = {f"night {journal.run_id}": Path(trained["run"])}
+    beside = (journal.read("measure") or {}).get("beside")
+    if beside:
+        with suppress(TrainingError, UsageError):
+            return _draw({"promoted": Path(beside), **candidate}, taken["dataset"], "")
+    left_out = " The promoted run cannot be shown: its probes are of other samples."
+    with suppress(TrainingError):  # it was not probed
+        return _draw(candidate, taken["dataset"], left_out if beside else "")
+    return []
+
+
+def _draw(runs: Mapping[str, Path], dataset: str, note: str) -> list[tuple[str, str]]:
     with tempfile.TemporaryDirectory() as folder:
-        compare_runs(folders, Path(folder), dataset=taken["dataset"], samples=_PICTURES)
+        compare_runs(runs, Path(folder), dataset=dataset, samples=_PICTURES)
         return [
             (offline.data_uri((Path(folder) / name).read_bytes()), text)
             for name, text in (
-                ("adherence.png", "Adherence of the held-out pictures over the training."),
+                ("adherence.png", f"Adherence of the held-out pictures over the training.{note}"),
                 ("grid.png", "Condition, photograph, and what each run made of it in the end."),
             )
         ]

@@ -20,7 +20,7 @@ class Measure(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     samples: int = Field(
-        HELD_OUT, ge=1, description="held-out samples, frozen by the first night that trains"
+        HELD_OUT, ge=1, description="held-out samples: each night takes over the promoted one's"
     )
     seeds: tuple[int, ...] = Field(
         (0, 1, 2), min_length=1, description="of the noise; their scatter is the gate's noise"

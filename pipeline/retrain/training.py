@@ -2,11 +2,9 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from catalog import storage
 from catalog.dataset.dataset import Dataset
 from catalog.dataset.latents import UnitLatents
 from catalog.sample import canonical_json, sha256_hex
@@ -17,7 +15,7 @@ from pipeline.recipe.made_by import condition_spec
 from pipeline.retrain.nightly import Nightly
 from pipeline.retrain.promotions import Promotion
 from training.data.held_out import FILE as HELD_OUT
-from training.data.held_out import choose_held_out, write_held_out
+from training.data.held_out import choose_held_out, read_held_out, write_held_out
 from training.measure.evaluation import GENERATED
 from training.run.device import for_device
 from training.run.loop import train
@@ -67,11 +65,10 @@ class Trainer:
     def train(self, dataset: str, night: str, before: Promotion | None) -> dict[str, Any]:
         """Train a night's ControlNet, or go on with it."""
         config, _ = for_device(self._settings(self._stated(dataset, night, before)))
-        keys = self._frozen(dataset, night)
         run = Path(config.out)
         if not (run / HELD_OUT).is_file():
-            write_held_out(run, keys)
-        config = config.model_copy(update={"held_out": len(keys)})
+            write_held_out(run, self._to_hold_out(dataset, night, before))
+        config = config.model_copy(update={"held_out": len(read_held_out(run))})
         if self._config.ray_workers is not None:
             from pipeline.retrain.on_ray import train_on_ray
 
@@ -86,7 +83,7 @@ class Trainer:
 
         What the promoted run's night measured is taken over where it was measured alike.
         """
-        keys = self._frozen(dataset, night)
+        keys = read_held_out(self._config.run_folder(night))
         there = set(Dataset.open(dataset).view().keys())
         how = {"keys": [key for key in keys if key in there], **self._config.measure.model_dump()}
         alike = sha256_hex(canonical_json(json.loads(json.dumps(how))))[:16]
@@ -94,22 +91,26 @@ class Trainer:
         if before is not None and before.run is not None:
             known = before.figures.get("measure", {})
             promoted = known.get("candidate", []) if known.get("alike") == alike else []
-            promoted = promoted or self._adherence(Path(before.run), dataset)
+            promoted = promoted or self._adherence(before.run, dataset, night)
         return {
-            "candidate": self._adherence(self._config.run_folder(night), dataset),
+            "candidate": self._adherence(str(self._config.run_folder(night)), dataset, night),
             "promoted": promoted,
             "alike": alike,
             "beside": before.run if before else None,
         }
 
-    def _adherence(self, run: Path, dataset: str) -> list[float]:
-        """Return the adherence of a run, a seed each: 0 without control, 1 the photographs'."""
+    def _adherence(self, run: str, dataset: str, night: str) -> list[float]:
+        """Return the adherence of a run on what a night held out, a seed each.
+
+        It is 0 without control, and 1 the photographs'.
+        """
         how, found = self._config.measure, []
         for seed in how.seeds:
             request = Request(
-                run=run,
+                run=Path(run),
                 dataset=dataset,
                 split="held-out",
+                held_out_by=self._config.run_folder(night),
                 subset=None,
                 samples=how.samples,
                 base=None,
@@ -134,14 +135,21 @@ class Trainer:
             stated["start_from"] = before.run
         return stated
 
-    def _frozen(self, dataset: str, night: str) -> list[str]:
-        """Return the keys that no night trains on: those that the first night chose."""
-        uri = self._config.path(HELD_OUT)
-        if not storage.exists(uri):
-            keys = Dataset.open(dataset).view(snapshot=night).keys()
-            count = min(self._config.measure.samples, len(keys) // _TENTH)
-            chosen = choose_held_out(keys, count)
-            with suppress(FileExistsError):
-                storage.create_once(uri, canonical_json({"keys": list(chosen)}))
-        frozen: list[str] = json.loads(storage.read_bytes(uri))["keys"]
-        return frozen
+    def _to_hold_out(self, dataset: str, night: str, before: Promotion | None) -> list[str]:
+        """Return the keys that a night does not train on.
+
+        They are those that the promoted run held out, as far as they are still there. Where they
+        are fewer than are to be measured, some are drawn from what came since, which neither run
+        has trained on; and where none is left at all, from all samples.
+        """
+        opened = Dataset.open(dataset)
+        keys = opened.view(snapshot=night).keys()
+        known = set() if before is None or before.run is None else read_held_out(Path(before.run))
+        held_out = [key for key in keys if key in known]
+        came = keys
+        if held_out and before is not None:
+            old = Dataset.open(before.dataset).view(snapshot=before.night).keys()
+            came = sorted(set(keys) - set(old))
+        missing = self._config.measure.samples - len(held_out)
+        share = len(came) // _TENTH or min(1, len(came) // 2)
+        return [*held_out, *choose_held_out(came, max(0, min(missing, share)))]

@@ -98,3 +98,9 @@ def test_run_ids_that_are_no_names_are_refused(tmp_path: Path, run_id: str) -> N
 def test_a_stage_takes_no_name_of_the_journal_s_own(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="cannot be the name of a stage"):
         Journal(str(tmp_path), "one").stage(name, lambda: 1)
+
+
+def test_a_run_id_that_is_a_number_is_refused_at_once(folder: str) -> None:
+    with pytest.raises(UsageError, match=r"'20260301' would be read as a subset.*2026-03-01"):
+        Journal(folder, "20260301")
+    assert storage.list_names(folder) == []

@@ -10,7 +10,9 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from catalog import storage
 from catalog.dataset.dataset import Dataset
+from catalog.sample import sample_key
 from pipeline.commands.cli import app
 from pipeline.retrain import training
 from pipeline.retrain.promotions import current
@@ -27,7 +29,10 @@ STEPS = 3
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
     """A source of twenty pictures, a base, and nightly.yaml."""
-    folder = tmp_path_factory.mktemp("schedule")
+    return write_place(tmp_path_factory.mktemp("schedule"), pictures)
+
+
+def write_place(folder: Path, pictures: Path) -> Path:
     shutil.copytree(pictures, folder / "in")
     for number in range(10):
         draw(folder / "in" / "more" / f"{number}.png", 100 + number, 50 + number)
@@ -148,3 +153,31 @@ class _Death(BaseException):
 
 def _dies(_: object) -> None:
     raise _Death
+
+
+def test_held_out_samples_that_left_the_source_are_replaced_by_new_ones(
+    pictures: Path, tmp_path: Path
+) -> None:
+    """By a tenth of a batch that came: neither run has trained on what it is measured on."""
+    place = write_place(tmp_path, pictures)
+    summary(call(place, "one"))
+    held_out = read_held_out(run_of(place, "one"))
+    assert len(held_out) == 2
+    before = {sample_key(storage.sha256_file(str(path))): path for path in images_of(place)}
+    for key in held_out:
+        before[key].unlink()
+    for number in range(20):
+        draw(place / "in" / "batch" / f"{number}.png", 200 + number, 300 + number)
+    summary(call(place, "two"))
+    now = read_held_out(run_of(place, "two"))
+    assert len(now) == 2
+    assert not set(now) & before.keys()
+    page = html.unescape((place / "nightly" / "nights" / "two" / "morning.html").read_text())
+    assert page.count("<img") == 2
+    assert "its probes are of other samples" in page
+    measured = json.loads((place / "nightly" / "nights" / "two" / "measure.json").read_text())
+    assert len(measured["promoted"]) == len(measured["candidate"]) == 2
+
+
+def images_of(place: Path) -> list[Path]:
+    return [path for path in (place / "in").rglob("*") if path.suffix in (".png", ".jpg")]
