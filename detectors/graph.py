@@ -5,7 +5,7 @@ network: specs whose `network` is equal share it.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, TypeAlias
 
@@ -74,15 +74,23 @@ class Graph:
         """The networks that are loaded."""
         return tuple(self._networks)
 
-    def run(self, images: Sequence[Image]) -> list[Findings]:
-        """Run every network over images of any sizes; those of one size share micro-batches.
+    def run(
+        self, images: Sequence[Image], wanted: Sequence[Collection[NetworkSpec]] | None = None
+    ) -> list[Findings]:
+        """Run networks over images of any sizes; those of one size share micro-batches.
 
         What fails on one image stands in its findings as the exception, and costs no other image.
+
+        Args:
+            images: uint8 RGB (h, w, 3) each.
+            wanted: for each image the networks to run on it; default every one.
         """
         findings: list[Findings] = [{} for _ in images]
-        self.images_run += len(images) if self._networks else 0
-        for indices in by_size(images):
+        wanted = [self._networks] * len(images) if wanted is None else wanted
+        self.images_run += sum(map(bool, wanted))
+        for of_one_size in by_size(images):
             for spec, network in self._networks.items():
+                indices = [at for at in of_one_size if spec in wanted[at]]
                 for index, found in zip(
                     indices, self._run(network, [images[i] for i in indices]), strict=True
                 ):

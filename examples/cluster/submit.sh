@@ -16,6 +16,7 @@ if [ $# -eq 0 ]; then
 fi
 
 id="factory-$(date -u +%Y%m%dT%H%M%SZ)-$$"
+export PYTHONUNBUFFERED=1  # the job's log is shown as it comes, through a pipe too
 if ray job submit --submission-id "$id" \
   --working-dir "$root" --runtime-env "$root/runtime_env.yaml" \
   -- python -m pipeline "$@"; then

@@ -134,7 +134,7 @@ def _rows_of_units(dataset: Dataset) -> Iterator[pa.Table]:
 
 
 def _only_thresholds_differ(theirs: Recipe, ours: Recipe) -> None:
-    maps = theirs.maps_fingerprint == ours.maps_fingerprint
+    maps = theirs.map_fingerprints == ours.map_fingerprints
     if not maps or theirs.captions != ours.captions:
         what = "captions" if maps else "how maps are made"
         raise UsageError(f"the ledger cannot tell: --set changes {what}, not a rule or a threshold")

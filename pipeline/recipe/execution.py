@@ -84,7 +84,7 @@ class Execution(BaseModel):
         "no limit; default an hour, or more where units are large: `patience`",
     )
     reuse: str | None = Field(
-        None, description="a dataset of which maps are taken where only thresholds differ"
+        None, description="a dataset of which those maps are taken that would be the same"
     )
     max_failed_share: float = Field(
         0.01, ge=0, le=1, description="share of failed images above which the exit code is 3"

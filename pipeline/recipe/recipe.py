@@ -222,20 +222,23 @@ class Recipe(_Strict):
         return sha256_hex(canonical_json(record))[:32]
 
     @property
-    def maps_fingerprint(self) -> str:
-        """Hash over what the maps depend on, not on whether they are kept; 32 hex characters."""
+    def map_fingerprints(self) -> dict[str, str]:
+        """By condition, a hash over what its map depends on, but not whether it is kept.
+
+        32 hex characters each. Where two recipes have the same, either's map is the other's.
+        """
         fields = self.to_dict()
-        kept = ("seed", "batch_size", "precision", "image", "labels")
-        record = {name: fields[name] for name in kept}
-        specs = zip(self.detectors, fields["detectors"], strict=True)
-        record["detectors"] = [
-            {name: value for name, value in values.items() if name not in spec.thresholds}
-            for spec, values in specs
-        ]
-        networks = [spec.network for spec in self.detectors if spec.network is not None]
-        checkpoints = {spec.checkpoint: spec.identity for spec in networks}
-        record |= {**self._code, "checkpoints": checkpoints}
-        return sha256_hex(canonical_json(record))[:32]
+        common = {name: fields[name] for name in ("seed", "batch_size", "precision", "image")}
+        made = {}
+        for spec, values in zip(self.detectors, fields["detectors"], strict=True):
+            drawn = {name: value for name, value in values.items() if name not in spec.thresholds}
+            record = {**common, "detector": drawn, "version": spec.version, "format": FORMAT}
+            if spec.label is not None:
+                record["labels"] = fields["labels"]
+            if spec.network is not None:
+                record["checkpoint"] = [spec.network.checkpoint, spec.network.identity]
+            made[spec.condition] = sha256_hex(canonical_json(record))[:32]
+        return made
 
     @property
     def networks(self) -> tuple[NetworkSpec, ...]:

@@ -28,7 +28,9 @@ from pipeline.retrain.nightly import Nightly
 from pipeline.retrain.promotions import Candidate, Promotion, current, promote
 from pipeline.retrain.training import Trainer
 from pipeline.scan.chunks import Executor as Scanner
+from pipeline.scan.kept import keep_found, read_found
 from pipeline.scan.source import Inputs
+from pipeline.unit.earlier_maps import same_maps
 
 _log = logging.getLogger(__name__)
 
@@ -223,6 +225,10 @@ class Night:
         if execution.caption_cache is None:
             folder = {"caption_cache": config.path("captions")}
             execution = execution.model_copy(update=folder)
+        if execution.reuse is None and (old := self._made_otherwise()) is not None:
+            self._go_on_from(old)
+            if same_maps(old, self._recipe):
+                execution = execution.model_copy(update={"reuse": old.uri})
         parts: dict[str, Any] = {
             "executor": means.executor,
             "observer": means.observer,
@@ -238,6 +244,20 @@ class Night:
             made = build(self._recipe, self._dataset, inputs, execution, **parts)
             units = made.units_run
         return {"dataset": self._dataset, "units": units}
+
+    def _made_otherwise(self) -> Dataset | None:
+        """Return what is promoted, where that is a dataset by another recipe."""
+        before = current(self._config.folder)
+        if before is None or before.dataset == self._dataset:
+            return None
+        return Dataset.open(before.dataset)
+
+    def _go_on_from(self, old: Dataset) -> None:
+        """Have the scan read only files that are not as the other dataset's scan found them."""
+        if not is_planned(self._dataset):
+            found = read_found(old.uri)
+            if found is not None:
+                keep_found(self._dataset, found)
 
     def _take(self) -> dict[str, Any]:
         """Give the dataset, as it is, the night's name; it is never changed by a later one."""

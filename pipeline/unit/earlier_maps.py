@@ -1,4 +1,4 @@
-"""Maps of an earlier dataset in place of networks, where only thresholds differ.
+"""Maps of an earlier dataset in place of networks, where they would be the same.
 
 A unit keeps the maps of an image that a threshold rejected beside its shard, so whatever the
 networks once made can be judged again: kept, or rejected, by other numbers.
@@ -35,7 +35,7 @@ class Earlier:
     """What an earlier build made of an image.
 
     Attributes:
-        annotations: all maps of the recipe, with their parameters.
+        annotations: maps by condition, with their parameters; of the recipe's, or of some of them.
         scores: of networks that make no map, where the recipe asks for them: ``nsfw``.
         made_in: name of the environment that they were made in.
     """
@@ -45,33 +45,42 @@ class Earlier:
     made_in: str
 
 
+def same_maps(dataset: Dataset, recipe: Recipe) -> frozenset[str]:
+    """Return the conditions whose maps in a dataset are those that `recipe` would make."""
+    theirs = Recipe.model_validate(dataset.recipe).map_fingerprints
+    return frozenset(
+        spec.condition
+        for spec in recipe.detectors
+        if theirs.get(spec.condition) == recipe.map_fingerprints[spec.condition]
+        and dataset.versions.get(spec.condition, 1) == spec.version
+    )
+
+
 class EarlierMaps:
     """The maps of a dataset, by image; reads blocks by offset, from any thread."""
 
     def __init__(self, uri: str, recipe: Recipe) -> None:
-        """Open a dataset whose maps are those that `recipe` would make.
+        """Open a dataset of whose maps some are those that `recipe` would make.
 
         Raises:
             DatasetError: there is no dataset at `uri`.
-            UsageError: its maps are others.
+            UsageError: all its maps are others.
         """
         self._dataset = Dataset.open(uri)
-        self._conditions = recipe.conditions
+        self._conditions = same_maps(self._dataset, recipe)
         self._scored = recipe.rules.max_nsfw < 1
-        theirs = Recipe.model_validate(self._dataset.recipe)
-        same = self._dataset.versions == recipe.versions
-        if not same or theirs.maps_fingerprint != recipe.maps_fingerprint:
+        if not self._conditions:
             raise UsageError(
-                f"{uri} cannot be reused: its maps are made in another way; only thresholds, rules "
-                "and captions may differ, not images, seed, precision, batch size, detectors or "
-                "their versions"
+                f"{uri} cannot be reused: all its maps are made in another way; thresholds, rules "
+                "and captions may differ, and some detectors or their versions, but not images, "
+                "seed, precision or batch size"
             )
 
     def read(self, sha256: str) -> Earlier | None:
         """Return what was made of an image, or None where a network has to look at it."""
         key = sample_key(sha256)
         row = None if key in self._removed else self._find(key)
-        if row is None or (self._scored and row["nsfw"] is None):
+        if row is None:
             return None
         try:
             maps, metadata = unpack_maps(self._block(row))
@@ -81,10 +90,11 @@ class EarlierMaps:
         annotations = {
             name: Annotation(map=decode_png(data), parameters=_parameters(metadata, name))
             for name, data in maps.items()
+            if name in self._conditions
         }
-        if annotations.keys() != set(self._conditions):
+        scores = {"nsfw": row["nsfw"]} if self._scored and row["nsfw"] is not None else {}
+        if not annotations and not scores:
             return None
-        scores = {"nsfw": row["nsfw"]} if self._scored else {}
         return Earlier(annotations=annotations, scores=scores, made_in=row["made_in"])
 
     def _block(self, row: dict[str, Any]) -> bytes:

@@ -31,7 +31,7 @@ class Work:
         prepared: what the captioning network takes of the image, where it must look at it.
         caption: the chosen text, and the others.
         measures: of the image, by the names of `catalog.tables.MEASURES`.
-        earlier: maps of another build, in place of the networks' findings.
+        earlier: maps of another build by condition, in place of the networks' findings.
         earlier_made_in: name of the environment that those were made in; "" where there are none.
         rejection: why the image gives no sample.
         block: the packed sample, or the maps of an image that a threshold rejected.

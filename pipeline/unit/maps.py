@@ -47,7 +47,7 @@ class MapMaker:
         return {spec.condition: self._result(spec, work, pixels, findings) for spec in specs}
 
     def _result(self, spec: Spec, work: Work, pixels: Image, findings: Findings) -> Result:
-        if work.earlier:
+        if spec.condition in work.earlier:
             return covered(keep_or_refuse(spec, work.earlier[spec.condition]), self._recipe.rules)
         draws = generator_for(work.row["sha256"], spec.condition, self._recipe.seed)
         result = with_coverage(annotate(spec, pixels, findings, draws, work.label))

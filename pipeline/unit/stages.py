@@ -20,7 +20,9 @@ from typing import Any
 from captioning.base import Network as CaptioningNetwork
 from catalog.errors import CatalogError
 from catalog.sample import failed
+from detectors.base import NetworkSpec
 from detectors.graph import Findings, Graph
+from detectors.nsfw import NsfwNetwork
 from pipeline.recipe.recipe import Recipe
 from pipeline.unit.caption_cache import Text
 from pipeline.unit.captions import UnitTexts, captioned
@@ -178,19 +180,31 @@ class Annotator:
             return self._loader(row, clock.watch)
 
     def _run(self, batch: list[Work], clock: StageClock) -> Iterator[tuple[Work, Findings]]:
-        """Run the networks over the images that were decoded and not annotated earlier."""
-        if not self._graph.networks:
-            return ((work, {}) for work in batch)
-        asked = [None if work.earlier else work.pixels for work in batch]
-        seen = [
-            work.row["sha256"]
-            for work, pixels in zip(batch, asked, strict=True)
-            if pixels is not None
+        """Run the networks over the images that were decoded, but for what was found earlier."""
+        wanted = [self._wanted(work) for work in batch]
+        asked = [
+            (work, work.pixels, networks)
+            for work, networks in zip(batch, wanted, strict=True)
+            if work.pixels is not None and networks
         ]
+        if not asked:
+            return ((work, {}) for work in batch)
+        seen = [work.row["sha256"] for work, _, _ in asked]
         with self.device.turn(), clock.time("network"), self._watch(clock, seen):
-            findings = iter(self._graph.run([pixels for pixels in asked if pixels is not None]))
-        pairs = zip(batch, asked, strict=True)
-        return ((work, {} if pixels is None else next(findings)) for work, pixels in pairs)
+            found = iter(
+                self._graph.run(
+                    [pixels for _, pixels, _ in asked], [networks for _, _, networks in asked]
+                )
+            )
+        findings = {work.row["sha256"]: next(found) for work, _, _ in asked}
+        return ((work, findings.get(work.row["sha256"], {})) for work in batch)
+
+    def _wanted(self, work: Work) -> frozenset[NetworkSpec]:
+        """Return the networks whose findings an image lacks."""
+        specs = [spec for spec in self._recipe.detectors if spec.condition not in work.earlier]
+        wanted = {spec.network for spec in specs if spec.network is not None}
+        scored = {NsfwNetwork()} if "nsfw" not in work.measures else set()
+        return frozenset((wanted | scored) & set(self._graph.networks))
 
     def _detect(self, texts: UnitTexts, clock: StageClock, pair: tuple[Work, Findings]) -> Work:
         work, findings = pair

@@ -253,11 +253,11 @@ def test_a_version_of_a_detector_is_in_the_fingerprints_of_its_recipes_alone(
     assert load_recipe("scribble").versions == {"scribble": 2}
     assert load_recipe("scribble", ["detectors.0.mode=fixed"]).versions == {}
     before = {name: load_recipe(name) for name in ("scribble", "canny")}
-    whole = {name: (one.fingerprint, one.maps_fingerprint) for name, one in before.items()}
+    whole = {name: (one.fingerprint, one.map_fingerprints) for name, one in before.items()}
     monkeypatch.setattr(ScribbleSpec, "version", 1)
     assert before["scribble"].fingerprint != whole["scribble"][0]
-    assert before["scribble"].maps_fingerprint != whole["scribble"][1]
-    assert (before["canny"].fingerprint, before["canny"].maps_fingerprint) == whole["canny"]
+    assert before["scribble"].map_fingerprints != whole["scribble"][1]
+    assert (before["canny"].fingerprint, before["canny"].map_fingerprints) == whole["canny"]
 
 
 @pytest.mark.parametrize("name", shipped_recipes())

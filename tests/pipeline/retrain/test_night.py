@@ -13,6 +13,12 @@ from typer.testing import CliRunner
 
 from catalog.dataset.dataset import Dataset
 from catalog.dataset.verify import verify
+from catalog.source import parts
+from catalog.source.parts import Part
+from catalog.source.rows import SourceRow
+from detectors.base import Batch
+from detectors.keypoints import OPENPOSE18, Person
+from detectors.openpose import LightNetwork
 from pipeline.attempts.outcome import UnitFailure, UnitReport
 from pipeline.build.build import BuildResult
 from pipeline.build.local import run_local
@@ -23,6 +29,7 @@ from pipeline.retrain.journal import Outcome
 from pipeline.retrain.night import Ended, Means, run_night
 from pipeline.retrain.nightly import Nightly
 from pipeline.retrain.promotions import current, history
+from pipeline.scan import chunks
 from pipeline.scan.chunks import scan_here
 from tests.pipeline.silent import Silent
 from tests.rules import ANY_LOOK
@@ -136,6 +143,61 @@ def test_a_night_that_was_stopped_goes_on(
     assert ended.stages["snapshot"]["samples"] == 10
     assert night("one") == ended  # it has ended: it is told of, and nothing is done
     assert len(history(schedule["folder"])) == 1
+
+
+def test_another_recipe_runs_what_depends_on_it_alone(
+    source: Path,
+    schedule: dict[str, Any],
+    night: Callable[..., Ended],
+    make: Callable[..., BuildResult],
+    random_blip: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another range of canny: no file is scanned, no network runs and no caption is generated."""
+    monkeypatch.setattr(LightNetwork, "load", lambda *_: OnePerson())
+    scanned: list[str] = []
+
+    def scan_part(part: Part, **how: Any) -> list[SourceRow]:
+        scanned.append(part.uri)
+        return parts.scan_part(part, **how)
+
+    monkeypatch.setattr(chunks, "scan_part", scan_part)
+    recipe = tmp_path / "two.yaml"
+    recipe.write_text("name: two\ndetectors: [{detector: canny}, {detector: openpose_light}]\n")
+    blip = [*SETS, "captions.captioner=blip", f"captions.model={random_blip}"]
+    first = night("monday", recipe=str(recipe), set=blip)
+    assert (first.outcome, OnePerson.seen) == (Outcome.PROMOTED, 10)
+    draw(source / "new.png", 150, 1)
+    scanned.clear()
+    wider = [*blip, "detectors.0.low=[10, 150]"]
+    second = night("tuesday", recipe=str(recipe), set=wider)
+    # a random BLIP has nothing to say of some images: of these no map was kept
+    untold = first.stages["snapshot"]["rejects"].get("rejected:caption", 0)
+    assert (second.outcome, OnePerson.seen) == (Outcome.PROMOTED, 11 + untold)
+    assert len(scanned) == 1
+    now = current(schedule["folder"])
+    assert now is not None
+    assert now.dataset == second.stages["build"]["dataset"] != first.stages["build"]["dataset"]
+    (log,) = (Path(now.dataset) / "logs").glob("*.jsonl")
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    units = [event for event in events if event["event"] == "unit"]
+    assert max(event["network_images"] for event in units) == 1 + untold  # so far, each says
+    assert sum(event["caption_batches"] for event in units) == 1
+    make(source, tmp_path / "at-once", recipe=load_recipe(str(recipe), wider))
+    whole = Dataset.open(str(tmp_path / "at-once")).view().table
+    assert Dataset.open(now.dataset).view().table["block_sha256"] == whole["block_sha256"]
+
+
+class OnePerson:
+    """A network that finds the same person in every picture, and counts."""
+
+    seen = 0
+
+    def __call__(self, images: Batch) -> list[list[Person]]:
+        OnePerson.seen += len(images)
+        keypoints = np.random.default_rng(0).uniform(1, 60, (len(OPENPOSE18), 3))
+        return [[Person(keypoints=keypoints, score=0.5)] for _ in images]
 
 
 def test_the_command(source: Path, schedule: dict[str, Any], tmp_path: Path) -> None:
