@@ -58,7 +58,7 @@ def test_half_a_line_is_taken_back(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))  # as on a disk with so much room
         try:
             log.write("start")
-            (file,) = (tmp_path / "logs").iterdir()
+            (file,) = (tmp_path / "logs").glob("*.jsonl")
             assert file.read_bytes() == b""
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

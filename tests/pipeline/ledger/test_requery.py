@@ -165,7 +165,7 @@ def test_a_detector_that_is_new_runs_alone(
 
 
 def _network_images(dataset: Path) -> list[int]:
-    (log,) = (dataset / "logs").iterdir()
+    (log,) = (dataset / "logs").glob("*.jsonl")
     events = [json.loads(line) for line in log.read_text().splitlines()]
     return [event["network_images"] for event in events if event["event"] == "unit"]
 

@@ -127,7 +127,7 @@ def test_a_second_recipe_over_the_same_images_captions_nothing(
     assert 0 < len(second.captions) < 10
     for key, caption in second.captions.items():
         assert caption == first.captions[key]
-    logs = next((tmp_path / "b" / "logs").iterdir()).read_text().splitlines()
+    logs = next((tmp_path / "b" / "logs").glob("*.jsonl")).read_text().splitlines()
     units = [line for line in map(json.loads, logs) if line["event"] == "unit"]
     assert [line["caption_batches"] for line in units] == second.batches
     third = run(with_blip("blip_with_sidecar_kept"), tmp_path / "c", pictures)
