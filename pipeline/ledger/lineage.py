@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from catalog.dataset import snapshots
 from catalog.dataset.dataset import Dataset
 from catalog.errors import CatalogError
 from pipeline.errors import UsageError
@@ -218,17 +219,23 @@ def of_image(named: str, datasets: Sequence[str], runs: Iterable[Path]) -> list[
 
 
 def _how(dataset: Dataset, run: Path, settings: dict[str, Any], key: str | None) -> str:
-    """Return what a run had to do with the image of a key, by the rows that it trained on."""
+    """Return what a run had to do with the image of a key, by the rows that it trained on.
+
+    A snapshot tells of what was taken down since, too, until the dataset is compacted.
+    """
     if key in read_held_out(run):
         return HELD_OUT
     config, identity = settings["config"], settings["identity"]
     try:
+        if config.get("snapshot") is not None:
+            then = snapshots.read_samples(dataset.uri, config["snapshot"], config.get("subset"))
+            if key in then["key"].to_pylist():
+                return TRAINED
         view = dataset.view(config.get("subset"), snapshot=config.get("snapshot"))
         rows = held_out_view(view, view, read_held_out(run)).training
+        keys = set(rows.keys())
     except (CatalogError, TrainingError):  # the subset or snapshot was deleted, or is empty now
         return UNKNOWN
-    keys = rows.keys()
-    if key in keys:
-        known = config.get("snapshot") is not None or rows.fingerprint == identity["view"]
-        return TRAINED if known else UNKNOWN
-    return NOT_SEEN if rows.fingerprint == identity["view"] else UNKNOWN
+    if rows.fingerprint != identity["view"]:
+        return UNKNOWN
+    return TRAINED if key in keys else NOT_SEEN

@@ -33,6 +33,9 @@ from pipeline.scan import chunks
 from pipeline.scan.chunks import scan_here
 from tests.pipeline.silent import Silent
 from tests.rules import ANY_LOOK
+from training.data.augment import Augment
+from training.data.examples import Examples
+from training.data.loader import IndexBatches, load_batches
 
 SETS = ["image.resolution=64", "samples_per_unit=3", *ANY_LOOK]
 
@@ -143,6 +146,27 @@ def test_a_night_that_was_stopped_goes_on(
     assert ended.stages["snapshot"]["samples"] == 10
     assert night("one") == ended  # it has ended: it is told of, and nothing is done
     assert len(history(schedule["folder"])) == 1
+
+
+def test_a_reader_goes_on_while_another_night_is_promoted(
+    source: Path, schedule: dict[str, Any], night: Callable[..., Ended]
+) -> None:
+    night("one")
+    now = current(schedule["folder"])
+    assert now is not None
+    view = Dataset.open(now.dataset).view(snapshot=now.night)
+    examples = Examples(
+        view, "canny", seed=0, prompt_dropout=0, multiple=8, augment=Augment(crop=64)
+    )
+    indices = IndexBatches(start=0, stop=10, batch_size=1)
+    loader = load_batches(examples, indices, workers=1)
+    begun = next(loader)
+    for path in (source / "even").iterdir():
+        path.unlink()
+    draw(source / "new.png", 150, 1)
+    assert night("two", gate={"size_drop": 0.9}).outcome == Outcome.PROMOTED
+    assert len(Dataset.open(now.dataset).view()) < 10
+    assert len([begun, *loader]) == 10
 
 
 def test_another_recipe_runs_what_depends_on_it_alone(

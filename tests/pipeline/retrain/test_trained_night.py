@@ -179,5 +179,45 @@ def test_held_out_samples_that_left_the_source_are_replaced_by_new_ones(
     assert len(measured["promoted"]) == len(measured["candidate"]) == 2
 
 
+def test_lineage_walks_from_a_run_to_its_images_and_back(
+    place: Path, week: dict[str, dict[str, Any]]
+) -> None:
+    run, dataset = run_of(place, "two"), week["two"]["dataset"]
+    told = lineage(str(run))
+    assert (told["snapshot"], told["samples"]) == ("two", week["two"]["samples"] - 2)
+    assert told["start"]["run"] == str(run_of(place, "one"))
+    assert told["made"]["recipe"] == "canny"
+    assert told["made"]["sources"] == [f"file://{place / 'in'}"]
+    back = ["--dataset", dataset, "--runs", str(place / "nightly" / "runs")]
+
+    def seen(named: str) -> tuple[list[str], dict[str, str]]:
+        (image,) = lineage(named, *back)["images"]
+        runs = {Path(one["run"]).name: one["how"] for one in image["runs"]}
+        return image["snapshots"], {night: runs[night] for night in ("one", "two")}
+
+    late = str(place / "in" / "more" / "late.png")
+    assert seen(late)[1] == {"one": "not seen", "two": "trained on"}
+    assert "one" not in seen(late)[0]
+    assert "two" in seen(late)[0]
+    held_out = read_held_out(run)
+    assert seen(held_out[0])[1] == {"one": "held out", "two": "held out"}
+    first, *_ = sorted({*Dataset.open(dataset).view(snapshot="one").keys()} - set(held_out))
+    assert seen(first)[1] == {"one": "trained on", "two": "trained on"}
+    gone = place / "gone.txt"
+    gone.write_text(first)
+    assert CliRunner().invoke(app, ["remove", dataset, "--keys", str(gone)]).exit_code == 0
+    assert seen(first) == ([], {"one": "trained on", "two": "trained on"})
+    text = CliRunner().invoke(app, ["lineage", str(run)]).output
+    assert "went on from" in text
+    assert str(run_of(place, "one")) in text.replace("\n", "")
+
+
+def lineage(*named: str) -> dict[str, Any]:
+    done = CliRunner().invoke(app, ["lineage", *named, "--json"])
+    assert done.exit_code == 0, done.output
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
 def images_of(place: Path) -> list[Path]:
     return [path for path in (place / "in").rglob("*") if path.suffix in (".png", ".jpg")]
