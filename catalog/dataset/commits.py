@@ -10,6 +10,7 @@ Only a compaction replaces a commit (`supersede`), by one that names files besid
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -25,6 +26,10 @@ SHARDS = "shards"
 MISMATCHES = "mismatches"
 HELD = ".held"
 """Suffix of a unit's tar of rejected images' maps; not .tar, so that *.tar names samples alone."""
+
+UNIT_FILE = re.compile(r"(\d{6,})-([0-9a-f]{8})(-[0-9a-f]{16})?\.(tar|held|parquet)")
+"""What a unit's files are named, by its place in the plan and the start of its id; what is named
+otherwise is somebody's."""
 
 UNKNOWN = "unknown"
 """How a value of an environment begins that nobody can tell: it equals none, not even itself."""

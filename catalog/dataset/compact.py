@@ -25,11 +25,11 @@ import pyarrow.compute as pc
 from catalog import storage, tables
 from catalog.dataset import busy, commits, snapshots, tombstones
 from catalog.dataset.agreement import Places
-from catalog.dataset.commits import Attempt, Commit
+from catalog.dataset.commits import UNIT_FILE, Attempt, Commit
 from catalog.dataset.dataset import MANIFEST, SUBSETS, Dataset
 from catalog.dataset.latents import forget_stale
 from catalog.dataset.needed import Fate, Needed, places
-from catalog.dataset.orphans import UNIT_FILE, named_files
+from catalog.dataset.orphans import named_files
 from catalog.dataset.scratch import own_folder
 from catalog.dataset.shards import ShardWriter
 from catalog.dataset.subset_tars import delete_stale

@@ -35,6 +35,7 @@ from catalog.dataset.block_cache import BlockCache
 from catalog.dataset.fold import MANIFEST as MANIFEST
 from catalog.dataset.fold import REJECTS as REJECTS
 from catalog.dataset.fold import Fold
+from catalog.dataset.moved import Moves
 from catalog.dataset.plans import PLAN as PLAN
 from catalog.dataset.plans import SOURCE as SOURCE
 from catalog.dataset.plans import Plans, never_planned
@@ -130,13 +131,24 @@ class View:
         return np.stack([side.to_numpy().astype(np.int32) for side in sides], axis=1)
 
     def read(self, index: int) -> Sample:
-        """Read the sample at `index` of this view.
+        """Read the sample at `index` of this view, also where a compaction moved it meanwhile.
 
         Raises:
-            CorruptSampleError: the bytes differ from the committed hash, or hold another key.
+            CorruptSampleError: the bytes differ from the committed hash, or hold another key; or a
+                compaction deleted it.
         """
         row = self.table.slice(index, 1).to_pylist()[0]
-        return unpack_verified(self.read_block(row), row)
+        try:
+            return unpack_verified(self.read_block(row), row)
+        except FileNotFoundError:
+            moved = self._moves.find(row)
+            if moved is None:
+                raise
+        return unpack_verified(self.read_block(moved), moved)
+
+    @cached_property
+    def _moves(self) -> Moves:
+        return Moves(self.dataset)
 
     @property
     def remote(self) -> bool:

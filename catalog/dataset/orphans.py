@@ -3,18 +3,14 @@
 Plain readers take every ``shards/*.tar`` for samples, so such a file doubles those of its unit.
 """
 
-import re
-
 import pyarrow.compute as pc
 
 from catalog import storage, tables
 from catalog.dataset import busy, commits
+from catalog.dataset.commits import UNIT_FILE
 from catalog.dataset.dataset import MANIFEST, SUBSETS, Dataset
 from catalog.dataset.snapshots import manifest_of, snapshot_names
 from catalog.errors import DatasetError
-
-UNIT_FILE = re.compile(r"(\d{6,})-([0-9a-f]{8})(-[0-9a-f]{16})?\.(tar|held|parquet)")
-"""What `catalog.dataset.commits` names a unit's files; what is named otherwise is somebody's."""
 
 
 def named_files(dataset: Dataset) -> set[str]:

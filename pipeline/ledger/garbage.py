@@ -16,9 +16,9 @@ from typing import Literal, TypeAlias
 from catalog import storage
 from catalog.dataset import busy, commits
 from catalog.dataset.busy import ATTEMPTS
-from catalog.dataset.commits import SHARDS
+from catalog.dataset.commits import SHARDS, UNIT_FILE
 from catalog.dataset.dataset import MANIFEST, REJECTS, Dataset
-from catalog.dataset.orphans import UNIT_FILE, check_views
+from catalog.dataset.orphans import check_views
 from catalog.dataset.snapshots import SNAPSHOTS, snapshot_names
 from catalog.storage import Entry
 from pipeline.attempts import marks

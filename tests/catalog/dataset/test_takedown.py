@@ -1,6 +1,7 @@
 """What was taken down is in no view from then on, and after compaction in no file either."""
 
 import json
+import pickle
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +122,31 @@ def test_compaction_leaves_no_byte_and_no_text(
     }  # with the one that is in no unit
     assert not dataset.finalize()
     assert verify(dataset) == []
+
+
+def test_an_open_view_finds_what_compactions_moved(dataset: Dataset) -> None:
+    view = dataset.view()
+    keys = view.keys()
+    samples = [view.read(index) for index in range(len(keys))]
+    for gone in ([0, 3], [1]):
+        tombstones.bury(dataset.uri, [keys[index] for index in gone])
+        assert compact(dataset).units
+        again = pickle.loads(pickle.dumps(view))
+        left = tombstones.removed_keys(dataset.uri)
+        for index, key in enumerate(keys):
+            for reader in (view, again):
+                if key in left:
+                    with pytest.raises(CorruptSampleError, match="deleted by a compaction"):
+                        reader.read(index)
+                else:
+                    assert reader.read(index) == samples[index]
+
+
+def test_a_view_whose_storage_went_away_says_so(dataset: Dataset, tmp_path: Path) -> None:
+    view = dataset.view()
+    Path(dataset.uri).rename(tmp_path / "elsewhere")
+    with pytest.raises(FileNotFoundError, match="shards"):
+        view.read(0)
 
 
 def test_a_removed_image_keeps_a_row_without_content(dataset: Dataset) -> None:
