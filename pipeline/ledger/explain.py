@@ -16,6 +16,8 @@ from catalog.dataset.dataset import Dataset
 from catalog.sample import OK, REMOVED, sample_key
 from pipeline.attempts import quarantine
 from pipeline.errors import UsageError
+from pipeline.ledger.requery import refused_condition
+from pipeline.recipe.recipe import Recipe
 
 PLANNED = "planned"
 """Status of an image whose unit is not committed yet."""
@@ -40,6 +42,7 @@ class UnitOutcome:
         status: None where the unit is not committed.
         value: what the rule measured.
         threshold: what it was judged by.
+        condition: whose map was refused; None where no map was.
         detail: one line for a person.
         shard: name of the unit's tar below ``shards/``.
         parameters: what each detector drew or found, by condition.
@@ -52,6 +55,7 @@ class UnitOutcome:
     status: str | None = None
     value: float | None = None
     threshold: float | None = None
+    condition: str | None = None
     detail: str | None = None
     shard: str | None = None
     parameters: dict[str, Any] | None = None
@@ -135,6 +139,7 @@ class _Teller:
 
     def __init__(self, dataset: Dataset, sha256s: Sequence[str]) -> None:
         self._dataset = dataset
+        self._recipe = Recipe.model_validate(dataset.recipe)
         self._buried = tombstones.removed_keys(dataset.uri)
         self._aside = quarantine.quarantined(dataset.uri, sha256s)
         hashes, keys = pa.array(sha256s, pa.string()), [sample_key(one) for one in sha256s]
@@ -195,15 +200,16 @@ class _Teller:
             return UnitOutcome(generation=generation, index=index, unit_id=unit_id), {}
         uri = self._dataset.path(commits.SHARDS, commit.rows.name)
         row = _pick(uri, ["sha256"], _equal("sha256", sha256)).to_pylist()[0]
-        drawn = row["parameters"]
+        drawn = None if row["parameters"] is None else json.loads(row["parameters"])
         measures = {field.name: row.get(field.name) for field in tables.MEASURES}
         outcome = UnitOutcome(
             generation=generation,
             index=index,
             unit_id=unit_id,
             **{name: row[name] for name in _VERDICT},
+            condition=refused_condition(row["status"], drawn, self._recipe),
             shard=commit.shard.name,
-            parameters=None if drawn is None else json.loads(drawn),
+            parameters=drawn,
             measures={name: value for name, value in measures.items() if value is not None},
         )
         row["shard"] = commit.shard.name

@@ -126,6 +126,23 @@ def _judge_maps(found: Mapping[str, Any], was: str, recipe: Recipe) -> str:
     return OK if was in _BY_THRESHOLD else was
 
 
+def refused_condition(status: str, found: Mapping[str, Any] | None, recipe: Recipe) -> str | None:
+    """Return the condition whose map had an image rejected; None where none had.
+
+    Args:
+        status: of the image.
+        found: parameters of each map, by condition.
+        recipe: that it was judged by.
+    """
+    if not found or not status.startswith("rejected:") or status == "rejected:nsfw":
+        return None
+    for spec in recipe.detectors:
+        parameters = found[spec.condition]
+        if "coverage" not in parameters or refuse_parameters(spec, parameters, recipe.rules):
+            return spec.condition
+    return None
+
+
 def _rows_of_units(dataset: Dataset) -> Iterator[pa.Table]:
     for commit in commits.read_commits(dataset.uri):
         rows = tables.read_table(dataset.path(commits.SHARDS, commit.rows.name), _COLUMNS)

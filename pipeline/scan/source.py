@@ -4,11 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from catalog import storage, tables
 from catalog.dataset import dataset as layout
 from catalog.dataset import tombstones
 from catalog.dataset.dataset import Dataset
+from catalog.sample import REMOVED
 from catalog.source.labels import Labels
 from pipeline.errors import UsageError
 from pipeline.recipe.recipe import Recipe
@@ -16,6 +18,8 @@ from pipeline.scan import from_dataset
 from pipeline.scan.chunks import Executor, scan_here
 from pipeline.scan.kept import keep_found, read_found
 from pipeline.scan.scan import Progress, describe_inputs, scan
+
+_FROZEN = "its plan is frozen: choose another --out, or give the same inputs to resume"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,18 +133,43 @@ def home_of(source: str | None) -> str | None:
 
 def check_same_inputs(dataset: str, inputs: Inputs) -> None:
     """Refuse other images than those the plan was frozen from: they would silently be left out."""
-    if not inputs.images and inputs.dataset is None:
-        return
     frozen = tables.read_metadata(storage.join(dataset, layout.SOURCE))
+    for name, value in _asked(inputs).items():
+        was = frozen.get(name, [])  # an older scan knew fewer
+        if _plain(was) != _plain(value):
+            raise UsageError(f"{dataset} was planned with {name} {was}, not {value}; {_FROZEN}")
+    if inputs.source is not None and not _same_rows(dataset, inputs.source):
+        raise UsageError(f"{dataset} was planned from other images than {inputs.source}; {_FROZEN}")
+
+
+def _asked(inputs: Inputs) -> Mapping[str, object]:
+    """Return what is said of the images, by the names that are kept with a source table."""
+    if inputs.dataset is not None:
+        return from_dataset.describe(inputs.dataset)
     labels = Labels(suffix="", root=inputs.labels)
-    asked: Mapping[str, object] = (
-        describe_inputs(inputs.images, inputs.include, inputs.exclude, labels, inputs.allowed)
-        if inputs.dataset is None
-        else from_dataset.describe(inputs.dataset)
+    asked = describe_inputs(inputs.images, inputs.include, inputs.exclude, labels, inputs.allowed)
+    return asked if inputs.images else {name: value for name, value in asked.items() if value}
+
+
+def _plain(value: object) -> object:
+    """Return URIs of folders without the slash that may end them."""
+    return [one.rstrip("/") for one in value] if isinstance(value, list) else value
+
+
+def _same_rows(dataset: str, source: str) -> bool:
+    """Say whether a table tells of the images and captions that a plan was frozen from.
+
+    Of what was taken down since, only the hash may be left.
+    """
+    ours, theirs = (
+        tables.read_table(uri, ["sha256", "status", "caption"])
+        for uri in (storage.join(dataset, layout.SOURCE), source)
     )
-    for name, value in asked.items():
-        if frozen.get(name, []) != value:  # an older scan knew fewer
-            raise UsageError(
-                f"{dataset} was planned with {name} {frozen.get(name)}, not {value}; "
-                "its plan is frozen: choose another --out, or give the same inputs to resume"
-            )
+    gone = ours.filter(pc.equal(ours["status"], REMOVED))["sha256"]
+    ours, theirs = (
+        one.filter(pc.invert(pc.is_in(one["sha256"], gone.combine_chunks())))
+        .select(["sha256", "caption"])
+        .sort_by([("sha256", "ascending"), ("caption", "ascending")])
+        for one in (ours, theirs)
+    )
+    return bool(ours.equals(theirs))

@@ -45,6 +45,7 @@ def _lines(story: Story) -> Iterator[tuple[str, str]]:
 def _unit(unit: UnitOutcome) -> Iterator[tuple[str, str]]:
     again = f", generation {unit.generation}" if unit.generation else ""
     said = "not committed yet" if unit.status is None else _verdict(unit)
+    said += f", by {unit.condition}" if unit.condition else ""
     yield "unit", f"{unit.index} ({unit.unit_id}){again}: {said}"
     for condition, drawn in (unit.parameters or {}).items():
         yield f"  {condition}", json.dumps(drawn, ensure_ascii=False)

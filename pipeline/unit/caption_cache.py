@@ -1,8 +1,10 @@
 """Generated texts by image and captioner, kept beyond a dataset: no picture is captioned twice.
 
 A cache is a folder, local or remote: ``<captioner's fingerprint>/<unit_id>.parquet``, a file for
-each unit that captioned images, created once and never changed. Workers share it without locks, and
-two that caption the same image both keep its text: the file whose name comes first is read.
+each unit that captioned images, created once and never changed; what such a file lacks, as other
+captions lay beside the images then, is in ``<unit_id>-<hash>.parquet``. Workers share it without
+locks, and two that caption the same image both keep its text: the file whose name comes first is
+read.
 """
 
 import os
@@ -17,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from catalog import storage, tables
+from catalog.sample import canonical_json, sha256_hex
 from pipeline.errors import UsageError
 
 CACHE_FOLDER = "CONTROLNET_FACTORY_CAPTIONS"
@@ -61,12 +64,11 @@ class CaptionCache:
 
     def of_unit(self, unit_id: str) -> dict[str, Text]:
         """Return what was kept for a unit, also since the first `find`."""
-        if not storage.exists(storage.join(self._folder, f"{unit_id}.parquet")):
-            return {}
-        return self._read_file(f"{unit_id}.parquet")
+        names = [name for name in storage.list_names(self._folder) if name.startswith(unit_id)]
+        return {sha256: text for name in names for sha256, text in self._read_file(name).items()}
 
     def keep(self, unit_id: str, texts: Mapping[str, str], made_by: str) -> None:
-        """Keep a unit's texts; an earlier attempt's stay.
+        """Keep a unit's texts; those of an earlier attempt stay.
 
         Args:
             unit_id: of the unit that captioned them.
@@ -76,17 +78,26 @@ class CaptionCache:
         Raises:
             UsageError: the folder cannot be written.
         """
-        rows = {"sha256": list(texts), "text": list(texts.values())}
-        data = tables.to_parquet(pa.table(rows, schema=_TEXTS), {"made_by": made_by})
-        uri = storage.join(self._folder, f"{unit_id}.parquet")
         try:
-            with suppress(FileExistsError):
-                storage.create_once(uri, data)
+            try:
+                self._create(unit_id, texts, made_by)
+            except FileExistsError:
+                known = self.of_unit(unit_id)
+                more = {sha256: text for sha256, text in texts.items() if sha256 not in known}
+                name = f"{unit_id}-{sha256_hex(canonical_json(sorted(more)))[:8]}"
+                with suppress(FileExistsError):
+                    if more:
+                        self._create(name, more, made_by)
         except PermissionError as error:
             raise UsageError(
                 f"captions cannot be kept in {self._folder}: {error.strerror}; name another folder "
                 f"with --caption-cache or {CACHE_FOLDER}"
             ) from error
+
+    def _create(self, stem: str, texts: Mapping[str, str], made_by: str) -> None:
+        rows = {"sha256": list(texts), "text": list(texts.values())}
+        data = tables.to_parquet(pa.table(rows, schema=_TEXTS), {"made_by": made_by})
+        storage.create_once(storage.join(self._folder, f"{stem}.parquet"), data)
 
     def _hashes(self) -> Iterator[list[str]]:
         names = self._names or []

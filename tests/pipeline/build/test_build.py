@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from catalog import tables
+from catalog import storage, tables
+from catalog.dataset import tombstones
+from catalog.dataset.compact import compact
 from catalog.dataset.dataset import Dataset
 from catalog.dataset.verify import differences, verify
 from catalog.errors import DatasetError
 from catalog.images import decode_image
 from detectors.base import Annotation, Refusal, Result
 from detectors.canny import CannySpec
-from pipeline.build.build import BuildResult
+from pipeline.build.build import BuildResult, build
+from pipeline.build.local import run_local
 from pipeline.errors import UsageError
 from pipeline.ledger.remake import rebuild_sampled
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe, load_recipe
+from pipeline.scan.source import Inputs
+from tests.pipeline.silent import Silent
 from tests.rules import ANY_LOOK, ANY_LOOK_FLAGS
 
 Make = Callable[..., BuildResult]
@@ -160,6 +166,34 @@ def test_other_images_are_refused(pictures: Path, tmp_path: Path, make: Make) ->
     make(pictures, tmp_path / "d")
     with pytest.raises(UsageError, match="plan is frozen"):
         make(pictures / "odd", tmp_path / "d")
+
+
+def test_a_source_table_must_tell_of_the_same_images(
+    pictures: Path, tmp_path: Path, make: Make, recipe: Recipe
+) -> None:
+    sources = {}
+    for name, images in (("all", pictures), ("odd", pictures / "odd")):
+        make(images, tmp_path / name)
+        sources[name] = str(tmp_path / name / "source.parquet")
+    again = partial(build, recipe, str(tmp_path / "all"), execution=Execution(), observer=Silent())
+    gone = Dataset.open(str(tmp_path / "all")).view().keys()[:1]
+    tombstones.bury(str(tmp_path / "all"), gone)
+    compact(Dataset.open(str(tmp_path / "all")))
+    kept = tmp_path / "kept.parquet"
+    make(pictures, tmp_path / "again")
+    shutil.copyfile(tmp_path / "again" / "source.parquet", kept)
+    assert again(inputs=Inputs(source=str(kept)), executor=run_local).units_run == 0
+    with pytest.raises(UsageError, match="planned from other images than"):
+        again(inputs=Inputs(source=sources["odd"]), executor=run_local)
+    with pytest.raises(UsageError, match="was planned with include"):
+        again(inputs=Inputs(include=["*.png"]), executor=run_local)
+
+
+def test_a_slash_at_the_end_names_the_same_folder(s3: str, tmp_path: Path, make: Make) -> None:
+    Image.effect_noise((80, 80), 90).convert("RGB").save(tmp_path / "a.png")
+    storage.write_atomic(f"{s3}/in/a.png", (tmp_path / "a.png").read_bytes())
+    for slash in ("", "/"):
+        make(f"{s3}/in{slash}", tmp_path / "d")
 
 
 def test_an_image_that_changes_after_the_scan_is_a_recorded_failure(

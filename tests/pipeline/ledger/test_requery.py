@@ -29,6 +29,7 @@ from pipeline.build.append import append_changes
 from pipeline.build.build import BuildResult, build
 from pipeline.build.local import run_local
 from pipeline.errors import RecipeError, UsageError
+from pipeline.ledger.explain import explain
 from pipeline.ledger.remake import rebuild_sampled
 from pipeline.ledger.requery import UNKNOWN, changed_recipe, requery
 from pipeline.recipe.execution import Execution
@@ -150,6 +151,23 @@ def test_another_range_of_canny_is_drawn_anew_and_runs_no_network(
     assert differences(str(fresh), str(reused)) == []
     run(recipe_of(), tmp_path / "plain")
     assert differences(str(tmp_path / "plain"), str(reused)) != []
+
+
+def test_the_condition_that_refused_an_image_is_told(
+    tmp_path: Path, run: Callable[..., BuildResult], recipe_of: Callable[..., Recipe]
+) -> None:
+    run(recipe_of("rules.min_coverage=0.03"), tmp_path / "d")
+    dataset = Dataset.open(str(tmp_path / "d"))
+    told = {
+        (story.status, story.units[0].condition)
+        for joints in range(IMAGES)
+        for story in explain(dataset, f"{joints:02d}.png")
+    }
+    assert told == {
+        ("ok", None),
+        ("rejected:coverage", "canny"),
+        ("rejected:keypoints", "openpose_light"),
+    }
 
 
 def test_a_detector_that_is_new_runs_alone(

@@ -19,6 +19,7 @@ from pipeline.ledger.remake import rebuild_sampled
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe, load_recipe
 from pipeline.scan.source import Inputs
+from pipeline.unit.caption_cache import CaptionCache
 from pipeline.unit.captions import captioner_fingerprint
 from tests.pipeline.silent import Silent
 from tests.rules import ANY_LOOK
@@ -173,6 +174,23 @@ def test_a_part_of_the_texts_may_be_known(
     for key, caption in some.captions.items():
         assert everything.captions[key] == caption
     assert len(list((tmp_path / "caption-cache").rglob("*.parquet"))) > len(some.batches)
+
+
+def test_what_a_units_file_lacks_is_kept_beside_it(tmp_path: Path) -> None:
+    """The same unit with fewer texts beside its images has more to generate."""
+    first, second = (CaptionCache(str(tmp_path), "blip") for _ in range(2))
+    first.keep("u" * 32, {"a" * 64: "one"}, "here")
+    second.keep("u" * 32, {"a" * 64: "other", "b" * 64: "two"}, "here")
+    second.keep("u" * 32, {"a" * 64: "other", "b" * 64: "two"}, "here")
+    for found in (
+        CaptionCache(str(tmp_path), "blip").find(["a" * 64, "b" * 64]),
+        CaptionCache(str(tmp_path), "blip").of_unit("u" * 32),
+    ):
+        assert {sha256: one.text for sha256, one in found.items()} == {
+            "a" * 64: "one",
+            "b" * 64: "two",
+        }
+    assert len(list(tmp_path.rglob("*.parquet"))) == 2
 
 
 def test_the_cache_lies_where_it_is_told_to(
