@@ -176,7 +176,13 @@ def plan(
             summary = summarize(judged, made)
             captions = count_captions(judged)
             cost = estimate(
-                summary.images, made, device, price_per_hour, read_rates(), texts=captions[0]
+                summary.images,
+                made,
+                device,
+                price_per_hour,
+                read_rates(),
+                texts=captions[0],
+                pixels=summary.pixels,
             )
             if json:
                 told = {"captions": captions, "passed_over": metadata.get("ignored", {})}

@@ -12,9 +12,8 @@ from pipeline.recipe.recipe import Recipe
 BASE = "base"
 """The work that every image needs beside the networks; see rates.json."""
 
-_SIDE = (
-    512  # at which the rates were measured; networks and codecs take as long as there are pixels
-)
+# At which the rates were measured; networks and codecs take as long as there are pixels.
+_SIDE = 512
 
 
 class Rate(BaseModel):
@@ -37,6 +36,8 @@ class Estimate:
         device: cpu or cuda.
         hours: of one device: of a CPU core, or of a GPU; None where a rate is missing.
         cost: hours times the price; None without either.
+        beside: hours of CPU cores beside a GPU, for all that is no network; None on a CPU, or
+            where their rate is missing.
         unknown: work for which no rate was measured on this device.
     """
 
@@ -44,6 +45,7 @@ class Estimate:
     hours: float | None
     cost: float | None
     unknown: tuple[str, ...]
+    beside: float | None = None
 
     def lines(self) -> list[str]:
         """Return the estimate in words."""
@@ -56,6 +58,10 @@ class Estimate:
                 f"{self.device}; then write it into benchmarks/results/rates.json",
             ]
         lines = [f"{kind}: about {_short(self.hours)}, at rates of benchmarks/results/rates.json"]
+        if not self.hours and self.device == "cuda":
+            lines = [f"{kind}: none; no network of this recipe looks at an image"]
+        if self.beside is not None:
+            lines.append(f"core-hours beside: about {_short(self.beside)}, not in the cost")
         if self.cost is not None:
             lines.append(f"cost: about {self.cost:,.2f}, in the currency of the price")
         return lines
@@ -78,6 +84,7 @@ def estimate(
     rates: Sequence[Rate],
     *,
     texts: int = 0,
+    pixels: int | None = None,
 ) -> Estimate:
     """Add up the time of `images` images under a recipe.
 
@@ -89,19 +96,23 @@ def estimate(
         price_per_hour: of one device; None: no cost is asked.
         rates: measured ones.
         texts: images that have a text; a captioner need not look at them, unless at all.
+        pixels: of all images as stored; default squares of the recipe's resolution.
     """
-    pixels = (recipe.image.resolution / _SIDE) ** 2
+    side = recipe.image.resolution
+    looks = (images * side**2 if pixels is None else pixels) / _SIDE**2
     known = {rate.work: rate.images_per_second for rate in rates if rate.device == device}
-    needed = dict.fromkeys(_work(recipe, device), images * pixels)
+    needed = dict.fromkeys(_work(recipe, device), looks)
     untold = images if recipe.captions.wants_all else images - texts
     if recipe.captions.network is not None and untold:
-        needed[f"captions by {recipe.captions.captioner}"] = untold * pixels
+        needed[f"captions by {recipe.captions.captioner}"] = looks * untold / images
     unknown = tuple(work for work in needed if work not in known)
     if unknown:
         return Estimate(device=device, hours=None, cost=None, unknown=unknown)
-    hours = sum(looks / known[work] for work, looks in needed.items()) / 3600
+    hours = sum(count / known[work] for work, count in needed.items()) / 3600
     cost = None if price_per_hour is None else hours * price_per_hour
-    return Estimate(device=device, hours=hours, cost=cost, unknown=())
+    base = [rate for rate in rates if (rate.work, rate.device) == (BASE, "cpu")]
+    beside = looks / base[0].images_per_second / 3600 if base and device == "cuda" else None
+    return Estimate(device=device, hours=hours, cost=cost, unknown=(), beside=beside)
 
 
 def _work(recipe: Recipe, device: str) -> list[str]:

@@ -28,6 +28,7 @@ class PlanSummary:
         units: units of work.
         images: images to annotate.
         rejects: images already rejected, by status.
+        pixels: of all images as they will be stored.
         bytes_to_read: sum of the encoded images' sizes.
         bytes_to_write: an estimate from photographs at 512 x 512.
     """
@@ -36,6 +37,7 @@ class PlanSummary:
     units: int
     images: int
     rejects: dict[str, int]
+    pixels: int
     bytes_to_read: int
     bytes_to_write: int
 
@@ -139,6 +141,7 @@ def summarize(source: pa.Table, recipe: Recipe) -> PlanSummary:
         units=len(unit_ids),
         images=plan.num_rows,
         rejects=rejects,
+        pixels=pixels,
         bytes_to_read=pc.sum(plan["length"]).as_py() or 0,
         bytes_to_write=round(pixels * per_pixel),
     )

@@ -59,6 +59,19 @@ def test_larger_images_take_longer() -> None:
     assert estimate(3600, larger, "cpu", None, RATES, texts=3600).hours == pytest.approx(0.4)
 
 
+def test_images_that_are_no_squares_count_by_their_pixels() -> None:
+    made = load_recipe("canny", ["image.crop=none"])
+    found = estimate(3600, made, "cpu", None, RATES, texts=3600, pixels=2 * 3600 * 512**2)
+    assert found.hours == pytest.approx(0.2)
+
+
+def test_a_gpu_is_said_to_have_cores_beside_it() -> None:
+    hed = estimate(3600, load_recipe("hed"), "cuda", 1.0, RATES, texts=3600).lines()
+    assert hed[1] == "core-hours beside: about 0.1, not in the cost"
+    canny = estimate(3600, load_recipe("canny"), "cuda", None, RATES, texts=3600).lines()
+    assert canny[0] == "GPU-hours: none; no network of this recipe looks at an image"
+
+
 @pytest.mark.parametrize(
     ("recipe", "overrides", "device", "unknown"),
     [
