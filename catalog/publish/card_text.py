@@ -5,6 +5,7 @@ text outside the two marks.
 """
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -117,7 +118,8 @@ def _body(dataset: Dataset, title: str, sentence: str, configs: list[Config]) ->
     status = dataset.status()
     choices = [f"| `{one.name}` | {one.samples:,} | {_columns(one)} |" for one in configs]
     lost = [f"| `{kind}` | {number:,} |" for kind, number in status.rejects.items()]
-    recipe = json.dumps(dataset.recipe, indent=2, sort_keys=True)
+    recipe = json.dumps(_published(dataset.recipe), indent=2, sort_keys=True)
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", recipe)), default=0))
     return f"""
 # {title}
 
@@ -149,9 +151,9 @@ Recipe fingerprint `{dataset.fingerprint}`. The same images and recipe give the 
 
 <details><summary>recipe</summary>
 
-```json
+{fence}json
 {recipe}
-```
+{fence}
 
 </details>
 
@@ -161,6 +163,15 @@ This dataset is made from images and captions whose rights their owners keep; wh
 here, and in `license` above, under which terms it may be used. To have a sample taken down, give
 its key.
 """
+
+
+def _published(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe without where its captioner's folder lies: its name tells enough."""
+    captions = dict(recipe.get("captions") or {})
+    model = captions.get("model")
+    if isinstance(model, str) and (os.path.isabs(model) or "://" in model):
+        captions["model"] = model.rstrip("/").rpartition("/")[2]
+    return recipe | ({"captions": captions} if captions else {})
 
 
 def _columns(config: Config) -> str:

@@ -256,3 +256,15 @@ def test_the_command_says_what_it_wrote(
     said = capsys.readouterr().out
     assert "copied for subsets that end inside a shard: " in said
     assert "the licence is left to you" in said
+
+
+def test_a_recipe_on_a_card_names_no_folder_and_cannot_end_its_block(dataset: Dataset) -> None:
+    dataset.recipe["captions"] = {"captioner": "blip", "model": "/home/me/secret/blip-base"}
+    dataset.recipe["rules"]["filter"] = "caption != '```'"
+    write_card(dataset)
+    text = (Path(dataset.uri) / "README.md").read_text()
+    assert "secret" not in text
+    block = text.partition("````json\n")[2].partition("\n````")[0]
+    shown = json.loads(block)
+    assert shown["captions"]["model"] == "blip-base"
+    assert shown["rules"] == dataset.recipe["rules"]
