@@ -19,9 +19,9 @@ IMAGES = "factory_images"
 REJECTS = "factory_rejects"
 STAGE_SECONDS = "factory_stage_seconds"
 UNIT_STAGE_SECONDS = "factory_unit_stage_seconds"
-BLANK_MAP_SHARE = "factory_blank_map_share"
+REFUSED_MAP_SHARE = "factory_refused_map_share"
 
-_BLANK = "rejected:coverage"
+_REFUSED = "rejected:coverage"
 _SECONDS = [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000]
 _SHARES = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0]
 
@@ -50,7 +50,7 @@ class Metrics:
         rejects: images that gave no sample, by ``rule``: the whole status.
         stage_seconds: time spent in each ``stage``; seconds, summed over threads.
         unit_stage_seconds: the same, as one observation a unit.
-        blank_map_share: share of a unit's images whose map the coverage rule refused, 0..1.
+        refused_map_share: share of a unit's images whose map the coverage rule refused, 0..1.
     """
 
     units: Counter
@@ -58,7 +58,7 @@ class Metrics:
     rejects: Counter
     stage_seconds: Counter
     unit_stage_seconds: Histogram
-    blank_map_share: Histogram
+    refused_map_share: Histogram
 
 
 @cache
@@ -75,8 +75,10 @@ def metrics() -> Metrics:
             boundaries=_SECONDS,
             tag_keys=("stage",),
         ),
-        blank_map_share=Histogram(
-            BLANK_MAP_SHARE, "Share of a unit's maps refused as blank", boundaries=_SHARES
+        refused_map_share=Histogram(
+            REFUSED_MAP_SHARE,
+            "Share of a unit's images with a map that covers too little or too much",
+            boundaries=_SHARES,
         ),
     )
 
@@ -93,7 +95,7 @@ def record(report: Counted) -> None:
         _add(made.stage_seconds, seconds, stage=stage)
         made.unit_stage_seconds.observe(seconds, tags={"stage": stage})
     if images := sum(report.counts.values()):
-        made.blank_map_share.observe(report.counts.get(_BLANK, 0) / images)
+        made.refused_map_share.observe(report.counts.get(_REFUSED, 0) / images)
 
 
 def _add(counter: Counter, value: float, **tags: str) -> None:

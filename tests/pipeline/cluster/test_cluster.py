@@ -51,7 +51,7 @@ COUNTED = {
     "ray_factory_rejects_total rejected:coverage": 6,
     "ray_factory_stage_seconds_total decode": 4.5,
     "ray_factory_unit_stage_seconds_count decode": 3,
-    "ray_factory_blank_map_share_count": 3,
+    "ray_factory_refused_map_share_count": 3,
 }
 
 
