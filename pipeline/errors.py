@@ -63,7 +63,10 @@ class Interrupted(BaseException):
 
 def in_flags(error: ValidationError) -> str:
     """Put a validation error in terms of the flags that were given."""
-    issues = (("-".join(map(str, issue["loc"])), issue) for issue in error.errors())
+    issues = (
+        ("-".join(one for one in issue["loc"] if isinstance(one, str)), issue)  # no place in a list
+        for issue in error.errors()
+    )
     return "; ".join(
         f"--{name.replace('_', '-')} {issue['input']!r}: {issue['msg']}"
         if name  # else the flags do not go together, and the message says which

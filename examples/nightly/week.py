@@ -137,7 +137,7 @@ class Week:
         ended.sort(key=lambda one: one[1])
         assert [code for _, code in ended] == [0, 1], ended
         (done, _), (refused, _) = ended
-        (why,) = [line for line in refused.splitlines() if re.search(HELD, line)]
+        why = next(line for line in refused.splitlines() if re.search(HELD, line))
         print(f"{name}, second start: {why.strip()}")
         self._check(name, 0, done, "promoted", begun)
 
