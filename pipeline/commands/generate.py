@@ -10,7 +10,7 @@ from rich.markup import escape
 from pipeline.commands.options import DeviceHere, SubsetName
 from pipeline.errors import UsageError, in_flags
 from pipeline.terminal.bars import sampling_bar
-from pipeline.terminal.console import out
+from pipeline.terminal.console import err, out
 from pipeline.terminal.quiet import quiet_libraries
 
 app = typer.Typer()
@@ -104,7 +104,12 @@ def generate(
         raise UsageError(in_flags(error)) from error
     quiet_libraries()
     from pipeline.generate.paint import make_pictures
+    from training.sample.prompts import foreign_syntax
 
+    for text in (config.prompt or "", config.negative_prompt):
+        if foreign := foreign_syntax(text):
+            told = escape(" ".join(foreign))
+            err.print(f"read as plain words, no prompt is weighted here: {told}")
     made = make_pictures(config, sampling_bar)
     calls = f"{made.controlnet_calls} ControlNet calls in {config.steps} steps"
     out.print(f"written: {escape(str(made.grid))}, {calls}")

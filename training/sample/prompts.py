@@ -1,5 +1,6 @@
 """The prompts that the paper tests its models with (section 4.1)."""
 
+import re
 from typing import Literal
 
 from training.errors import SamplingError
@@ -13,6 +14,8 @@ with the words, since images made with another default prompt do not compare.
 """
 
 DEFAULT_PROMPT_VERSION = "paper-4.1"
+
+_FOREIGN = re.compile(r"\([^()]*:\s*-?[\d.]+\s*\)|<lora:[^>]*>|\bBREAK\b")
 
 PromptMode = Literal["none", "default", "automatic", "user"]
 """``none``: the empty string. ``default``: `DEFAULT_PROMPT`. ``user``: the given text.
@@ -39,3 +42,12 @@ def choose_prompt(mode: PromptMode, text: str | None = None) -> str:
     if text is not None:
         raise SamplingError(f"prompt mode {mode!r} takes no text, got {text!r}: use mode 'user'")
     return "" if mode == "none" else DEFAULT_PROMPT
+
+
+def foreign_syntax(prompt: str) -> list[str]:
+    """Return the parts of a prompt that other programs would not read as words.
+
+    Those are weights, ``(red:1.3)``, networks to load, ``<lora:name:1>``, and ``BREAK``. Here all
+    words go to the text encoder as they stand.
+    """
+    return _FOREIGN.findall(prompt)

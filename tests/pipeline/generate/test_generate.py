@@ -394,3 +394,12 @@ def test_a_missing_captioner_says_how_to_get_it(
     assert code == Exit.FAILED
     assert "Salesforce/blip-image-captioning-base" in message
     assert "hf download" in message
+
+
+def test_what_a_prompt_does_not_do_is_told(generate) -> None:
+    code, said = generate("--image", "map.png", "--prompt", "a (red:1.3) car", "--seed", 1)
+    assert code == Exit.DONE
+    assert "no prompt is weighted here: (red:1.3)" in said
+    code, said = generate("--image", "map.png", "--seed", -1)
+    assert code == Exit.USAGE
+    assert "--seed -1:" in said

@@ -1,7 +1,7 @@
 import pytest
 
 from training.errors import SamplingError
-from training.sample.prompts import DEFAULT_PROMPT, choose_prompt
+from training.sample.prompts import DEFAULT_PROMPT, choose_prompt, foreign_syntax
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,9 @@ def test_prompt_modes(mode, text, prompt):
 def test_a_prompt_that_does_not_fit_its_mode_is_refused(mode, text):
     with pytest.raises(SamplingError, match="mode"):
         choose_prompt(mode, text)
+
+
+def test_syntax_of_other_programs_is_found() -> None:
+    prompt = "a (red:1.3) car (old), [sky], BREAK, <lora:x:1> at 12:30 (two: three)"
+    assert foreign_syntax(prompt) == ["(red:1.3)", "BREAK", "<lora:x:1>"]
+    assert foreign_syntax("a coffee BREAKs, (a house), 1:2") == []
