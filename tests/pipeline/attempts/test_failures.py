@@ -1,7 +1,6 @@
 """Units that fail: tried again, told apart from images that fail, and never half committed."""
 
 import errno
-import gc
 import json
 import os
 import shutil
@@ -14,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import webdataset
 
 from catalog import storage, tables
 from catalog.dataset.commits import Attempt, commit_unit
@@ -31,6 +29,7 @@ from pipeline.ledger.remake import rebuild_sampled
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe
 from pipeline.unit.worker import UnitWorker
+from tests.pipeline.plain_readers import assert_each_sample_once
 from tests.rules import ANY_LOOK_FLAGS
 
 Make = Callable[..., BuildResult]
@@ -185,15 +184,6 @@ def plant_other_bytes(attempt: Attempt) -> Attempt:
     held = attempt.held or attempt.tar.with_suffix(".more")
     held.write_bytes(b"held")
     return replace(attempt, held=held, environment={**attempt.environment, "device": "another"})
-
-
-def assert_each_sample_once(dataset: Path) -> None:
-    """Read what plain readers read, and find every sample of the manifest in it, once."""
-    tars = sorted(str(path) for path in (dataset / "shards").glob("*.tar"))
-    read = webdataset.WebDataset(tars, shardshuffle=False, empty_check=False)
-    keys = [sample["__key__"] for sample in read]
-    gc.collect()  # webdataset leaves its files to the collector; here their warnings are ignored
-    assert sorted(keys) == sorted(Dataset.open(str(dataset)).view().keys())
 
 
 def test_what_no_worker_survives_is_given_up_after_a_bounded_number_of_deaths(

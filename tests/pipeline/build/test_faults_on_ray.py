@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from catalog.dataset.dataset import Dataset
-from catalog.dataset.verify import differences, verify
+from catalog.dataset.verify import verify
+from tests.pipeline.plain_readers import assert_as_undisturbed
 from tests.rules import ANY_LOOK_FLAGS
 
 TESTS = Path(__file__).parents[2]
@@ -86,7 +87,7 @@ def test_actors_that_die_in_the_middle_of_units(
     code, said = _finished(start(*_command("build", planted, out), fault="die", times=3))
     assert code == 0, said
     assert len(list((tmp_path / "turns").iterdir())) == 3
-    assert differences(str(out), str(undisturbed)) == []
+    assert_as_undisturbed(out, undisturbed)
 
 
 def test_a_worker_that_is_killed_for_its_memory(
@@ -103,7 +104,7 @@ def test_a_worker_that_is_killed_for_its_memory(
     out = tmp_path / "d"
     code, said = _finished(start(*_command("build", planted, out), fault="hog", times=1))
     assert code == 0, said
-    assert differences(str(out), str(undisturbed)) == []
+    assert_as_undisturbed(out, undisturbed)
 
 
 @pytest.mark.parametrize("where", ["--local", None])
@@ -183,7 +184,7 @@ def test_a_place_that_is_sick_for_a_while_leaves_no_row(
     code, said = _finished(start(*command, fault="sick", times=3))
     assert code == 0, said
     assert "Input/output error" in said
-    assert differences(str(out), str(undisturbed)) == []
+    assert_as_undisturbed(out, undisturbed)
 
 
 @pytest.mark.parametrize("where", ["--local", None])
@@ -199,7 +200,7 @@ def test_a_place_that_stays_sick_ends_the_build_with_one_message(
     assert not list(out.glob("commits/*"))
     code, said = _finished(start(*command))
     assert code == 0, said
-    assert differences(str(out), str(undisturbed)) == []
+    assert_as_undisturbed(out, undisturbed)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +228,7 @@ def test_a_stopped_build_says_so_and_resumes(
     assert not list((out / "attempts").glob("*"))
     ended, said = _finished(start(*command, *(["--local"] if number == signal.SIGINT else [])))
     assert ended == 0, said
-    assert differences(str(out), str(undisturbed)) == []
+    assert_as_undisturbed(out, undisturbed)
 
 
 @pytest.mark.parametrize("where", ["--local", None])
@@ -242,7 +243,7 @@ def test_a_killed_driver_is_followed_by_the_same_command(
     process.communicate()
     code, said = _finished(start(*command))
     assert code == 0, said
-    assert differences(str(out), str(undisturbed)) == []
+    assert_as_undisturbed(out, undisturbed)
 
 
 def test_two_builds_at_once_make_one_set_of_commits(
@@ -255,7 +256,7 @@ def test_two_builds_at_once_make_one_set_of_commits(
         code, said = _finished(process)
         assert code == 0, said
     assert len(list((out / "commits").iterdir())) == len(Dataset.open(str(out)).unit_ids)
-    assert differences(str(out), str(undisturbed)) == []
+    assert_as_undisturbed(out, undisturbed)
     other = [*command, "--set", "seed=7"]
     code, said = _finished(start(*other))
     assert code == 1

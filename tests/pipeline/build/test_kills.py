@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.pipeline.plain_readers import assert_each_sample_once
+
 TESTS = Path(__file__).parents[2]
 
 
@@ -19,3 +21,5 @@ def test_a_hundred_kills_lose_and_double_nothing(pictures: Path, tmp_path: Path)
     assert seen["samples"] == 10 * seen["datasets"]
     assert (seen["lost"], seen["duplicated"]) == (0, 0)
     assert (seen["differences"], seen["faults"]) == (0, 0)
+    for dataset in tmp_path.glob("built-*"):
+        assert_each_sample_once(dataset)

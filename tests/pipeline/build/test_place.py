@@ -19,7 +19,6 @@ import torch
 
 from catalog import storage, tables
 from catalog.dataset.dataset import Dataset
-from catalog.dataset.verify import differences
 from catalog.errors import CatalogError, DatasetError, DeterminismError, PlaceError
 from detectors.base import Network, NetworkSpec, Result
 from detectors.canny import CannySpec
@@ -30,6 +29,7 @@ from pipeline.build.build import BuildResult
 from pipeline.build.local import run_local
 from pipeline.errors import BuildError
 from pipeline.recipe.recipe import Recipe
+from tests.pipeline.plain_readers import assert_as_undisturbed
 
 Make = Callable[..., BuildResult]
 
@@ -57,7 +57,7 @@ def resumes_to_the_healthy_bytes(make: Make, source: Path, out: Path) -> None:
     assert not list(out.glob("commits/*"))
     assert not list(out.glob("shards/*"))
     make(source, out)
-    assert differences(str(out), str(out.with_name("healthy"))) == []
+    assert_as_undisturbed(out, out.with_name("healthy"))
 
 
 @pytest.mark.parametrize("leaves_a_folder", [True, False])
@@ -145,7 +145,7 @@ def test_memory_that_runs_out_for_a_moment_costs_no_image(
     seen = silent()
     make(healthy, tmp_path / "d", observer=seen)
     assert len(seen.failures) == (step != "maps.pack_maps")  # canny holds no map
-    assert differences(str(tmp_path / "d"), str(tmp_path / "healthy")) == []
+    assert_as_undisturbed(tmp_path / "d", tmp_path / "healthy")
 
 
 DEVICE_ERRORS = [
@@ -260,7 +260,7 @@ def test_a_unit_of_which_most_images_fail_alike_is_not_committed(
         make(healthy, tmp_path / "d", recipe=whole)
     monkeypatch.undo()
     make(healthy, tmp_path / "d", recipe=whole)
-    assert differences(str(tmp_path / "d"), str(tmp_path / "whole")) == []
+    assert_as_undisturbed(tmp_path / "d", tmp_path / "whole")
 
 
 def test_a_small_unit_may_be_unlucky(
@@ -346,7 +346,7 @@ def test_one_bad_node_of_two_does_not_end_the_build(
 
     make(healthy, tmp_path / "d", executor=until_the_rest_is_done)
     assert next(silent_rounds) == 4  # a round a unit, though failures are tried twice again
-    assert differences(str(tmp_path / "d"), str(tmp_path / "healthy")) == []
+    assert_as_undisturbed(tmp_path / "d", tmp_path / "healthy")
 
 
 @pytest.mark.parametrize(
