@@ -2,8 +2,11 @@
 
 import io
 import os
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+from threading import Lock
 from typing import Any
 
 import pyarrow as pa
@@ -145,15 +148,72 @@ def _target(uri: str, name: str, allowed: Sequence[str]) -> str:
     return target
 
 
+class ParquetRows:
+    """Images of rows that are wanted soon: a row group is read once for all of them.
+
+    Safe in any thread. What was read is held until it is asked for, so at most the wanted images'
+    bytes; a row that is asked for again, or was not named, is read alone.
+    """
+
+    def __init__(self, wanted: Iterable[tuple[str, int]]) -> None:
+        """Name the (URI, row) pairs that will be asked for."""
+        self._wanted: dict[str, set[int]] = {}
+        for uri, at in wanted:
+            self._wanted.setdefault(uri, set()).add(at)
+        self._lock = Lock()
+        self._ends: dict[str, list[int]] = {}
+        self._reading: dict[tuple[str, int], Lock] = {}
+        self._done: set[tuple[str, int]] = set()
+        self._held: dict[tuple[str, int], bytes] = {}
+
+    def read(self, uri: str, at: int) -> bytes:
+        """Return the image bytes of a row; raises SourceError where there is none."""
+        if at not in self._wanted.get(uri, ()):
+            return read_parquet_row(uri, at)
+        with self._lock:
+            ends = self._ends[uri] = self._ends.get(uri) or _row_group_ends(uri)
+            group = bisect_right(ends, at)
+            reading = self._reading.setdefault((uri, group), Lock())
+        with reading:
+            if (uri, group) not in self._done:
+                self._read_group(uri, group, ends)
+                self._done.add((uri, group))
+            data = self._held.pop((uri, at), None)
+        return read_parquet_row(uri, at) if data is None else data
+
+    def _read_group(self, uri: str, group: int, ends: Sequence[int]) -> None:
+        if group == len(ends):
+            return  # `read_parquet_row` says so
+        begin = ends[group - 1] if group else 0
+        here = sorted(at for at in self._wanted[uri] if begin <= at < ends[group])
+        found = _read_images(uri, group, [at - begin for at in here])
+        both = zip(here, found, strict=True)
+        self._held.update({(uri, at): data for at, data in both if data is not None})
+
+
 def read_parquet_row(uri: str, at: int) -> bytes:
     """Return the image bytes of row `at`; reads the whole row group that holds it."""
+    ends = _row_group_ends(uri)
+    group = bisect_right(ends, at)
+    if group == len(ends):
+        raise SourceError(f"{uri} has fewer rows than when it was scanned")
+    (data,) = _read_images(uri, group, [at - (ends[group - 1] if group else 0)])
+    if data is None:
+        raise SourceError(f"{uri} has no image in row {at} any more")
+    return data
+
+
+def _row_group_ends(uri: str) -> list[int]:
+    """Return one past the last row of each row group."""
+    with storage.open_binary(uri) as file, pq.ParquetFile(file) as table:
+        groups = range(table.num_row_groups)
+        return list(accumulate(table.metadata.row_group(group).num_rows for group in groups))
+
+
+def _read_images(uri: str, group: int, places: Sequence[int]) -> list[bytes | None]:
+    """Return the images at these places of a row group; None where there is none."""
     with storage.open_binary(uri) as file, pq.ParquetFile(file) as table:
         column = _image_column(uri, table.schema_arrow)
-        for group in range(table.num_row_groups):
-            rows = table.metadata.row_group(group).num_rows
-            if at < rows:
-                value = table.read_row_group(group, [column])[column][at].as_py()
-                found = value["bytes"] if isinstance(value, dict) else value
-                return bytes(found)
-            at -= rows
-    raise SourceError(f"{uri} has fewer rows than when it was scanned")
+        values = table.read_row_group(group, [column])[column].take(pa.array(places, pa.int64()))
+    found = (one["bytes"] if isinstance(one, dict) else one for one in values.to_pylist())
+    return [None if one is None else bytes(one) for one in found]

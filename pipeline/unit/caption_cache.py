@@ -64,7 +64,8 @@ class CaptionCache:
 
     def of_unit(self, unit_id: str) -> dict[str, Text]:
         """Return what was kept for a unit, also since the first `find`."""
-        names = [name for name in storage.list_names(self._folder) if name.startswith(unit_id)]
+        ours = (f"{unit_id}.", f"{unit_id}-")
+        names = [name for name in storage.list_names(self._folder) if name.startswith(ours)]
         return {sha256: text for name in names for sha256, text in self._read_file(name).items()}
 
     def keep(self, unit_id: str, texts: Mapping[str, str], made_by: str) -> None:

@@ -1,6 +1,6 @@
 """The first step of a unit: an image's bytes to pixels of the final size, judged by the rules."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -40,15 +40,25 @@ class Loader:
         self._roots = roots
         self._earlier = None if reuse is None else EarlierMaps(reuse, recipe)
 
-    def __call__(self, row: Mapping[str, Any], watch: Watch = unwatched) -> Work:
+    def __call__(
+        self,
+        row: Mapping[str, Any],
+        watch: Watch = unwatched,
+        read: Callable[[dict[str, Any]], bytes] = read_image,
+    ) -> Work:
         """Return the image, or why it is none; `watch` is over all but the reading.
+
+        Args:
+            row: of the plan.
+            watch: over the process.
+            read: returns an image's encoded bytes.
 
         Raises:
             PlaceError: what it lies in cannot be read; it says nothing of the image.
         """
         options = self._recipe.image
         try:
-            data = read_image(dict(row))
+            data = read(dict(row))
             with watch([row["sha256"]]):
                 if sha256_hex(data) != row["sha256"]:
                     raise SourceChanged(f"{row['uri']} changed after it was scanned")

@@ -9,17 +9,18 @@ Images come out in the order in which they went in, each as a sample or as a rej
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property, partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 from captioning.base import Network as CaptioningNetwork
 from catalog.errors import CatalogError
 from catalog.sample import failed
+from catalog.source.parts import reader_of
 from detectors.base import NetworkSpec
 from detectors.graph import Findings, Graph
 from detectors.nsfw import NsfwNetwork
@@ -41,6 +42,8 @@ _AHEAD = 4
 # Images that wait for one batch of captions, in batches: where few images need one, all others
 # would wait with their pixels.
 _WAITING = 4
+
+Read: TypeAlias = Callable[[dict[str, Any]], bytes]
 
 
 class ProcessDied(CatalogError):
@@ -117,7 +120,7 @@ class Annotator:
         """Generate the texts that a unit's images lack, and annotate nothing."""
         clock = clock or StageClock()
         lacking = [row for row in rows if texts.lacks(row)]
-        load = partial(self._load_prepared, texts, poison, clock)
+        load = partial(self._load_prepared, texts, poison, clock, reader_of(lacking))
         works = map_ahead(self._pool, load, lacking, ahead=self._ahead)
         usable = (work for work in works if work.prepared is not None)
         for batch in chunks(usable, texts.batch_size):
@@ -141,7 +144,7 @@ class Annotator:
         """
         clock, texts = clock or StageClock(), texts or self.texts()
         ahead, size = partial(map_ahead, self._pool, ahead=self._ahead), self._recipe.batch_size
-        loaded = ahead(partial(self._load, poison, clock), rows)
+        loaded = ahead(partial(self._load, poison, clock, reader_of(rows)), rows)
         found = (pair for batch in chunks(loaded, size) for pair in self._run(batch, clock))
         detected = ahead(partial(self._detect, texts, clock), found)
         captioned = self._caption(detected, texts, clock)
@@ -162,9 +165,10 @@ class Annotator:
         texts: UnitTexts,
         poison: Mapping[str, str],
         clock: StageClock,
+        read: Read,
         row: dict[str, Any],
     ) -> Work:
-        work = self._load(poison, clock, row)
+        work = self._load(poison, clock, read, row)
         return self._prepared(work, texts, clock)
 
     def _prepared(self, work: Work, texts: UnitTexts, clock: StageClock) -> Work:
@@ -173,11 +177,13 @@ class Annotator:
         with clock.time("caption"):
             return replace(work, prepared=texts.prepare(work.pixels))
 
-    def _load(self, poison: Mapping[str, str], clock: StageClock, row: dict[str, Any]) -> Work:
+    def _load(
+        self, poison: Mapping[str, str], clock: StageClock, read: Read, row: dict[str, Any]
+    ) -> Work:
         if row["sha256"] in poison:
             return Work(row=row, rejection=failed(ProcessDied(poison[row["sha256"]])))
         with clock.time("decode"):
-            return self._loader(row, clock.watch)
+            return self._loader(row, clock.watch, read)
 
     def _run(self, batch: list[Work], clock: StageClock) -> Iterator[tuple[Work, Findings]]:
         """Run the networks over the images that were decoded, but for what was found earlier."""
