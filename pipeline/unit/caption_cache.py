@@ -15,12 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
 import pyarrow as pa
 
 from catalog import storage, tables
 from catalog.sample import canonical_json, sha256_hex
 from pipeline.errors import UsageError
+from pipeline.unit.key_index import KeyIndex
 
 CACHE_FOLDER = "CONTROLNET_FACTORY_CAPTIONS"
 _BESIDE = "caption-cache"
@@ -28,7 +28,6 @@ _BESIDE = "caption-cache"
 _TEXTS = pa.schema([pa.field("sha256", pa.string()), pa.field("text", pa.string())])
 _READERS = 16
 _FILES_IN_HAND = 8  # a unit's images lie in few files, as both are cut from one ranking
-_KEY_DIGITS = 16  # of a sha256, in the index: 8 bytes an image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +58,7 @@ class CaptionCache:
                 self._names = [
                     name for name in storage.list_names(self._folder) if name.endswith(".parquet")
                 ]
-                self._keys, self._places = _index(self._hashes())
+                self._index = KeyIndex(self._hashes())
             return {sha256: text for sha256 in wanted for text in self._texts_of(sha256)}
 
     def of_unit(self, unit_id: str) -> dict[str, Text]:
@@ -110,13 +109,11 @@ class CaptionCache:
     def _texts_of(self, sha256: str) -> Iterator[Text]:
         """Yield the image's text, or nothing."""
         assert self._names is not None
-        at = int(np.searchsorted(self._keys, key := _key(sha256)))
-        while at < len(self._keys) and self._keys[at] == key:
-            found = self._read(self._names[self._places[at]]).get(sha256)
+        for number in self._index.files_of(sha256):
+            found = self._read(self._names[number]).get(sha256)
             if found is not None:
                 yield found
                 return
-            at += 1
 
     def _read_file(self, name: str) -> dict[str, Text]:
         uri = storage.join(self._folder, name)
@@ -137,16 +134,3 @@ def cache_folder(dataset: str, named: str | None) -> str:
     parent = dataset.rstrip("/").rpartition("/")[0]
     in_a_bucket = not parent.endswith("/")  # else the dataset is the whole bucket
     return storage.join(parent if in_a_bucket else dataset, _BESIDE)
-
-
-def _index(hashes: Iterable[list[str]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sorted keys of all images, and the number of the file that each is in."""
-    keys = [np.array([_key(one) for one in some], np.uint64) for some in hashes]
-    places = [np.full(len(some), number, np.int32) for number, some in enumerate(keys)]
-    together = np.concatenate([np.empty(0, np.uint64), *keys])
-    order = np.argsort(together, kind="stable")
-    return together[order], np.concatenate([np.empty(0, np.int32), *places])[order]
-
-
-def _key(sha256: str) -> np.uint64:
-    return np.uint64(int(sha256[:_KEY_DIGITS], 16))

@@ -5,12 +5,13 @@ networks once made can be judged again: kept, or rejected, by other numbers.
 """
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from catalog import storage, tables
 from catalog.dataset import commits, tombstones
@@ -24,9 +25,12 @@ from detectors.base import Annotation
 from pipeline.attempts.environment import of_maps
 from pipeline.errors import UsageError
 from pipeline.recipe.recipe import Recipe
+from pipeline.unit.key_index import KeyIndex
 
 log = logging.getLogger(__name__)
 
+_READERS = 16
+_UNITS_IN_HAND = 8  # a unit's images lie in few units, as both are cut from one ranking
 _COLUMNS = ["key", "status", "offset", "length", "block_sha256", "nsfw"]
 
 
@@ -68,6 +72,7 @@ class EarlierMaps:
         """
         self._dataset = Dataset.open(uri)
         self._conditions = same_maps(self._dataset, recipe)
+        self._rows = lru_cache(_UNITS_IN_HAND)(self._read_rows)
         self._scored = recipe.rules.max_nsfw < 1
         if not self._conditions:
             raise UsageError(
@@ -105,27 +110,34 @@ class EarlierMaps:
         return block
 
     def _find(self, key: str) -> dict[str, Any] | None:
-        wanted = np.array(key.encode(), self._keys.dtype)
-        at = int(np.searchsorted(self._keys, wanted))
-        if at == len(self._keys) or self._keys[at] != wanted:
-            return None
-        row: dict[str, Any] = self._rows.slice(at, 1).to_pylist()[0]
-        return row
+        for number in self._index.files_of(key):
+            rows = self._rows(number)
+            at = pc.index(rows["key"], key).as_py()
+            if at >= 0:
+                row: dict[str, Any] = rows.slice(at, 1).to_pylist()[0]
+                return row
+        return None
 
     @cached_property
     def _removed(self) -> set[str]:
         return tombstones.removed_keys(self._dataset.uri)
 
     @cached_property
-    def _rows(self) -> pa.Table:
-        done = commits.read_commits(self._dataset.uri)
-        parts = [_rows_of(self._dataset, commit) for commit in done]
-        rows = pa.concat_tables(parts) if parts else _EMPTY
-        return rows.sort_by("key").combine_chunks()
+    def _commits(self) -> list[Commit]:
+        return commits.read_commits(self._dataset.uri)
 
     @cached_property
-    def _keys(self) -> np.ndarray:
-        return np.array(self._rows["key"].to_pylist(), "S32")
+    def _index(self) -> KeyIndex:
+        def keys(commit: Commit) -> list[str]:
+            uri = self._dataset.path(commits.SHARDS, commit.rows.name)
+            found: list[str] = tables.read_table(uri, ["key"])["key"].to_pylist()
+            return found
+
+        with ThreadPoolExecutor(_READERS) as pool:
+            return KeyIndex(pool.map(keys, self._commits))
+
+    def _read_rows(self, number: int) -> pa.Table:
+        return _rows_of(self._dataset, self._commits[number])
 
 
 def _rows_of(dataset: Dataset, commit: Commit) -> pa.Table:
@@ -137,12 +149,6 @@ def _rows_of(dataset: Dataset, commit: Commit) -> pa.Table:
     made_in = pa.array([of_maps(commit.environment)] * rows.num_rows, pa.string())
     rows = rows.append_column("made_in", made_in)
     return rows.filter(rows["offset"].is_valid()).drop_columns(["status"])
-
-
-_EMPTY = pa.table(
-    {name: pa.array([], tables.ROWS.field(name).type) for name in _COLUMNS if name != "status"}
-    | {name: pa.array([], pa.string()) for name in ("file", "made_in")}
-)
 
 
 def _parameters(metadata: dict[str, Any], condition: str) -> dict[str, Any]:
