@@ -74,6 +74,10 @@ class Status:
     mismatches: int
 
 
+TO_READ = ("key", "rank", "shard", "offset", "length", "block_sha256", "width", "height")
+"""Columns of the manifest by which samples are found and told apart; the rest is in the shards."""
+
+
 class View:
     """An ordered choice of samples: rows, no copies. Picklable; reads shards by offset.
 
@@ -264,19 +268,27 @@ class Dataset:
         """Return how many samples `view` shows, by their keys alone; raises as that does."""
         return int(self._present(tables.read_table(self._manifest(), ["key"])).num_rows)
 
-    def view(self, subset: str | None = None, snapshot: str | None = None) -> View:
+    def view(
+        self,
+        subset: str | None = None,
+        snapshot: str | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+    ) -> View:
         """Return all samples in rank order, or a subset's; raises DatasetError if absent.
 
         Args:
             subset: its name; of a snapshot it is cut here, whether or not the dataset has it now.
             snapshot: name of one, to see the dataset as it was then; None for now.
+            columns: of the manifest to hold; `TO_READ` for a view that is only read. None for all.
         """
+        wanted = None if columns is None else list(columns)
         if snapshot is not None:
             name = snapshot if subset is None else f"{snapshot}/{subset}"
-            rows = snapshots.read_samples(self.uri, snapshot, subset)
+            rows = snapshots.read_samples(self.uri, snapshot, subset, wanted)
             return View(self.uri, name, self._present(rows))
         if subset is None:
-            return View(self.uri, "all", self._present(tables.read_table(self._manifest())))
+            return View(self.uri, "all", self._present(tables.read_table(self._manifest(), wanted)))
         names = self.subsets()
         if subset not in names:
             have = ", ".join(names) or "none yet"
@@ -284,7 +296,8 @@ class Dataset:
                 f"no subset {subset!r} in {self.uri} (there is: {have}); "
                 f"make it with: subset {self.uri} --sizes {subset}"
             )
-        return View(self.uri, subset, self._present(tables.read_table(self._subset_uri(subset))))
+        rows = tables.read_table(self._subset_uri(subset), wanted)
+        return View(self.uri, subset, self._present(rows))
 
     def rejects(self, snapshot: str | None = None) -> pa.Table:
         """Return the images that gave no sample; what was taken down is not among them."""

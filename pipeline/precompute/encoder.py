@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from catalog.dataset.commits import Commit, read_commit
-from catalog.dataset.dataset import Dataset, View
+from catalog.dataset.dataset import TO_READ, Dataset, View
 from catalog.dataset.latents import (
     Identity,
     LatentsFolder,
@@ -65,7 +65,7 @@ class Encoder:
     def __init__(self, request: Precompute) -> None:
         self._request = request
         self._base = _load_networks(request)
-        self._view = Dataset.open(request.dataset).view()
+        self._view = Dataset.open(request.dataset).view(columns=TO_READ)
         self._folder = LatentsFolder(request.dataset, identity(request))
         self._batch = request.batch_size
 

@@ -13,7 +13,7 @@ import torch
 from accelerate.utils import gather_object
 
 from catalog.dataset import tombstones
-from catalog.dataset.dataset import Dataset
+from catalog.dataset.dataset import TO_READ, Dataset
 from catalog.dataset.latents import find_latents
 from detectors.base import Spec
 from training.data.loader import Batch, IndexBatches, load_batches
@@ -88,9 +88,13 @@ def train(
         DivergedError: the loss is no longer a number.
     """
     dataset = Dataset.open(config.dataset)
+    whole = dataset.view(snapshot=config.snapshot, columns=TO_READ).cached(config.cache)
+    view = whole
+    if config.subset is not None:
+        view = dataset.view(config.subset, config.snapshot, columns=TO_READ).cached(config.cache)
     rows = Rows(
-        view=dataset.view(config.subset, config.snapshot).cached(config.cache),
-        whole=dataset.view(snapshot=config.snapshot).cached(config.cache),
+        view=view,
+        whole=whole,
         dataset=dataset.fingerprint,
         removed=len(tombstones.removed_keys(dataset.uri)),
         detector=getattr(spec, "detector", None),

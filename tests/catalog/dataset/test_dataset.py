@@ -12,8 +12,9 @@ import pytest
 
 from catalog import storage
 from catalog.dataset import tombstones
-from catalog.dataset.dataset import Dataset, View
+from catalog.dataset.dataset import TO_READ, Dataset, View
 from catalog.dataset.materialize import materialize
+from catalog.dataset.snapshots import take_snapshot
 from catalog.dataset.verify import verify
 from catalog.errors import CatalogError, CorruptSampleError, DatasetError
 from catalog.sample import Sample
@@ -192,3 +193,20 @@ def test_the_tar_of_a_unit_is_one_plain_archive(dataset: Dataset) -> None:
     with tarfile.open(fileobj=io.BytesIO(shard.read_bytes())) as tar:
         keys = [name.partition(".")[0] for name in tar.getnames()]
     assert keys == [key for key in dict.fromkeys(keys) for _ in range(4)]
+
+
+@pytest.mark.parametrize("snapshot", [None, "then"])
+def test_a_view_to_read_holds_no_texts(dataset: Dataset, snapshot: str | None) -> None:
+    dataset.write_subset(4, policy="top", seed=0)
+    take_snapshot(dataset, "then")
+    gone = dataset.view().keys()[1]
+    tombstones.bury(dataset.uri, [gone])
+    for subset in (None, "4"):
+        whole = dataset.view(subset, snapshot)
+        lean = dataset.view(subset, snapshot, columns=TO_READ)
+        assert set(lean.table.column_names) == set(TO_READ)
+        assert (lean.fingerprint, lean.keys()) == (whole.fingerprint, whole.keys())
+        assert gone not in set(lean.keys())
+        assert [lean.read(at) for at in range(len(lean))] == [
+            whole.read(at) for at in range(len(whole))
+        ]
