@@ -65,7 +65,7 @@ class Encoder:
     def __init__(self, request: Precompute) -> None:
         self._request = request
         self._base = _load_networks(request)
-        self._view = Dataset.open(request.dataset).view(columns=TO_READ)
+        self._view = Dataset.open(request.dataset).view(columns=(*TO_READ, "caption"))
         self._folder = LatentsFolder(request.dataset, identity(request))
         self._batch = request.batch_size
 
