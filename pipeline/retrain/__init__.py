@@ -1,1 +1,1 @@
-"""Training as a job of the cluster."""
+"""A schedule's nights: rebuilt, trained on, judged and promoted; and training as a job of Ray."""
