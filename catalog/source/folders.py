@@ -40,6 +40,11 @@ class Folder:
     listed: Mapping[str, Mapping[str, Any]] | None = None
     asked: set[str] | None = field(default=None)
 
+    def uri_of(self, below: str) -> str:
+        """Return the URI of a file by its path below the folder."""
+        quoted = below if self.path is None else quote_from_bytes(os.fsencode(below))
+        return self.uri + quoted
+
     def stamp(self, name: str) -> str:
         """Return what changes when a file does: its size with its time or tag; "" if unknown."""
         if self.path is not None:

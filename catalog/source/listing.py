@@ -10,7 +10,10 @@ from fnmatch import fnmatch
 
 import pyarrow as pa
 
+from catalog.sample import sha256_hex
+from catalog.source import folder_tables
 from catalog.source.claims import Claims
+from catalog.source.folder_tables import read_folder_table
 from catalog.source.folders import Folder, folders_of
 from catalog.source.labels import Labels
 from catalog.source.names import IMAGE_SUFFIXES, Names, stem_of, suffix_of
@@ -28,6 +31,7 @@ PARTS = pa.schema(
         *(
             pa.field(kind, pa.string()) for kind in _SIDECARS
         ),  # the end of the URI of what is beside
+        pa.field("row", pa.string()),  # what a table of a folder says of it, JSON
         pa.field("label", pa.string()),  # URI of the ground truth
         pa.field("unlabelled", pa.string()),  # why there is none, where it was looked for
         pa.field("stamp", pa.string()),  # another where one of its files changed; null if unknown
@@ -64,6 +68,7 @@ def to_parts(table: pa.Table) -> list[Part]:
                 for kind in _SIDECARS
                 if row[kind] is not None
             },
+            row=row["row"],
             label=row["label"],
             unlabelled=row["unlabelled"],
         )
@@ -110,6 +115,8 @@ class _Listed:
         self._claims = Claims(labels) if labels is not None else None
         self._parts: dict[str, tuple[str | None, ...]] = {}  # what lies beside each, and its stamp
         self._passed: dict[str, str] = {}
+        self._rows: dict[str, str] = {}
+        self._unread: Counter[str] = Counter()
         self._folders: set[str] = set()
 
     def take(self, folder: Folder) -> None:
@@ -117,7 +124,7 @@ class _Listed:
         cut = {name: (stem_of(name), suffix_of(name)) for name in folder.files}
         images = {stem for stem, suffix in cut.values() if suffix in IMAGE_SUFFIXES}
         sidecars = _sidecars(cut)
-        used: set[str] = set()
+        used = self._read_tables(folder)
         others: list[str] = []
         for name, (stem, suffix) in cut.items():
             if folder.asked is not None and name not in folder.asked:
@@ -148,6 +155,14 @@ class _Listed:
         if self._claims is not None:
             self._claims.lie_in(folder, images)
 
+    def _read_tables(self, folder: Folder) -> set[str]:
+        """Take what tables in a folder say of images below it; return the tables' names."""
+        tables = [name for name in folder_tables.NAMES if name in folder.files]
+        for name in tables:
+            for below, row in read_folder_table(folder.uri + folder.files[name], self._unread):
+                self._rows.setdefault(folder.uri_of(below), row)
+        return {*tables}
+
     def _chosen(self, relative: str) -> bool:
         if any(fnmatch(relative, pattern) for pattern in self._exclude):
             return False
@@ -161,6 +176,8 @@ class _Listed:
 
     def _stamp(self, uri: str, label: str | None) -> str | None:
         stamp = self._parts[uri][-1]
+        if stamp is not None and uri in self._rows:
+            stamp = f"{stamp}, {sha256_hex(self._rows[uri].encode())[:16]}"
         if label is None or stamp is None:
             return stamp
         assert self._claims is not None, "a label without a claim"
@@ -176,12 +193,16 @@ class _Listed:
             kind for uri, kind in self._passed.items() if uri not in self._parts
         )
         uris = sorted(self._parts)
+        if lost := len(self._rows.keys() - self._parts.keys()):
+            ignored["rows of a folder's table whose image is not there"] += lost
+        ignored += self._unread
         columns: dict[str, list[str | None]] = {
             "uri": [*uris],
             "kind": [self._kind(uri) for uri in uris],
         }
         for at, kind in enumerate(_SIDECARS):
             columns[kind] = [self._parts[uri][at] for uri in uris]
+        columns["row"] = [self._rows.get(uri) for uri in uris]
         columns["label"] = [labels.get(uri) for uri in uris]
         columns["unlabelled"] = [unlabelled.get(uri) for uri in uris]
         columns["stamp"] = [self._stamp(uri, labels.get(uri)) for uri in uris]

@@ -30,6 +30,7 @@ class Part:
         uri: of the file, in the stored form.
         kind: an image file, or a container of many images.
         sidecars: URIs of the .txt and .json beside an image file, by suffix.
+        row: what a table of its folder says of an image file, JSON.
         label: URI of an image file's ground truth.
         unlabelled: why it has none, where it was looked for.
     """
@@ -37,6 +38,7 @@ class Part:
     uri: str
     kind: Kind
     sidecars: dict[str, str] = field(default_factory=dict)
+    row: str | None = None
     label: str | None = None
     unlabelled: str | None = None
 
@@ -115,6 +117,8 @@ def _scan_file(part: Part, perceptual: bool) -> SourceRow:
             kind: read_text(kind, storage.read_bytes(uri, 0, LIMITS[kind] + 1))
             for kind, uri in part.sidecars.items()
         }
+        if part.row is not None and "json" not in said:
+            said["json"] = read_text("json", part.row.encode())
         with storage.open_binary(part.uri) as file:
             row = with_said(measure(row, file, perceptual=perceptual), said)
         if part.label is not None:

@@ -305,6 +305,8 @@ def build(
         out.print(f"source: {growth}")
     if not result.changed:
         out.print(f"nothing to do: {escape(out_)} is complete")
+        if not append and inputs.images:
+            out.print("what the source has gained or lost since its plan: build with --append")
     console.show_status(out_, result.status)
     console.show_source(Dataset.open(out_).source_metadata())
     if result.failed_share > execution.max_failed_share:

@@ -53,6 +53,8 @@ FILES_A_CHUNK = 500
 FORM = 3
 """Of rows as they are found; those of another are not gone on with."""
 
+_STAMPED = ("row", "stamp")  # the stamp tells of the row as well
+
 FOUND = tables.SOURCE.append(pa.field("part", pa.string()))
 """Rows as they are found, before they are compared; `part` is what `name_parts` says of theirs."""
 
@@ -117,7 +119,7 @@ def name_parts(listed: pa.Table) -> pa.ChunkedArray:
     Args:
         listed: rows of `catalog.source.listing.PARTS`.
     """
-    said = [pc.fill_null(listed[name], "") for name in PARTS.names if name != "stamp"]
+    said = [pc.fill_null(listed[name], "") for name in PARTS.names if name not in _STAMPED]
     return pc.binary_join_element_wise(*said, listed["stamp"], "\n")
 
 
