@@ -17,9 +17,12 @@ from catalog.source.near_duplicates import MAX_DISTANCE
 from catalog.source.ranking import Ranking
 from detectors.base import NetworkSpec, Precision
 from detectors.canny import CannySpec
+from detectors.colour_palette import ColourPaletteSpec
 from detectors.depth import DepthSpec
+from detectors.grey import GreySpec
 from detectors.hed import HedSpec
 from detectors.lineart_anime import LineartAnimeSpec
+from detectors.low_quality import LowQualitySpec
 from detectors.lsd import LsdSpec
 from detectors.mlsd import MlsdSpec
 from detectors.movenet import MoveNetSpec
@@ -29,6 +32,8 @@ from detectors.openpifpaf import OpenPifPafSpec
 from detectors.openpose import OpenposeLightSpec, OpenposeSpec
 from detectors.scribble import ScribbleSpec
 from detectors.segmentation import SegDeepLabSpec, SegLabelsSpec, SegUperNetSpec
+from detectors.tile import TileSpec
+from detectors.xdog import XdogSpec
 from pipeline.errors import RecipeError
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.yaml_file import load_model
@@ -58,7 +63,12 @@ AnySpec: TypeAlias = Annotated[
     | OpenposeSpec
     | OpenposeLightSpec
     | OpenPifPafSpec
-    | MoveNetSpec,
+    | MoveNetSpec
+    | TileSpec
+    | GreySpec
+    | LowQualitySpec
+    | ColourPaletteSpec
+    | XdogSpec,
     Field(discriminator="detector"),
 ]
 """Every detector that a recipe can name."""

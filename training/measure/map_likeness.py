@@ -16,6 +16,7 @@ from detectors.keypoints import Person
 from detectors.palettes import Palette
 
 Grey: TypeAlias = UInt8[np.ndarray, "h w"]
+Picture: TypeAlias = UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"]
 Colour: TypeAlias = UInt8[np.ndarray, "h w 3"]
 Depth: TypeAlias = UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"]
 
@@ -71,6 +72,12 @@ def depth_rmse(wanted: Depth, found: Depth) -> float:
     """
     difference = _stretched(wanted) - _stretched(found)
     return float(np.sqrt((difference**2).mean()))
+
+
+def picture_rmse(wanted: Picture, found: Picture) -> float:
+    """Return the root mean square difference of pictures, 0..1 of their range."""
+    difference = wanted.astype(np.float64) - found
+    return float(np.sqrt((difference**2).mean())) / 255
 
 
 def class_ids(colours: Colour, palette: Palette) -> Integer[np.ndarray, "h w"]:

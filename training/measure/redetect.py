@@ -19,16 +19,21 @@ from catalog.images import decode_png
 from catalog.sample import Sample
 from detectors.base import Image, Map, Result, Spec
 from detectors.canny import CannySpec
+from detectors.colour_palette import ColourPaletteSpec
 from detectors.depth import DepthSpec
 from detectors.graph import Findings, Graph, annotate, out_of_memory
+from detectors.grey import GreySpec
 from detectors.hed import HedSpec
 from detectors.keypoints import Person, PoseSpec
 from detectors.lineart_anime import LineartAnimeSpec
 from detectors.lines import LinesSpec
+from detectors.low_quality import LowQualitySpec
 from detectors.normal import NormalBaeSpec, NormalLabelsSpec, NormalSpec
 from detectors.palettes import palette
 from detectors.scribble import ScribbleSpec, Synthesis
 from detectors.segmentation import SegDeepLabSpec, SegLabelsSpec, SegUperNetSpec
+from detectors.tile import TileSpec
+from detectors.xdog import XdogSpec
 from training.errors import DataError
 from training.measure import map_likeness
 
@@ -120,6 +125,16 @@ METRICS: Mapping[type[Spec], Metric] = {
         Metric(name="segmentation mIoU", score=_classes),
     ),
     PoseSpec: Metric(name="pose PCK@0.1", score=_joints),
+    XdogSpec: Metric(name=f"line art F1 ({LINE_TOLERANCE} px)", score=_LINES),
+    **dict.fromkeys(
+        (TileSpec, GreySpec, LowQualitySpec, ColourPaletteSpec),
+        Metric(
+            name="picture RMSE (0..1)",
+            score=lambda one, two: map_likeness.picture_rmse(one.map, two.map),
+            worst=1.0,
+            higher_is_better=False,
+        ),
+    ),
 }
 """The metric of each kind of condition; that of a class holds for its subclasses."""
 
@@ -235,6 +250,10 @@ def pinned(spec: Spec, noted: Mapping[str, Any]) -> Spec:
     try:
         if isinstance(spec, CannySpec):
             drawn = {"low": noted["low"], "gap": noted["high"] - noted["low"]}
+            return spec.model_copy(update=drawn)
+        if isinstance(spec, TileSpec | LowQualitySpec | XdogSpec):
+            drawn = {name: noted[name] for name in ("factor", "quality", "noise", "sigma")
+                     if name in type(spec).model_fields}  # fmt: skip
             return spec.model_copy(update=drawn)
         if isinstance(spec, ScribbleSpec) and spec.mode == "random":
             return spec.model_copy(update={"synthesis": _as_drawn(spec.synthesis, noted)})
