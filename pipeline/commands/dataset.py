@@ -22,7 +22,7 @@ from pipeline.commands.options import (
     execution_of,
     one_of,
 )
-from pipeline.errors import Exit
+from pipeline.errors import Exit, UsageError
 from pipeline.terminal import console
 from pipeline.terminal.console import err, out
 
@@ -140,14 +140,27 @@ def subset(
 @app.command()
 def materialize(
     dataset: DatasetUri,
-    out_: Annotated[Path, typer.Option("--out", help="A new local folder for the tars.")],
+    out_: Annotated[Path, typer.Option("--out", help="A new local folder.")],
     subset: SubsetName = None,
+    layout: Annotated[
+        str, typer.Option(help="tars: WebDataset's; folders: for trainers that read files.")
+    ] = "tars",
+    condition: Annotated[
+        str | None, typer.Option(help="Of folders: the map that is the conditioning_image.")
+    ] = None,
     samples_per_tar: Annotated[int, typer.Option(min=1)] = 1000,
 ) -> None:
-    """Copy a view into plain WebDataset tars."""
+    """Copy a view into plain WebDataset tars, or into folders as other trainers have them."""
     from catalog.dataset.materialize import materialize as run
+    from catalog.publish.folders import write_folders
 
     view = Dataset.open(dataset).view(subset)
-    for written in run(view, out_, samples_per_tar=samples_per_tar):
+    if one_of("--layout", layout, ("tars", "folders")) == "folders":
+        steps = write_folders(view, out_, condition=condition)
+    elif condition is not None:
+        raise UsageError("--condition goes with --layout folders; a tar holds all of them")
+    else:
+        steps = run(view, out_, samples_per_tar=samples_per_tar)
+    for written in steps:
         err.print(f"{written:,} of {len(view):,} samples")
     out.print(f"written: {len(view):,} samples to {escape(str(out_))}")

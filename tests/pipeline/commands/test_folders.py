@@ -1,0 +1,86 @@
+"""A view as folders is read by what other trainers read with."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from catalog.dataset.dataset import Dataset
+from catalog.images import decode_image, decode_png
+from pipeline.build.build import BuildResult
+from pipeline.commands import cli
+from pipeline.errors import Exit
+from pipeline.recipe.recipe import load_recipe
+from tests.rules import ANY_LOOK
+
+_RECIPE = """
+name: two
+samples_per_unit: 4
+image: {resolution: 64}
+detectors: [{detector: canny}, {detector: tile}]
+captions: {captioner: sidecar}
+"""
+
+
+@pytest.fixture
+def dataset(pictures: Path, make: Callable[..., BuildResult], tmp_path: Path) -> Dataset:
+    (tmp_path / "two.yaml").write_text(_RECIPE)
+    make(pictures, tmp_path / "d", recipe=load_recipe(str(tmp_path / "two.yaml"), ANY_LOOK))
+    return Dataset.open(str(tmp_path / "d"))
+
+
+def materialize(dataset: Dataset, out: Path, *more: str) -> int:
+    command = ["materialize", dataset.uri, "--layout", "folders", "--out", str(out), *more]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["controlnet-factory", *command])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    return int(ended.value.code or 0)
+
+
+def test_each_reader_finds_pictures_maps_and_captions(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    datasets.disable_progress_bars()
+    out = tmp_path / "out"
+    assert materialize(dataset, out, "--condition", "tile") == Exit.DONE
+    view = dataset.view()
+    samples = {sample.key: sample for sample in (view.read(at) for at in range(len(view)))}
+    assert {path.stem for path in (out / "images").glob("*.jpg")} == samples.keys()
+    for key, sample in samples.items():
+        assert (out / "images" / f"{key}.txt").read_text() == sample.caption
+        for name in ("canny", "tile"):
+            stored = (out / "conditions" / name / f"{key}.png").read_bytes()
+            assert stored == sample.conditions[name]
+    cache = str(tmp_path / "cache")
+    rows = datasets.load_dataset("imagefolder", data_dir=str(out), split="train", cache_dir=cache)
+    assert set(rows.column_names) == {"image", "conditioning_image", "text"}
+    assert len(rows) == len(view)
+    for row, sample in zip(rows, (view.read(at) for at in range(len(view))), strict=True):
+        assert row["text"] == sample.caption
+        assert (np.asarray(row["image"]) == decode_image(sample.image)).all()
+        assert (
+            np.asarray(row["conditioning_image"]) == decode_png(sample.conditions["tile"])
+        ).all()
+    lines = [json.loads(line) for line in (out / "paths.jsonl").read_text().splitlines()]
+    assert all(
+        Path(line[name]).is_file() for line in lines for name in ("image", "conditioning_image")
+    )
+    assert [line["text"] for line in lines] == [row["text"] for row in rows]
+
+
+def test_what_cannot_be_is_refused(dataset: Dataset, tmp_path: Path, capsys: Any) -> None:
+    assert materialize(dataset, tmp_path / "out") == Exit.FAILED
+    assert (
+        "choose the condition that trainers are shown, of: canny, tile" in capsys.readouterr().err
+    )
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").touch()
+    assert materialize(dataset, tmp_path / "full", "--condition", "tile") == Exit.FAILED
+    assert "is not empty" in capsys.readouterr().err
