@@ -41,6 +41,9 @@ _TAKEN = ("PreconditionFailed", "412")
 _CONFLICT = ("ConditionalRequestConflict", "409")
 _TRIES, _PAUSE = 6, 0.1  # seconds
 
+_OBJECTS = frozenset(("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"))
+"""Storages of objects, whose names may hold anything."""
+
 
 def local_path(uri: str) -> Path | None:
     """Return the local path that `uri` names, or None where it is remote."""
@@ -77,7 +80,7 @@ def remote(uri: str) -> Iterator[tuple[Any, str]]:
         StorageUnavailable: the storage did not answer in the block.
     """
     try:
-        fs, name = fsspec.core.url_to_fs(uri, use_listings_cache=False)
+        fs, name = _open_storage(uri)
     except (ImportError, ValueError) as error:
         raise StorageError(
             f"cannot use {uri!r}: {error}. Expected a local path or a URI that fsspec knows; "
@@ -89,6 +92,20 @@ def remote(uri: str) -> Iterator[tuple[Any, str]]:
         if _is_unanswered(error):
             raise StorageUnavailable(f"{uri}: the storage does not answer: {error}") from error
         raise
+
+
+def _open_storage(uri: str) -> tuple[Any, str]:
+    """Return the file system of a URI and the name there.
+
+    ``::`` in the name of an object is a part of it; fsspec would take it for a chain of systems.
+    """
+    protocol = uri.partition("://")[0]
+    if "::" in protocol or "::" not in uri or protocol not in _OBJECTS:
+        fs, name = fsspec.core.url_to_fs(uri, use_listings_cache=False)
+        return fs, name
+    kind = fsspec.get_filesystem_class(protocol)
+    asked = kind._get_kwargs_from_urls(uri)
+    return kind(use_listings_cache=False, **asked), kind._strip_protocol(uri)
 
 
 def _is_unanswered(error: Exception) -> bool:

@@ -16,6 +16,7 @@ from catalog import storage
 from catalog.errors import ImageError, SourceError
 from catalog.source.presence import blame
 from catalog.source.rows import SourceRow, lost, measure, rejected_row, with_said
+from catalog.source.secrets import without_secrets
 from catalog.source.texts import is_caption_name, printable, read_fields
 
 BYTES_COLUMNS = ("image", "jpg", "png", "bytes", "image_bytes")
@@ -131,6 +132,11 @@ def _target(uri: str, name: str, allowed: Sequence[str]) -> str:
         ImageError: rule ``outside_source``: it lies neither below the table's folder nor where it
             is allowed.
     """
+    if (shown := without_secrets(name)) is not None:
+        raise ImageError(
+            "outside_source",
+            f"{printable(shown)} comes with a password or a signature, which would be kept",
+        )
     folder, table = storage.absolute(uri).rpartition("/")[0], storage.local_path(uri)
     if "://" in name or os.path.isabs(name):
         target = storage.absolute(name)

@@ -17,7 +17,7 @@ from catalog.sample import OK, REMOVED, sample_key
 from pipeline.attempts import quarantine
 from pipeline.errors import UsageError
 from pipeline.ledger.requery import refused_condition
-from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.made_by import recipe_of
 
 PLANNED = "planned"
 """Status of an image whose unit is not committed yet."""
@@ -139,7 +139,7 @@ class _Teller:
 
     def __init__(self, dataset: Dataset, sha256s: Sequence[str]) -> None:
         self._dataset = dataset
-        self._recipe = Recipe.model_validate(dataset.recipe)
+        self._recipe = recipe_of(dataset)
         self._buried = tombstones.removed_keys(dataset.uri)
         self._aside = quarantine.quarantined(dataset.uri, sha256s)
         hashes, keys = pa.array(sha256s, pa.string()), [sample_key(one) for one in sha256s]

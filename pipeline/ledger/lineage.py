@@ -14,7 +14,7 @@ from catalog.dataset.dataset import Dataset
 from catalog.errors import CatalogError
 from pipeline.errors import UsageError
 from pipeline.ledger.explain import Story, find, tell
-from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.made_by import recipe_of
 from training.data.held_out import held_out_view, read_held_out
 from training.errors import TrainingError
 from training.run.folder import SETTINGS, read_settings, run_of
@@ -154,7 +154,7 @@ def _of_run(folder: Path, most: int) -> Trained:
 
 def of_dataset(dataset: Dataset) -> Made:
     """Return what a dataset was made of, and with."""
-    recipe, told = Recipe.model_validate(dataset.recipe), dataset.source_metadata()
+    recipe, told = recipe_of(dataset), dataset.source_metadata()
     networks = {
         spec.condition: {spec.network.checkpoint: spec.network.identity}
         for spec in recipe.detectors

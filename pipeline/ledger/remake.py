@@ -11,7 +11,7 @@ from catalog.dataset.dataset import Dataset
 from catalog.sample import DROPPED, REMOVED
 from pipeline.errors import UsageError
 from pipeline.recipe.execution import Execution
-from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.made_by import recipe_of
 from pipeline.unit.worker import UnitWorker
 
 
@@ -26,7 +26,7 @@ def rebuild_sampled(
     Raises:
         UsageError: a detector's code has come to make other maps since.
     """
-    recipe = Recipe.model_validate(dataset.recipe)
+    recipe = recipe_of(dataset)
     if dataset.versions != recipe.versions:
         changed = {*dataset.versions.items()} ^ {*recipe.versions.items()}
         names = ", ".join(sorted({name for name, _ in changed}))

@@ -18,6 +18,7 @@ from catalog.source.quality import Measures
 from detectors.keypoints import PoseSpec
 from pipeline.errors import UsageError
 from pipeline.plan.judge import judge
+from pipeline.recipe.made_by import recipe_of
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.yaml_file import load_model
 from pipeline.unit.image_rules import broken_rule, refuse_parameters
@@ -58,7 +59,7 @@ def changed_recipe(dataset: Dataset, overrides: Iterable[str]) -> Recipe:
     Raises:
         RecipeError: an override leads nowhere, or the recipe does not validate with it.
     """
-    recipe = Recipe.model_validate(dataset.recipe)
+    recipe = recipe_of(dataset)
     poses = [at for at, spec in enumerate(recipe.detectors) if isinstance(spec, PoseSpec)]
     spelled = [
         override.replace(_POSES, f"detectors.{at}.", 1)
@@ -75,7 +76,7 @@ def requery(dataset: Dataset, recipe: Recipe) -> Answer:
     Raises:
         UsageError: the recipes differ in more than rules and thresholds.
     """
-    _only_thresholds_differ(Recipe.model_validate(dataset.recipe), recipe)
+    _only_thresholds_differ(recipe_of(dataset), recipe)
     keys = tombstones.removed_keys(dataset.uri)
     source = tables.read_table(dataset.source)
     judged = judge(tombstones.mark_removed(source, keys), recipe)

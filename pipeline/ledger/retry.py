@@ -12,7 +12,7 @@ from catalog.dataset.dataset import Dataset
 from catalog.errors import DatasetError
 from pipeline.attempts import quarantine
 from pipeline.build.build import BuildResult, Executor, Observer, finish
-from pipeline.plan.generation import append, planned_rows, recipe_of
+from pipeline.plan.generation import append, planned_rows, same_recipe_of
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe
 
@@ -60,7 +60,7 @@ def retry_failed(
         BuildError: units fail, for instance as images still fail alike; nothing else is lost.
     """
     opened = Dataset.open(uri)
-    recipe = recipe_of(opened)
+    recipe = same_recipe_of(opened)
     pending = opened.pending()
     if pending and len(opened.plans.names) == 1:
         raise DatasetError(

@@ -9,16 +9,18 @@ from catalog.dataset.plans import never_planned, plan_name
 from catalog.errors import DatasetError
 from catalog.source.ranking import rank
 from pipeline.plan.judge import cut_rows
+from pipeline.recipe.made_by import recipe_of
 from pipeline.recipe.recipe import Recipe
 
 
-def recipe_of(dataset: Dataset) -> Recipe:
+def same_recipe_of(dataset: Dataset) -> Recipe:
     """Return the recipe of a dataset, to go on with it.
 
     Raises:
+        UsageError: this version does not know it.
         DatasetError: by this version's code it is another one.
     """
-    recipe = Recipe.model_validate(dataset.recipe)
+    recipe = recipe_of(dataset)
     if recipe.fingerprint != dataset.fingerprint:
         raise DatasetError(
             f"{dataset.uri} was built as {dataset.fingerprint[:12]}, and this version makes "

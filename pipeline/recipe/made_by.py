@@ -1,11 +1,24 @@
-"""What a dataset's own recipe says: the detector that made a condition, the base to train on."""
+"""What a dataset's own recipe says: all, the detector of a condition, the base to train on."""
 
 from pydantic import TypeAdapter, ValidationError
 
 from catalog.dataset.dataset import Dataset
 from detectors.base import Spec
 from pipeline.errors import UsageError
-from pipeline.recipe.recipe import AnySpec
+from pipeline.recipe.recipe import AnySpec, Recipe
+
+
+def recipe_of(dataset: Dataset) -> Recipe:
+    """Return the recipe of `dataset`; raises UsageError for one that this version does not know."""
+    try:
+        return Recipe.model_validate(dataset.recipe)
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        where = ".".join(map(str, first["loc"]))
+        raise UsageError(
+            f"the recipe of {dataset.uri} is of another version, and does not validate: {where}: "
+            f"{first['msg']}"
+        ) from error
 
 
 def base_of_recipe(dataset: Dataset) -> str:

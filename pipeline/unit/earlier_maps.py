@@ -24,6 +24,7 @@ from catalog.sample import OK, sample_key, sha256_hex
 from detectors.base import Annotation
 from pipeline.attempts.environment import of_maps
 from pipeline.errors import UsageError
+from pipeline.recipe.made_by import recipe_of
 from pipeline.recipe.recipe import Recipe
 from pipeline.unit.key_index import KeyIndex
 
@@ -51,7 +52,7 @@ class Earlier:
 
 def same_maps(dataset: Dataset, recipe: Recipe) -> frozenset[str]:
     """Return the conditions whose maps in a dataset are those that `recipe` would make."""
-    theirs = Recipe.model_validate(dataset.recipe).map_fingerprints
+    theirs = recipe_of(dataset).map_fingerprints
     return frozenset(
         spec.condition
         for spec in recipe.detectors

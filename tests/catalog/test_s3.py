@@ -241,3 +241,13 @@ def test_a_storage_that_denies_access_accuses_no_file(s3: str, monkeypatch: Any)
     monkeypatch.setattr(s3fs.S3FileSystem, "open", denied)
     with pytest.raises(PlaceError, match="Access Denied"):
         scan_part(Part(uri=f"{s3}/there/a.jpg", kind="file"))
+
+
+def test_a_name_with_two_colons_is_an_object_of_that_name(s3: str) -> None:
+    """fsspec takes ``::`` for a chain of storages, and would read another object."""
+    storage.write_atomic(f"{s3}/colons/a", b"another")
+    storage.write_atomic(f"{s3}/colons/a::b.jpg", b"this one")
+    assert storage.read_bytes(f"{s3}/colons/a::b.jpg") == b"this one"
+    assert storage.read_bytes(f"{s3}/colons/a") == b"another"
+    listed = list_parts([f"{s3}/colons"]).table["uri"].to_pylist()
+    assert [storage.read_bytes(uri) for uri in listed] == [b"this one"]

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.errors import SourceError
-from catalog.source.parquets import read_parquet_row
+from catalog.source.parquets import read_parquet_row, scan_parquet
 from catalog.source.parts import reader_of
 
 ROWS, IN_A_GROUP = 40, 10
@@ -74,3 +74,13 @@ def test_rows_that_are_gone_are_told(table: str) -> None:
     assert read(there) == b"one"
     with pytest.raises(SourceError, match="no image in row 0"):
         read(gone)
+
+
+def test_a_path_with_a_signature_is_refused_and_not_kept(tmp_path: Path) -> None:
+    signed = "https://host.example/a.png?X-Amz-Signature=hunter2"
+    pq.write_table(pa.table({"path": [signed]}), tmp_path / "paths.parquet")
+    table = str(tmp_path / "paths.parquet")
+    (row,) = scan_parquet(table, allowed=["https://host.example"])
+    assert row.status == "rejected:outside_source"
+    assert "password or a signature" in str(row.detail)
+    assert "hunter2" not in repr(row)

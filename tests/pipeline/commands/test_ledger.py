@@ -1,5 +1,6 @@
 """`rejects` and `requery` as they are typed, on a dataset whose rejects have hostile names."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -184,3 +185,23 @@ def test_failed_images_are_tried_again(images: Path, tmp_path: Path, run: Any) -
     code, shown, _ = run("retry-failed", out, "--local")
     assert (code, shown.split(":")[0]) == (Exit.DONE, "nothing to do")
     assert "complete" in run(*build)[1]
+
+
+def test_a_recipe_of_another_version_is_one_message(
+    dataset: Path, tmp_path: Path, run: Any
+) -> None:
+    path = dataset / "recipe.json"
+    kept = json.loads(path.read_text())
+    kept["recipe"]["rules"]["of_tomorrow"] = 1
+    path.write_text(json.dumps(kept))
+    reuse = ["build", "canny", "--local", "--images", dataset, "--reuse", dataset]
+    for command in (
+        ["requery", dataset, "--set", "rules.min_chroma=5"],
+        ["verify", dataset, "--rebuild", 1],
+        ["explain", dataset, "0.png"],
+        ["retry-failed", dataset, "--local"],
+        [*reuse, "--set", "captions.captioner=sidecar", "--out", tmp_path / "new"],
+    ):
+        code, _, said = run(*command)
+        assert code == Exit.USAGE, command
+        assert "is of another version, and does not validate: rules.of_tomorrow" in said

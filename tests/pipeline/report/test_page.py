@@ -206,5 +206,7 @@ def test_a_page_shows_no_file_that_the_dataset_was_not_made_of(
     assert None not in shown(rejects)
     assert set(shown(rejects, sources=False)) == {None}
     at = rejects.schema.get_field_index("uri")
-    forged = rejects.set_column(at, "uri", pa.array([private.as_uri()] * rejects.num_rows))
-    assert set(shown(forged)) == {None}
+    inside = images.as_uri()
+    for named in (private.as_uri(), f"{inside}/../private.png", f"{inside}/%2e%2e/private.png"):
+        forged = rejects.set_column(at, "uri", pa.array([named] * rejects.num_rows))
+        assert set(shown(forged)) == {None}
