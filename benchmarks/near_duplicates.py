@@ -1,6 +1,6 @@
 """Near duplicates among millions of hashes: time, memory, and how many planted ones are found.
 
-python -m benchmarks.near_duplicates --count 3000000 --distance 6
+python -m benchmarks.near_duplicates --count 3000000 --distance 6 [--crowd 50000]
 """
 
 import argparse
@@ -27,16 +27,32 @@ def plant(count: int, distance: int, share: float, seed: int) -> tuple[np.ndarra
     return hashes, near_to
 
 
+def crowd(
+    hashes: np.ndarray, near_to: np.ndarray, count: int, distance: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Add hashes that all are within half the distance of one, the first of them."""
+    draws = np.random.Generator(np.random.Philox(count))
+    alike = np.full(count, draws.integers(0, 2**64, dtype=np.uint64))
+    for _ in range(distance // 2):
+        alike[1:] ^= np.uint64(1) << draws.integers(0, HASH_BITS, count - 1).astype(np.uint64)
+    return np.concatenate([hashes, alike]), np.concatenate(
+        [near_to, [-1], np.full(count - 1, len(hashes))]
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=3_000_000)
     parser.add_argument("--distance", type=int, nargs="+", default=[4, 6, 8])
+    parser.add_argument("--crowd", type=int, help="besides, how many that all look alike")
     parser.add_argument("--share", type=float, default=0.1, help="of planted near duplicates")
     args = parser.parse_args()
     print(f"{args.count:,} hashes, {args.share:.0%} planted; {platform.machine()}, one thread")
     print(f"numpy {np.__version__}; memory is the process's peak until then")
     for distance in args.distance:
         hashes, near_to = plant(args.count, distance, args.share, seed=distance)
+        if args.crowd:
+            hashes, near_to = crowd(hashes, near_to, args.crowd, distance)
         start, busy = time.perf_counter(), time.process_time()
         nearest, _ = find_near_duplicates(hashes, distance)
         taken, busy = time.perf_counter() - start, time.process_time() - busy

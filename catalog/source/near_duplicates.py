@@ -29,7 +29,13 @@ Places: TypeAlias = Int64[np.ndarray, " p"]
 Distances: TypeAlias = UInt8[np.ndarray, " p"]
 
 _KEY_BITS = 17  # that the chosen bands hold at least
+_PAIRS = 1 << 21  # near pairs that are held at a time, and walked
+_PLACE_BITS = 40
 _CANDIDATES = 1 << 22  # pairs that are compared at a time: 32 MiB an array of places
+
+
+class CrowdError(Exception):
+    """More images look alike than are compared pair by pair."""
 
 
 def perceptual_hash(pixels: Image) -> int:
@@ -60,12 +66,19 @@ def find_near_duplicates(hashes: Hashes, distance: int) -> tuple[Places, Distanc
     return nearest, apart[shown]
 
 
-def near_pairs(hashes: Hashes, distance: int) -> tuple[Places, Places, Distances]:
-    """Return each pair of places (later, earlier) whose distinct hashes differ in so few bits."""
+def near_pairs(
+    hashes: Hashes, distance: int, most: int | None = None
+) -> tuple[Places, Places, Distances]:
+    """Return each pair of places (later, earlier) whose distinct hashes differ in so few bits.
+
+    Raises:
+        CrowdError: there are more than `most`.
+    """
     if not 0 <= distance <= MAX_DISTANCE:
         raise ValueError(f"distance {distance} bits is not in 0..{MAX_DISTANCE}")
     masks, agreeing = bands(distance)
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8))]
+    found = 0
     for chosen in combinations(masks, agreeing):
         mask = np.bitwise_or.reduce(chosen)
         for one, other in _equal_pairs(hashes & mask):
@@ -75,6 +88,9 @@ def near_pairs(hashes: Hashes, distance: int) -> tuple[Places, Places, Distances
             near = near[_first_agreeing(differ[near], masks, agreeing) == mask]  # seen once only
             one, other = one[near], other[near]
             parts.append((np.maximum(one, other), np.minimum(one, other), apart[near]))
+            found += len(near)
+            if most is not None and found > most:
+                raise CrowdError
     worse, better, apart = (np.concatenate(column) for column in zip(*parts, strict=True))
     return worse, better, apart
 
@@ -90,7 +106,12 @@ def bands(distance: int) -> tuple[list[np.uint64], int]:
 
 
 def _find_among_distinct(hashes: Hashes, distance: int) -> tuple[Places, Distances]:
-    worse, better, apart = near_pairs(hashes, distance)
+    try:
+        worse, better, apart = near_pairs(hashes, distance, most=_PAIRS)
+    except CrowdError:  # thousands of images look alike: their pairs would fill the memory
+        kept = np.ones(len(hashes), bool)
+        _keep(hashes, np.arange(len(hashes)), distance, kept)
+        return _nearest_kept(hashes, kept, distance)
     kept = _kept(worse, better, len(hashes))
     stands = kept[better] & ~kept[worse]
     worse, better, apart = worse[stands], better[stands], apart[stands]
@@ -101,6 +122,61 @@ def _find_among_distinct(hashes: Hashes, distance: int) -> tuple[Places, Distanc
     found = np.zeros(len(hashes), np.uint8)
     found[worse[best]] = apart[best]
     return nearest, found
+
+
+def _keep(hashes: Hashes, places: Places, distance: int, kept: np.ndarray) -> None:
+    """Decide which of some images are kept; they are ranked, and near to none kept before them.
+
+    Where they are too many that look alike, the better half is decided first: what is near to one
+    that it keeps needs no comparing with any other.
+    """
+    try:
+        worse, better, _ = near_pairs(hashes[places], distance, most=_PAIRS)
+        kept[places] = _kept(worse, better, len(places))
+    except CrowdError:
+        first, second = np.array_split(places, 2)
+        _keep(hashes, first, distance, kept)
+        near = np.zeros(len(second), bool)
+        for one, _, _ in _cross_pairs(hashes[second], hashes[first[kept[first]]], distance):
+            near[one] = True
+        kept[second[near]] = False
+        _keep(hashes, second[~near], distance, kept)
+
+
+def _nearest_kept(hashes: Hashes, kept: np.ndarray, distance: int) -> tuple[Places, Distances]:
+    lost, stand = np.flatnonzero(~kept), np.flatnonzero(kept)
+    best = np.full(len(lost), np.iinfo(np.int64).max)  # bits apart, then the place
+    for one, other, apart in _cross_pairs(hashes[lost], hashes[stand], distance):
+        better = stand[other] < lost[one]
+        one, place, apart = one[better], stand[other[better]], apart[better]
+        np.minimum.at(best, one, (apart.astype(np.int64) << _PLACE_BITS) | place)
+    nearest, found = np.full(len(hashes), -1, np.int64), np.zeros(len(hashes), np.uint8)
+    nearest[lost], found[lost] = best & ((1 << _PLACE_BITS) - 1), best >> _PLACE_BITS
+    return nearest, found
+
+
+def _cross_pairs(
+    ones: Hashes, others: Hashes, distance: int
+) -> Iterator[tuple[Places, Places, Distances]]:
+    """Yield the pairs of places in two arrays that are near, some of them several times."""
+    masks, agreeing = bands(distance)
+    for chosen in combinations(masks, agreeing):
+        mask = np.bitwise_or.reduce(chosen)
+        order = np.argsort(others & mask)
+        keys = (others & mask)[order]
+        left, right = (np.searchsorted(keys, ones & mask, side) for side in ("left", "right"))
+        sums = np.concatenate(([0], np.cumsum(right - left)))
+        at = 0
+        while at < len(ones):
+            end = max(at + 1, int(np.searchsorted(sums, sums[at] + _CANDIDATES, side="right")) - 1)
+            counts = (right - left)[at:end]
+            one = np.repeat(np.arange(at, end), counts)
+            step = np.arange(len(one)) - np.repeat(sums[at:end] - sums[at], counts)
+            other = order[left[one] + step]
+            apart = np.bitwise_count(ones[one] ^ others[other])
+            near = np.flatnonzero(apart <= distance)
+            yield one[near], other[near], apart[near]
+            at = end
 
 
 def _first_agreeing(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image as PILImage
 
 from catalog.images import decode
+from catalog.source import near_duplicates
 from catalog.source.near_duplicates import (
     HASH_BITS,
     MAX_DISTANCE,
@@ -64,6 +65,18 @@ def test_each_is_kept_or_near_the_nearest_that_is_kept(seed: int, distance: int)
             assert (int(found[at]), int(nearest[at])) == min(near, default=(0, -1))
         if not near:
             kept.append(at)
+
+
+@given(st.integers(0, 10**6), st.integers(0, MAX_DISTANCE), st.integers(3, 40))
+def test_a_crowd_is_decided_in_parts_to_the_same_end(seed: int, distance: int, most: int) -> None:
+    hashes = some_hashes(seed, 120, flips=6)
+    whole = find_near_duplicates(hashes, distance)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(near_duplicates, "_PAIRS", most)
+        patch.setattr(near_duplicates, "_CANDIDATES", 16)
+        parts = find_near_duplicates(hashes, distance)
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_chain_keeps_every_few_steps() -> None:
