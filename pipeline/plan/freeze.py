@@ -15,6 +15,9 @@ from pipeline.plan.judge import cut_units, judge
 from pipeline.recipe.recipe import Recipe
 from pipeline.scan.scan import count_captions
 
+UNUSABLE = "logs/unusable.parquet"
+"""What was found, of the schema `catalog.tables.SOURCE`, where none of it is usable."""
+
 _SHOWN = 3  # images whose reasons are told where none is usable
 
 
@@ -63,7 +66,12 @@ def freeze(dataset: str, recipe: Recipe, source: pa.Table, metadata: dict[str, A
     judged = judge(source, recipe)
     plan, unit_ids = cut_units(judged, recipe)
     if not unit_ids:
-        raise UsageError(_why_none(judged, metadata))
+        why = _why_none(judged, metadata)
+        if judged.num_rows > _SHOWN:
+            uri = storage.join(dataset, UNUSABLE)
+            storage.write_atomic(uri, tables.to_parquet(judged))
+            why += f"\n  all of them: {uri}"
+        raise UsageError(why)
     metadata = {**metadata, "captions": count_captions(judged)}
     _create_same(dataset, layout.SOURCE, tables.to_parquet(judged, metadata))
     data = tables.to_parquet(plan, {"unit_ids": unit_ids}, row_group_size=recipe.samples_per_unit)

@@ -235,8 +235,11 @@ def _with_people(
     made: Condition, values: pa.Table, rejects: pa.Table, spec: Mapping[str, Any]
 ) -> Condition:
     fractions = values[_FRACTIONS].combine_chunks()
-    refused = rejects.filter(pc.equal(rejects["status"], "rejected:keypoints"))["value"]
     asked = spec.get("fraction")
+    hit = pc.equal(rejects["status"], "rejected:keypoints")
+    if asked is not None:  # of several poses each has its own
+        hit = pc.and_(hit, pc.fill_null(pc.equal(rejects["threshold"], asked), False))
+    refused = rejects.filter(hit)["value"]
     marks = () if asked is None else (Mark(at=asked, label=f"asked for {asked:g}"),)
     return replace(
         made,

@@ -233,11 +233,14 @@ def test_no_usable_image_tells_the_first_reasons(tmp_path: Path) -> None:
     metadata = {"ignored": {".heic": 8}}
     with pytest.raises(UsageError) as raised:
         freeze(str(tmp_path), _RECIPE, rows, metadata)
-    first, *lines, passed = str(raised.value).splitlines()
+    first, *lines, passed, where = str(raised.value).splitlines()
     assert first == "none of 4 images is usable: 1 failed:SourceError, 3 rejected:damaged"
     assert len(lines) == 3
     assert all(": rejected:damaged" in line or ": failed:SourceError" in line for line in lines)
     assert passed == "  passed over: 8 .heic"
+    assert where == f"  all of them: {tmp_path}/logs/unusable.parquet"
+    kept = tables.read_table(f"{tmp_path}/logs/unusable.parquet")["status"].to_pylist()
+    assert sorted(kept) == ["failed:SourceError", *["rejected:damaged"] * 3]
     with pytest.raises(UsageError, match="no image is in what was given"):
         freeze(str(tmp_path), _RECIPE, rows.slice(4), {})
 
