@@ -66,8 +66,8 @@ class UnitActor:
         with self._lock:
             self._running -= 1
         self._health.tell(result)
-        if isinstance(result, UnitReport):
-            _record(result)
+        if isinstance(result, UnitReport) and result.outcome == "committed":
+            _record(result)  # another attempt's commit was counted where it was made
         return asdict(result)
 
     def _result(self, index: int) -> UnitReport | UnitFailure:
