@@ -10,7 +10,6 @@ read.
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,7 +25,6 @@ CACHE_FOLDER = "CONTROLNET_FACTORY_CAPTIONS"
 _BESIDE = "caption-cache"
 
 _TEXTS = pa.schema([pa.field("sha256", pa.string()), pa.field("text", pa.string())])
-_READERS = 16
 _FILES_IN_HAND = 8  # a unit's images lie in few files, as both are cut from one ranking
 
 
@@ -58,7 +56,8 @@ class CaptionCache:
                 self._names = [
                     name for name in storage.list_names(self._folder) if name.endswith(".parquet")
                 ]
-                self._index = KeyIndex(self._hashes())
+                uris = [storage.join(self._folder, name) for name in self._names]
+                self._index = KeyIndex.read(uris, "sha256")
             return {sha256: text for sha256 in wanted for text in self._texts_of(sha256)}
 
     def of_unit(self, unit_id: str) -> dict[str, Text]:
@@ -98,13 +97,6 @@ class CaptionCache:
         rows = {"sha256": list(texts), "text": list(texts.values())}
         data = tables.to_parquet(pa.table(rows, schema=_TEXTS), {"made_by": made_by})
         storage.create_once(storage.join(self._folder, f"{stem}.parquet"), data)
-
-    def _hashes(self) -> Iterator[list[str]]:
-        names = self._names or []
-        with ThreadPoolExecutor(_READERS) as pool:
-            uris = [storage.join(self._folder, name) for name in names]
-            for table in pool.map(lambda uri: tables.read_table(uri, ["sha256"]), uris):
-                yield table["sha256"].to_pylist()
 
     def _texts_of(self, sha256: str) -> Iterator[Text]:
         """Yield the image's text, or nothing."""

@@ -5,9 +5,9 @@ networks once made can be judged again: kept, or rejected, by other numbers.
 """
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from sys import intern
 from typing import Any
 
 import pyarrow as pa
@@ -30,7 +30,6 @@ from pipeline.unit.key_index import KeyIndex
 
 log = logging.getLogger(__name__)
 
-_READERS = 16
 _UNITS_IN_HAND = 8  # a unit's images lie in few units, as both are cut from one ranking
 _COLUMNS = ["key", "status", "offset", "length", "block_sha256", "nsfw"]
 
@@ -48,6 +47,25 @@ class Earlier:
     annotations: dict[str, Annotation]
     scores: dict[str, float]
     made_in: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Unit:
+    """What is held of a commit, whose environment alone is kilobytes: names below ``shards/``."""
+
+    rows: str
+    shard: str
+    held: str
+    made_in: str
+
+    @classmethod
+    def of(cls, commit: Commit) -> "_Unit":
+        return cls(
+            rows=commit.rows.name,
+            shard=commit.shard.name,
+            held=commit.held.name if commit.held else "",
+            made_in=intern(of_maps(commit.environment)),
+        )
 
 
 def same_maps(dataset: Dataset, recipe: Recipe) -> frozenset[str]:
@@ -124,30 +142,25 @@ class EarlierMaps:
         return tombstones.removed_keys(self._dataset.uri)
 
     @cached_property
-    def _commits(self) -> list[Commit]:
-        return commits.read_commits(self._dataset.uri)
+    def _units(self) -> list[_Unit]:
+        return [_Unit.of(commit) for commit in commits.read_commits(self._dataset.uri)]
 
     @cached_property
     def _index(self) -> KeyIndex:
-        def keys(commit: Commit) -> list[str]:
-            uri = self._dataset.path(commits.SHARDS, commit.rows.name)
-            found: list[str] = tables.read_table(uri, ["key"])["key"].to_pylist()
-            return found
-
-        with ThreadPoolExecutor(_READERS) as pool:
-            return KeyIndex(pool.map(keys, self._commits))
+        names = [unit.rows for unit in self._units]
+        return KeyIndex.read([self._dataset.path(commits.SHARDS, name) for name in names], "key")
 
     def _read_rows(self, number: int) -> pa.Table:
-        return _rows_of(self._dataset, self._commits[number])
+        return _rows_of(self._dataset, self._units[number])
 
 
-def _rows_of(dataset: Dataset, commit: Commit) -> pa.Table:
+def _rows_of(dataset: Dataset, unit: _Unit) -> pa.Table:
     """Return the rows of a unit whose maps are stored, with their file and their environment."""
-    rows = tables.read_table(dataset.path(commits.SHARDS, commit.rows.name), _COLUMNS)
-    held = commit.held.name if commit.held else ""
-    files = [commit.shard.name if status == OK else held for status in rows["status"].to_pylist()]
+    rows = tables.read_table(dataset.path(commits.SHARDS, unit.rows), _COLUMNS)
+    statuses = rows["status"].to_pylist()
+    files = [unit.shard if status == OK else unit.held for status in statuses]
     rows = rows.replace_schema_metadata(None).append_column("file", pa.array(files, pa.string()))
-    made_in = pa.array([of_maps(commit.environment)] * rows.num_rows, pa.string())
+    made_in = pa.array([unit.made_in] * rows.num_rows, pa.string())
     rows = rows.append_column("made_in", made_in)
     return rows.filter(rows["offset"].is_valid()).drop_columns(["status"])
 
