@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from catalog import tables
-from catalog.dataset.dataset import MANIFEST, RECIPE, Dataset
+from catalog.dataset.dataset import MANIFEST, RECIPE, SUBSETS, TO_READ, Dataset
 from catalog.dataset.shards import ShardWriter
 from catalog.errors import CatalogError, CorruptSampleError
 from training.data import reading
@@ -60,6 +60,28 @@ def test_a_subset_trains(dataset, make_config, workers):
     identity = json.loads(Path(config.out, "train.json").read_bytes())["identity"]
     assert identity["dataset"] == "5eed"
     assert identity["view"] == dataset.view("2").fingerprint
+
+
+@pytest.mark.parametrize("subset", [None, "2"])
+@pytest.mark.parametrize("lacks", [[], ["width", "height"]])
+def test_only_the_columns_that_find_samples_are_read(
+    dataset, make_config, monkeypatch, subset, lacks
+):
+    """Captions and parameters, most of a manifest, lie in the shards too; old ones lack sizes."""
+    for name in (MANIFEST, f"{SUBSETS}/2.parquet"):
+        whole = tables.read_table(dataset.path(name))
+        Path(dataset.path(name)).write_bytes(tables.to_parquet(whole.drop_columns(lacks)))
+    read, read_table = {}, tables.read_table
+
+    def noting(uri, columns=None):
+        read[Path(uri).name] = table = read_table(uri, columns)
+        return table
+
+    monkeypatch.setattr(tables, "read_table", noting)
+    train(make_config(dataset=dataset.uri, subset=subset, steps=1), ignore)
+    assert set(read) == {MANIFEST} | ({"2.parquet"} if subset else set())
+    for table in read.values():
+        assert set(table.column_names) == set(TO_READ) - set(lacks)
 
 
 def test_another_subset_does_not_resume(dataset, make_config):
