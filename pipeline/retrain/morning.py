@@ -54,6 +54,7 @@ def write_morning(config: Nightly, night: str) -> str:
     assert ended is not None, "the page of a night that has not ended"
     outcome, sentence = ended
     taken, verdict = journal.read("snapshot") or {}, journal.read("gate") or {}
+    changes = journal.read("changes")
     template = offline.environment().from_string(offline.read(__package__, "morning.html.jinja"))
     html = offline.fill(
         template,
@@ -62,8 +63,10 @@ def write_morning(config: Nightly, night: str) -> str:
         outcome=outcome.value,
         sentence=sentence,
         taken=taken,
-        changes=journal.read("changes"),
+        changes=changes,
+        came=None if changes else (verdict.get("figures") or {}).get("came"),
         rejects=sorted((taken.get("rejects") or {}).items(), key=lambda pair: (-pair[1], pair[0])),
+        report=journal.read("views") is not None,
         compared=_compared(verdict.get("figures") or {}),
         plots=_plots(journal, taken),
         is_current=_is_current(config, night, outcome),

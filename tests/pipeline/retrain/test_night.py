@@ -236,12 +236,17 @@ def test_the_command(source: Path, schedule: dict[str, Any], tmp_path: Path) -> 
     folder = Path(schedule["folder"])
     assert json.loads((folder / "CURRENT.json").read_text())["night"] == "one"
     assert "controlnet_factory_current_promotion 1.0" in (folder / "metrics.prom").read_text()
-    assert "<h1>Promoted</h1>" in (folder / "nights" / "one" / "morning.html").read_text()
+    page = (folder / "nights" / "one" / "morning.html").read_text()
+    assert "<h1>Promoted</h1>" in page
+    assert 'href="report.html"' in page
     _poison(source, 30)
     same = ["--set", "set.1=samples_per_unit=4"]
     second = runner.invoke(app, [*command, "two", *same])
     assert second.exit_code == 3, second.output
     assert json.loads(second.stdout.splitlines()[-1])["outcome"] == "refused"
+    page = (folder / "nights" / "two" / "morning.html").read_text()
+    assert "<dt>images that came</dt><dd>30</dd>" in page
+    assert 'href="report.html"' not in page  # it was refused before one was written
     draw(source / "a.png", 160, 3)
     shutil.rmtree(source / "poison")
     assert runner.invoke(app, [*command, "three", *same]).exit_code == 0
