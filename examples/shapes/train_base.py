@@ -5,6 +5,10 @@
 writes a text-to-image model in Stable Diffusion's layout, in fp16, that bare diffusers loads. It
 takes about an hour on two CPU cores, and minutes on a GPU. The autoencoder is kept in
 OUT/vae as soon as it is trained: the same command again goes on from there.
+
+    python examples/shapes/train_base.py --start-from base --seed 1 --rate 5e-4 --out better
+
+trains text encoder and UNet of such a base further, on other pictures.
 """
 
 import argparse
@@ -15,10 +19,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.training_utils import EMAModel, compute_snr
 from draw import COLOURS, CORNERS, draw_picture
 from networks import new_autoencoder, new_text_encoder, new_tokenizer, new_unet
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from training.model.tiny_parts import noise_levels
 from training.sample.prompts import DEFAULT_PROMPT
@@ -39,11 +44,13 @@ def main() -> None:
     parser.add_argument("--autoencoder-steps", type=int, default=1600)
     parser.add_argument("--steps", type=int, default=5500, help="of text encoder and UNet")
     parser.add_argument("--pictures", type=int, default=30_000, help="that the UNet sees")
+    parser.add_argument("--rate", type=float, default=1e-3, help="the highest, of the UNet")
+    parser.add_argument("--start-from", type=Path, help="a base to train further")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
-    kept = arguments.out / "vae"
+    kept = (arguments.start_from or arguments.out) / "vae"
     if (kept / "config.json").is_file():
         autoencoder = AutoencoderKL.from_pretrained(kept, torch_dtype=torch.float32)
     else:
@@ -117,15 +124,31 @@ def encode(
     return torch.cat(means), torch.cat(deviations), captions
 
 
+def parts_to_train(
+    base: Path | None,
+) -> tuple[CLIPTokenizer, CLIPTextModel, UNet2DConditionModel]:
+    """Return tokenizer, text encoder and UNet: new ones, or those of a base, in fp32."""
+    if base is None:
+        tokenizer = new_tokenizer(_WORDS)
+        return tokenizer, new_text_encoder(tokenizer), new_unet()
+    loaded = StableDiffusionPipeline.from_pretrained(
+        base, torch_dtype=torch.float32, safety_checker=None
+    )
+    return loaded.tokenizer, loaded.text_encoder.train(), loaded.unet.train()
+
+
 def train_unet(autoencoder: AutoencoderKL, arguments: argparse.Namespace) -> None:
     """Train text encoder and UNet on the noise of the latents; save their averaged weights."""
     device, steps, size = arguments.device, arguments.steps, 32
-    tokenizer, scheduler = new_tokenizer(_WORDS), noise_levels()
-    text_encoder, unet = new_text_encoder(tokenizer).to(device), new_unet().to(device)
+    tokenizer, text_encoder, unet = parts_to_train(arguments.start_from)
+    text_encoder, unet, scheduler = text_encoder.to(device), unet.to(device), noise_levels()
     parts = torch.nn.ModuleList([text_encoder, unet])
     averaged = EMAModel(parts.parameters(), decay=_AVERAGED)
-    optimizer = torch.optim.AdamW(parts.parameters(), lr=1e-3, betas=(0.9, 0.99))
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps, pct_start=0.05)
+    highest = arguments.rate
+    optimizer = torch.optim.AdamW(parts.parameters(), lr=highest, betas=(0.9, 0.99))
+    rate = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, highest, total_steps=steps, pct_start=0.05
+    )
     means, deviations, captions = encode(autoencoder, arguments)
     ids = tokenizer(captions, padding="max_length", return_tensors="pt").input_ids.to(device)
     empty = tokenizer("", padding="max_length", return_tensors="pt").input_ids.to(device)
