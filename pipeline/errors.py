@@ -12,8 +12,10 @@ Interrupted (BaseException)      exit 128 + the signal's number: somebody stoppe
 
 import signal
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class Exit(IntEnum):
@@ -61,7 +63,7 @@ class Interrupted(BaseException):
         self.exit_code = 128 + number
 
 
-def in_flags(error: ValidationError) -> str:
+def in_flags(error: "ValidationError") -> str:
     """Put a validation error in terms of the flags that were given."""
     issues = (
         ("-".join(one for one in issue["loc"] if isinstance(one, str)), issue)  # no place in a list

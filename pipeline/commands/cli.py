@@ -11,31 +11,20 @@ from rich.markup import escape
 from captioning.errors import CaptionError
 from catalog.errors import CatalogError
 from detectors.errors import DetectorError
-from pipeline.commands import (
-    ablate,
-    annotate,
-    build,
-    compare,
-    dataset,
-    demo,
-    evaluate,
-    export,
-    generate,
-    ledger,
-    lineage,
-    operate,
-    precompute,
-    publish,
-    rebuild,
-    snapshots,
-    train,
-    weights,
-)
+from pipeline.commands.lazy import group_of
 from pipeline.errors import BuildError, Exit, Interrupted, RetrainError, UsageError
 from pipeline.terminal.console import err
 from training.errors import TrainingError
 
+MODULES = (
+    *("build", "dataset", "ledger", "snapshots", "lineage", "publish", "annotate", "precompute"),
+    *("train", "evaluate", "compare", "ablate", "generate", "export", "rebuild", "operate"),
+    *("weights", "demo"),
+)
+"""Modules of this package that have commands, in the order of ``--help``."""
+
 app = typer.Typer(
+    cls=group_of(MODULES),
     name="controlnet-factory",
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -47,27 +36,11 @@ app = typer.Typer(
     "Exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 3 done with too many failed images, "
     "129, 130 and 143 stopped by SIGHUP, SIGINT and SIGTERM.",
 )
-for group in (
-    build,
-    dataset,
-    ledger,
-    snapshots,
-    lineage,
-    publish,
-    annotate,
-    precompute,
-    train,
-    evaluate,
-    compare,
-    ablate,
-    generate,
-    export,
-    rebuild,
-    operate,
-    weights,
-    demo,
-):
-    app.add_typer(group.app)
+
+
+@app.callback()
+def _every_command() -> None:
+    """Have no options: the commands have them."""
 
 
 def main() -> None:

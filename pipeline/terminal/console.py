@@ -3,16 +3,18 @@
 import json
 import unicodedata
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from catalog.dataset.dataset import Status
 from pipeline.figures import counted, human_bytes
-from pipeline.plan.judge import PlanSummary
+
+if TYPE_CHECKING:
+    from catalog.dataset.dataset import Status
+    from pipeline.plan.judge import PlanSummary
 
 
 class SafeConsole(Console):
@@ -55,7 +57,7 @@ def show_json(value: Mapping[str, Any]) -> None:
     print(json.dumps(value, allow_nan=False))
 
 
-def show_status(uri: str, status: Status) -> None:
+def show_status(uri: str, status: "Status") -> None:
     """Print a dataset's counts."""
     table = _table(uri)
     table.add_row("units", f"{status.units_done:,} of {status.units:,} committed")
@@ -69,7 +71,7 @@ def show_status(uri: str, status: Status) -> None:
     out.print(table)
 
 
-def show_plan(summary: PlanSummary) -> None:
+def show_plan(summary: "PlanSummary") -> None:
     """Print what a build would do."""
     table = _table("plan")
     table.add_row("fingerprint", summary.fingerprint)
