@@ -1,7 +1,8 @@
 """Colours as a viewer shows them: pictures with a profile of their own, converted to sRGB."""
 
 import io
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 
 import numpy as np
 from PIL import Image as PILImage
@@ -21,11 +22,19 @@ def in_srgb(image: PILImage.Image) -> PILImage.Image | None:
         A new picture, or None where its numbers are sRGB's already: there is no profile, it is
         sRGB's own, or none that can be read, which viewers leave out as well.
     """
+    convert = conversion(image)
+    return None if convert is None else convert(image)
+
+
+def conversion(
+    image: PILImage.Image,
+) -> Callable[[PILImage.Image], PILImage.Image | None] | None:
+    """Return what converts pictures of an opened one's mode to sRGB; None as `in_srgb` does."""
     profile = image.info.get("icc_profile")
     if not profile or image.mode not in _CONVERTED:
         return None
     transform = _transform(profile, image.mode)
-    return None if transform is None else ImageCms.applyTransform(image, transform)
+    return None if transform is None else partial(ImageCms.applyTransform, transform=transform)
 
 
 @lru_cache(maxsize=32)

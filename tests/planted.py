@@ -14,7 +14,8 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from catalog.images import Image, decode_image, encode_jpeg, encode_png
+from catalog.images import Image, decode_image, encode_jpeg
+from catalog.png import encode_png
 
 Kind = Literal["clean", "exact", "near", "grey", "damaged", "blurred"]
 

@@ -204,6 +204,8 @@ class Dataset:
         self.uri = uri
         self.recipe: dict[str, Any] = recipe["recipe"]
         self.fingerprint: str = recipe["fingerprint"]
+        self.format: int = recipe.get("format", 1)
+        """Of the stored bytes; see `pipeline.recipe.recipe.FORMAT`."""
         self.versions: dict[str, int] = recipe.get("versions", {})
         """Of the code that made each condition, where it is not the first."""
 

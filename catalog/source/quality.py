@@ -8,10 +8,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import simplejpeg
 from jaxtyping import Float32, UInt8
 
-from catalog.errors import ImageError
 from catalog.images import Image, resize
 
 SHARPNESS_SIDE = 512
@@ -23,7 +21,6 @@ blur of a few pixels is gone, that is measured."""
 _COLOUR_SIDE = 64  # pixels; averages the colour noise that JPEG leaves in a grey picture
 _TILES = 8  # a side; of 64 tiles the sixth sharpest counts, so a sharp subject outweighs its blur
 _PERCENTILE = 90
-_JPEG = b"\xff\xd8\xff"
 _GREY = 128  # what libjpeg fills a picture with where its data end
 _NEAR = 2  # levels by which such a row may differ after another encoding
 
@@ -56,33 +53,6 @@ def measure(pixels: Image) -> Measures:
         sharpness=round(_sharpness(brightness), 3),
         contrast=round(float(cv2.meanStdDev(brightness)[1][0, 0]), 3),
         grey_tail=round(_grey_tail(pixels), 4),
-    )
-
-
-def check_jpeg(data: bytes) -> None:
-    """Refuse a JPEG that decodes, but not without a complaint; other formats pass.
-
-    Pillow raises where data end early, and is silent where bytes in the middle are missing or are
-    no picture. The decoder here is asked for an eighth of the size, and reads all data for that.
-
-    Raises:
-        ImageError: rule ``damaged``.
-    """
-    if not data.startswith(_JPEG):
-        return
-    try:
-        _decode_small(data, strict=True)
-    except ValueError as complaint:
-        try:
-            _decode_small(data, strict=False)
-        except ValueError:
-            return  # a kind of JPEG that this decoder has not, or none at all: `decode` judges it
-        raise ImageError("damaged", f"the JPEG decodes with: {complaint}") from complaint
-
-
-def _decode_small(data: bytes, *, strict: bool) -> None:
-    simplejpeg.decode_jpeg(
-        data, "GRAY", min_height=1, min_width=1, min_factor=8, strict=strict, fastdct=True
     )
 
 

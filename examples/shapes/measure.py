@@ -25,7 +25,7 @@ from draw import SIDE, Picture, draw_picture
 from PIL import Image
 from recognise import recognise
 
-from catalog.images import encode_png
+from catalog.png import encode_png
 from catalog.publish.grid import draw_grid, enlarged
 from training.measure.map_likeness import line_f1
 

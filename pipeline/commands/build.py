@@ -318,15 +318,15 @@ def build(
 
 
 def _recipe_for(name: str, overrides: Sequence[str], dataset: str | None) -> "Recipe":
-    """Load a recipe; a dataset begun by a shipped one keeps its captions if none are chosen."""
-    from pipeline.plan.freeze import captions_as_begun
+    """Load a recipe; a dataset keeps its format, and what no one chose of a shipped recipe."""
+    from pipeline.plan.freeze import as_begun
     from pipeline.recipe.recipe import load_recipe, shipped_recipes
 
     made = load_recipe(name, overrides)
     chosen = name not in shipped_recipes() or any(one.startswith("captions") for one in overrides)
-    if dataset is None or chosen:
+    if dataset is None:
         return made
-    begun = captions_as_begun(dataset, made)
+    begun = as_begun(dataset, made, captions=not chosen)
     if begun.captions != made.captions:
         told = f"{dataset} goes on with the captions it was begun with: {begun.captions.captioner}"
         err.print(escape(told))

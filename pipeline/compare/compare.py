@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from catalog.dataset.dataset import Dataset
-from catalog.images import encode_png
+from catalog.png import encode_png
 from catalog.storage import write_atomic
 from pipeline.compare.comparison import Comparison, compare
 from pipeline.compare.pictures import draw_runs

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from catalog.images import Image, encode_png
+from catalog.images import Image
+from catalog.png import encode_png
 from catalog.publish.grid import draw_grid, enlarged
 from catalog.storage import write_atomic
 from pipeline.generate.config import GenerateConfig

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from catalog.dataset.dataset import Dataset
 from catalog.errors import ImageError
-from catalog.images import Ground, Image, decode_image, encode_png, fit
+from catalog.images import Ground, Image, decode_image, fit
+from catalog.png import encode_png
 from catalog.sample import sha256_hex
 from detectors.base import Refusal, generator_for
 from detectors.graph import Graph, annotate

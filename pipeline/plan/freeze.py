@@ -12,6 +12,7 @@ from catalog.errors import DatasetError
 from pipeline.errors import UsageError
 from pipeline.figures import counted
 from pipeline.plan.judge import cut_units, judge
+from pipeline.recipe.made_by import in_format
 from pipeline.recipe.recipe import Recipe
 from pipeline.scan.scan import count_captions
 
@@ -42,15 +43,20 @@ def claim(dataset: str, recipe: Recipe) -> None:
             ) from None
 
 
-def captions_as_begun(dataset: str, recipe: Recipe) -> Recipe:
-    """Return the recipe with the captions of the dataset, where it was begun with others alone.
+def as_begun(dataset: str, recipe: Recipe, *, captions: bool) -> Recipe:
+    """Return the recipe in the format of the dataset, where that was begun already.
 
-    For a shipped recipe whose captions nobody chose: that of an earlier version said other ones.
+    With `captions`, it has the captions of the dataset as well, where these alone are others: for
+    a shipped recipe whose captions nobody chose, as that of an earlier version said other ones.
     """
     try:
         theirs = json.loads(storage.read_bytes(storage.join(dataset, layout.RECIPE)))
-        captions = Recipe.model_validate(theirs["recipe"]).captions
-        begun = recipe.model_copy(update={"captions": captions})
+        recipe = in_format(recipe, theirs["format"])
+        if not captions:
+            return recipe
+        begun = recipe.model_copy(
+            update={"captions": Recipe.model_validate(theirs["recipe"]).captions}
+        )
         return begun if begun.fingerprint == theirs["fingerprint"] else recipe
     except (OSError, ValueError, KeyError):  # none yet, or `claim` says what is wrong
         return recipe

@@ -1,17 +1,19 @@
 """What a dataset's own recipe says: all, the detector of a condition, the base to train on."""
 
+from typing import get_args
+
 from pydantic import TypeAdapter, ValidationError
 
 from catalog.dataset.dataset import Dataset
 from detectors.base import Spec
 from pipeline.errors import UsageError
-from pipeline.recipe.recipe import AnySpec, Recipe
+from pipeline.recipe.recipe import AnySpec, Format, Recipe
 
 
 def recipe_of(dataset: Dataset) -> Recipe:
     """Return the recipe of `dataset`; raises UsageError for one that this version does not know."""
     try:
-        return Recipe.model_validate(dataset.recipe)
+        return in_format(Recipe.model_validate(dataset.recipe), dataset.format)
     except ValidationError as error:
         (first, *_) = error.errors()
         where = ".".join(map(str, first["loc"]))
@@ -19,6 +21,12 @@ def recipe_of(dataset: Dataset) -> Recipe:
             f"the recipe of {dataset.uri} is of another version, and does not validate: {where}: "
             f"{first['msg']}"
         ) from error
+
+
+def in_format(recipe: Recipe, begun: int) -> Recipe:
+    """Return the recipe in the format that a dataset was begun in, where this version writes it."""
+    known = begun in get_args(Format)
+    return recipe.model_copy(update={"format": begun}) if known else recipe
 
 
 def base_of_recipe(dataset: Dataset) -> str:

@@ -39,11 +39,16 @@ from pipeline.recipe.execution import Execution
 from pipeline.recipe.yaml_file import load_model
 from training.settings.phases import Phase
 
-FORMAT = 2
+Format: TypeAlias = Literal[2, 3]
+
+FORMAT: Format = 3
 """Counts up when the code comes to write other bytes for the same recipe, whatever its detectors.
 
+2 stored maps by libpng and zlib, 8 bits a channel; 3 has the same pixels, see `catalog.png`.
 What only one detector makes otherwise counts up its own `detectors.base.Spec.version`.
 """
+
+_PIXELS = 2  # counts up with FORMAT where maps come to have other pixels
 
 
 AnySpec: TypeAlias = Annotated[
@@ -188,6 +193,9 @@ class Recipe(_Strict):
     max_images: int | None = Field(None, ge=1, description="annotate only the first so many")
     labels: LabelFiles | None = Field(None, description="ground truth, for detectors that draw it")
     training: TrainingDefaults | None = None
+    format: Format = Field(
+        FORMAT, description="of the stored bytes; a dataset goes on in the one it was begun in"
+    )
     execution: Execution = Field(
         Execution(), exclude=True, description="resources; no byte depends on them"
     )
@@ -225,7 +233,8 @@ class Recipe(_Strict):
     @property
     def fingerprint(self) -> str:
         """Hash over all that changes bytes, the networks' checkpoints too; 32 hex characters."""
-        fields = {name: value for name, value in self.to_dict().items() if name != "training"}
+        others = ("training", "format")
+        fields = {name: value for name, value in self.to_dict().items() if name not in others}
         fields["captions"] = self.captions.identity  # wherever a captioner's folder lies
         checkpoints = {spec.checkpoint: spec.identity for spec in self.networks}
         record = {**self._code, "recipe": fields, "checkpoints": checkpoints}
@@ -242,7 +251,7 @@ class Recipe(_Strict):
         made = {}
         for spec, values in zip(self.detectors, fields["detectors"], strict=True):
             drawn = {name: value for name, value in values.items() if name not in spec.thresholds}
-            record = {**common, "detector": drawn, "version": spec.version, "format": FORMAT}
+            record = {**common, "detector": drawn, "version": spec.version, "format": _PIXELS}
             if spec.label is not None:
                 record["labels"] = fields["labels"]
             if spec.network is not None:
@@ -265,7 +274,7 @@ class Recipe(_Strict):
 
     @property
     def _code(self) -> dict[str, Any]:
-        return {"format": FORMAT} | ({"versions": self.versions} if self.versions else {})
+        return {"format": self.format} | ({"versions": self.versions} if self.versions else {})
 
 
 def load_recipe(source: str, overrides: Iterable[str] = ()) -> Recipe:

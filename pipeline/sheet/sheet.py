@@ -14,7 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from catalog import storage
 from catalog.errors import CatalogError
-from catalog.images import Image, decode_image, encode_png, fit, resize
+from catalog.images import Image, decode_image, fit, resize
+from catalog.png import encode_png
 from catalog.publish.grid import draw_grid
 from catalog.sample import sha256_hex
 from catalog.source.listing import list_parts

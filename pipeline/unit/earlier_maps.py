@@ -19,7 +19,7 @@ from catalog.dataset.commits import Commit
 from catalog.dataset.dataset import Dataset
 from catalog.dataset.shards import unpack_maps
 from catalog.errors import CatalogError, CorruptSampleError
-from catalog.images import decode_png
+from catalog.png import decode_png
 from catalog.sample import OK, sample_key, sha256_hex
 from detectors.base import Annotation
 from pipeline.attempts.environment import of_maps

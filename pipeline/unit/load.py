@@ -13,7 +13,7 @@ from catalog.sample import failed, rejected, sha256_hex
 from catalog.source.labels import fit_label, read_label
 from catalog.source.parts import read_image
 from catalog.source.presence import blame
-from catalog.source.quality import check_jpeg, measure
+from catalog.source.quality import measure
 from pipeline.recipe.recipe import Recipe
 from pipeline.unit.earlier_maps import EarlierMaps
 from pipeline.unit.image_rules import broken_rule
@@ -62,10 +62,11 @@ class Loader:
             with watch([row["sha256"]]):
                 if sha256_hex(data) != row["sha256"]:
                     raise SourceChanged(f"{row['uri']} changed after it was scanned")
-                if self._recipe.rules.damaged_jpeg:
-                    check_jpeg(data)
-                small_enough = options.resolution if options.reduced_decode else None
-                decoded = decode(data, at_least=small_enough)
+                decoded = decode(
+                    data,
+                    at_least=options.resolution if options.reduced_decode else None,
+                    strict=self._recipe.rules.damaged_jpeg,
+                )
                 measures = asdict(measure(decoded.pixels))
                 broken = broken_rule(measures, self._recipe.rules)
                 if broken is not None:

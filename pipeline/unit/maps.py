@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from catalog.dataset.shards import pack_maps
 from catalog.errors import of_the_place
-from catalog.images import Image, encode_png
+from catalog.images import Image
 from catalog.sample import Rejection, failed, sample_key
 from detectors.base import Annotation, Result, Spec, generator_for, keep_or_refuse
 from detectors.graph import Findings, annotate
@@ -12,6 +12,7 @@ from detectors.nsfw import NsfwNetwork
 from pipeline.recipe.recipe import Recipe
 from pipeline.unit.image_rules import covered, first_rejection, with_coverage
 from pipeline.unit.image_work import Work
+from pipeline.unit.pack import png_encoder
 
 
 class MapMaker:
@@ -21,6 +22,7 @@ class MapMaker:
         """Prepare for a recipe; `keeps` says whether to keep the maps of rejected images."""
         self._recipe = recipe
         self._keeps = keeps
+        self._encode_png = png_encoder(recipe)
 
     def __call__(self, work: Work, findings: Findings) -> Work:
         """Make every map of one image; a failure ends its way, and so does a refusal, after all.
@@ -62,7 +64,7 @@ class MapMaker:
         block = b""
         if self._keeps:
             made = {name: one.map for name, one in results.items() if one.map is not None}
-            maps = {name: encode_png(drawn) for name, drawn in made.items()}
+            maps = {name: self._encode_png(drawn) for name, drawn in made.items()}
             block = pack_maps(sample_key(work.row["sha256"]), maps, {"conditions": parameters})
         return replace(
             work, pixels=None, earlier={}, parameters=parameters, rejection=rejection, block=block

@@ -1,14 +1,23 @@
 """The last step of a unit: image, maps, caption and json encoded as one block of a tar."""
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
+
 from catalog.dataset.shards import pack
 from catalog.errors import of_the_place
-from catalog.images import Image, encode_jpeg, encode_png
+from catalog.images import Image, encode_jpeg, encode_png_as_before
+from catalog.png import encode_png
 from catalog.sample import Sample, failed, sample_key, sha256_hex
 from pipeline.recipe.recipe import Recipe
 from pipeline.unit.image_work import Work
+
+
+def png_encoder(recipe: Recipe) -> Callable[[np.ndarray], bytes]:
+    """Return what makes a recipe's PNGs."""
+    return encode_png if recipe.format >= 3 else encode_png_as_before
 
 
 class Packer:
@@ -17,6 +26,7 @@ class Packer:
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
         self._fingerprint = recipe.fingerprint
+        self._encode_png = png_encoder(recipe)
 
     def __call__(self, work: Work) -> Work:
         """Return the image with its block, or with what went wrong; raises what is of the place."""
@@ -40,8 +50,8 @@ class Packer:
         elif options.format == "jpg":
             image = encode_jpeg(pixels, options.jpeg_quality)
         else:
-            image = encode_png(pixels)
-        maps = {name: encode_png(result.map) for name, result in work.annotations.items()}
+            image = self._encode_png(pixels)
+        maps = {name: self._encode_png(result.map) for name, result in work.annotations.items()}
         return Sample(
             key=sample_key(work.row["sha256"]),
             image=image,

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from catalog.images import decode_image, encode_png, fit
+from catalog.images import decode_image, fit
+from catalog.png import encode_png
 from detectors.base import Annotation, Image, Spec, generator_for
 from detectors.canny import CannySpec
 

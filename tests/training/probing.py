@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from catalog.images import encode_png
+from catalog.png import encode_png
 from catalog.sample import Sample
 from detectors.canny import CannySpec
 from training.measure.adherence import AdherenceProbe, probe_samples

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from catalog.images import Image, encode_png
+from catalog.images import Image
+from catalog.png import encode_png
 from catalog.publish.grid import draw_grid, enlarged
 from catalog.storage import write_atomic
 from training.errors import DataError

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from catalog.images import decode_png
+from catalog.png import decode_png
 from catalog.sample import Sample
 from detectors.base import Image, Map, Result, Spec
 from detectors.canny import CannySpec

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from catalog.images import Image, decode_image, encode_png
+from catalog.images import Image, decode_image
+from catalog.png import encode_png
 from catalog.publish.grid import draw_grid, enlarged
 from catalog.storage import write_atomic
 from training.errors import TrainingError

@@ -236,10 +236,10 @@ def test_micro_batches_shrink_to_one_and_then_the_error_stands() -> None:
 def test_a_library_that_is_not_on_this_machine_fails_the_unit(
     healthy: Path, tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(*_: Any) -> None:
+    def away(*_: Any, **__: Any) -> None:
         raise ModuleNotFoundError("No module named 'simplejpeg'")
 
-    monkeypatch.setattr("pipeline.unit.load.check_jpeg", away)
+    monkeypatch.setattr("pipeline.unit.load.decode", away)
     with pytest.raises(BuildError, match="simplejpeg"):
         make(healthy, tmp_path / "d")
     assert not Dataset.open(str(tmp_path / "d")).status().rejects

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from catalog.dataset.dataset import Dataset
-from catalog.images import decode_image, decode_png
+from catalog.images import decode_image
+from catalog.png import decode_png
 from pipeline.build.build import BuildResult
 from pipeline.commands import cli
 from pipeline.errors import Exit

@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 
 from catalog import tables
 from catalog.dataset import dataset as layout
+from catalog.dataset.dataset import Dataset
 from catalog.errors import DatasetError
 from catalog.sample import sha256_hex
 from catalog.source.ranking import rank, subset_ranks, unit_id
 from pipeline.errors import UsageError
-from pipeline.plan.freeze import claim, freeze
+from pipeline.plan.freeze import as_begun, claim, freeze
 from pipeline.plan.judge import cut_units, judge, summarize
+from pipeline.recipe.made_by import recipe_of
 from pipeline.recipe.recipe import Recipe, load_recipe
 
 
@@ -206,13 +208,22 @@ def test_the_same_freeze_is_harmless_and_another_refused(tmp_path: Path) -> None
         claim(str(tmp_path), _RECIPE.model_copy(update={"seed": 4}))
 
 
-def test_a_dataset_of_older_code_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    claim(str(tmp_path), _RECIPE)
-    monkeypatch.setattr("pipeline.recipe.recipe.FORMAT", 10**6)
-    with pytest.raises(DatasetError, match="differ in: code format"):
+def test_a_dataset_of_another_format_is_refused(tmp_path: Path) -> None:
+    claim(str(tmp_path), _RECIPE.model_copy(update={"format": 2}))
+    with pytest.raises(DatasetError, match=r"differ in: format \(2 there, 3 here\)"):
         claim(str(tmp_path), _RECIPE)
+
+
+def test_a_dataset_goes_on_in_the_format_that_it_was_begun_in(tmp_path: Path) -> None:
+    begun = _RECIPE.model_copy(update={"format": 2})
+    assert as_begun(str(tmp_path), _RECIPE, captions=False) == _RECIPE
+    claim(str(tmp_path), begun)
+    written = json.loads((tmp_path / layout.RECIPE).read_text())
+    del written["recipe"]["format"]  # as it was before that could be chosen
+    (tmp_path / layout.RECIPE).write_text(json.dumps(written))
+    assert as_begun(str(tmp_path), _RECIPE, captions=False) == begun
+    claim(str(tmp_path), begun)
+    assert recipe_of(Dataset.open(str(tmp_path))) == begun
 
 
 def test_what_moves_no_byte_claims_the_same_dataset(tmp_path: Path) -> None:

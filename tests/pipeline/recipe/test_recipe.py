@@ -128,7 +128,7 @@ _OTHER: dict[str, Any] = {
     "rules.min_sharpness": 9, "rules.max_nsfw": 0.5, "rules.max_coverage": 0.9,
     "rules.min_coverage": 0.5, "labels.suffix": ".png", "detectors.0.condition": "edges",
     "detectors.0.low": 3, "detectors.0.gap": 3, "captions.when_missing": "reject",
-    "captions.max_characters": 9,
+    "captions.max_characters": 9, "format": 2,
 }  # fmt: skip
 
 

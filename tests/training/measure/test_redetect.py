@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from catalog.images import encode_png
+from catalog.png import encode_png
 from catalog.sample import Sample
 from detectors.base import Annotation, NetworkSpec, Refusal, Spec
 from detectors.canny import CannySpec
