@@ -98,9 +98,14 @@ def _to_config(config: Config) -> dict[str, Any]:
 
 
 def _to_features(config: Config) -> dict[str, Any]:
-    """Name the columns, so that no reader has to guess them from the first samples."""
-    kinds = {end: "string" if end == "txt" else "image" for end in config.members}
-    columns = {"__key__": "string", **kinds}
+    """Name the columns, so that no reader has to guess them from the first samples.
+
+    Pictures and maps are RGB, as a ControlNet takes them: a map of one bit a pixel would come out
+    as truth values otherwise.
+    """
+    rgb = {"image": {"mode": "RGB"}}
+    kinds = {end: "string" if end == "txt" else rgb for end in config.members}
+    columns: dict[str, Any] = {"__key__": "string", **kinds}
     features = [{"name": name, "dtype": kind} for name, kind in columns.items()]
     return {"config_name": config.name, "features": features}
 

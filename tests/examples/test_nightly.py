@@ -8,7 +8,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from pipeline.commands.cli import app
+from pipeline.commands import rebuild
 from pipeline.recipe.recipe import load_recipe
 from pipeline.recipe.yaml_file import load_model
 from pipeline.retrain.nightly import Nightly
@@ -51,6 +51,6 @@ def test_schedulers_call_a_command_that_is_there(name: str) -> None:
     (options,) = {
         tuple(re.findall(r"--[a-z-]+", line)) for line in re.findall(r"rebuild( --config.*)", text)
     }
-    known = get_command(app).commands["rebuild"].params  # type: ignore[attr-defined]
+    known = get_command(rebuild.app).commands["rebuild"].params  # type: ignore[attr-defined]
     assert {*options} <= {flag for param in known for flag in param.opts}
     assert "--config" in options

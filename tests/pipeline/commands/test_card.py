@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -20,6 +21,7 @@ from catalog.dataset.compact import compact
 from catalog.dataset.dataset import Dataset
 from catalog.dataset.verify import verify
 from catalog.errors import DatasetError
+from catalog.images import decode_image
 from catalog.publish.card import write_card
 from catalog.publish.card_text import _size
 from pipeline.build.build import BuildResult
@@ -102,6 +104,8 @@ def test_every_condition_is_a_configuration(
     assert rows[0]["strong.png"].size == rows[0]["jpg"].size == (64, 64)
     sample = dataset.view().read(0)
     assert rows[0]["txt"] == sample.caption
+    assert np.array_equal(rows[0]["strong.png"], decode_image(sample.conditions["strong"]))
+    assert np.array_equal(rows[0]["jpg"], decode_image(sample.image))
 
 
 def test_all_is_what_a_reader_gets_who_names_nothing(
