@@ -26,6 +26,7 @@ from catalog.dataset.dataset import SOURCE
 from catalog.dataset.plans import Plans
 from catalog.dataset.scratch import own_folder
 from catalog.dataset.shards import ShardWriter
+from catalog.memory import keep_freed_memory
 from catalog.sample import sample_key
 from pipeline.attempts import marks, trial
 from pipeline.attempts.environment import (
@@ -75,6 +76,7 @@ class UnitWorker:
             run: name of the build, for the marks of its attempts.
             captions_only: load no detector, for `caption` alone.
         """
+        keep_freed_memory()
         cv2.setNumThreads(1)  # threads of ours run beside each other; a library's own would compete
         self._dataset = dataset
         self._recipe = recipe

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from catalog.images import decode_image
 from detectors.base import Annotation, Image, generator_for
 from detectors.canny import CannySpec
 from detectors.graph import load
+from tests.photographs import photographs
 
 
 def noise(height: int, width: int, seed: int = 0) -> Image:
@@ -33,6 +35,14 @@ def test_maps_keep_the_size_and_are_opencvs(height: int, width: int, seed: int) 
     assert set(np.unique(made.map)) <= {0, 255}
     drawn = made.parameters
     assert (made.map == cv2.Canny(image, drawn["low"], drawn["high"])).all()
+
+
+@pytest.mark.parametrize("ends", [(0, 0), (1, 1), (100, 100), (0, 2040), (700, 700)])
+def test_maps_are_opencvs_on_photographs_and_on_the_steepest_edges(ends: tuple[int, int]) -> None:
+    spec = CannySpec(low=ends[0], gap=ends[1])
+    pictures = [decode_image(path.read_bytes()) for path in photographs()[::9]]
+    for image in (*pictures, noise(64, 96) // 128 * 255, np.zeros((40, 40, 3), np.uint8)):
+        assert (detect(spec, image).map == cv2.Canny(image, ends[0], sum(ends))).all()
 
 
 def test_draws_reach_both_ends_of_their_ranges_and_no_further() -> None:
