@@ -3,7 +3,8 @@
     python benchmarks/build.py [--images FOLDER] [--repeat 16] [--rounds 3] [--without-ray]
 
 All read the same files, crop and resize to 512 x 512, run Canny with drawn thresholds and write
-WebDataset tars. Ours besides hashes, ranks, syncs to disk, records and commits, and can resume.
+WebDataset tars. Ours besides hashes, ranks, measures colour and sharpness (and judges by them, at thresholds that
+keep all), refuses damage, syncs to disk, records and commits, and can resume.
 The plain loop is one process of cv2 and webdataset.TarWriter; Ray Data's is read_images,
 map_batches and write_webdataset. Ray itself runs before the clock starts; starting workers counts,
 for both. Units are of 64 images.
@@ -132,7 +133,8 @@ def ray_data(images: list[Path], out: Path) -> int:
 
 
 def ours(images: list[Path], out: Path, *, executor: Executor, **resources: int) -> int:
-    recipe = load_recipe("canny", ["samples_per_unit=64", "captions.captioner=sidecar"])
+    keep_all = [f"rules.{name}=0" for name in ("min_chroma", "min_sharpness", "min_contrast")]
+    recipe = load_recipe("canny", ["samples_per_unit=64", "captions.captioner=sidecar", *keep_all])
     inputs = Inputs(images=[str(images[0].parent)])
     execution = Execution(**resources)
     build(recipe, str(out), inputs, execution, executor=executor, observer=Watch())

@@ -5,19 +5,17 @@ see nothing else.
 """
 
 import io
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import IO, Literal, TypeAlias
 
 import cv2
 import numpy as np
-import simplejpeg
 from jaxtyping import UInt8
 from PIL import Image as PILImage
 from PIL import ImageOps, UnidentifiedImageError
 
 from catalog.colour import conversion, in_srgb
+from catalog.decoders import JPEGS, decode_plainly
 from catalog.errors import ImageError, of_the_place
 
 Image: TypeAlias = UInt8[np.ndarray, "h w 3"]
@@ -36,7 +34,6 @@ Its other plugins never see a stranger's bytes: one of them hands PostScript to 
 _ORIENTATION = 0x0112
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _LARGEST = 2**31 - 1  # tables hold 32 bits; whoever claims more is refused by max_pixels anyway
-_SINGLE_PICTURE = ("JPEG", "MPO")  # a phone's MPO is a JPEG with a preview behind it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,21 +104,17 @@ def decode(
     with _open(io.BytesIO(data)) as image:
         header = _header(image)
         full_width = image.width
-        is_jpeg = image.format in _SINGLE_PICTURE
-        if is_jpeg and at_least is not None:
+        if at_least is not None and image.format in JPEGS:
             image.draft(image.mode, (at_least, at_least))
         scale = round(full_width / image.width)
-        if is_jpeg and image.mode in ("RGB", "L"):
-            found = _decode_jpeg(data, image, strict)
-            if found is not None:
-                header = replace(header, plain=header.plain and conversion(image) is None)
-                return Decoded(pixels=found, jpeg_scale=scale, header=header)
-        elif is_jpeg and strict:
-            _refuse_damaged(data)
-        turned = _orientation(image) != 1
+        turned = _orientation(image)
+        found = decode_plainly(data, image, orientation=turned, strict=strict)
+        if found is not None:
+            header = replace(header, plain=header.plain and conversion(image) is None)
+            return Decoded(pixels=found, jpeg_scale=scale, header=header)
         try:
             image.load()
-            upright = ImageOps.exif_transpose(image) if turned else image
+            upright = ImageOps.exif_transpose(image) if turned != 1 else image
             converted = in_srgb(upright)
         except Exception as error:  # Pillow's plugins raise a dozen types on broken data
             raise _damaged(f"cannot decode: {error}", error) from error
@@ -190,70 +183,6 @@ def _encode(suffix: str, pixels: UInt8[np.ndarray, "h w *c"], option: int, value
     return bytes(data.tobytes())
 
 
-def _decode_jpeg(data: bytes, image: PILImage.Image, strict: bool) -> Image | None:
-    """Decode by libjpeg-turbo itself: the pixels that Pillow gives, with complaints, and faster.
-
-    Args:
-        data: the file's bytes.
-        image: the same, opened, at the size that is wanted.
-        strict: see `decode`.
-
-    Returns:
-        Upright RGB, or None where Pillow must judge.
-    """
-    try:
-        pixels = simplejpeg.decode_jpeg(
-            data, "RGB", min_width=image.width, min_height=image.height, strict=True
-        )
-    except ValueError as complaint:
-        if strict:
-            _refuse_damaged(data, complaint)
-        return None
-    convert = conversion(image)
-    if pixels.shape[:2] != (image.height, image.width) or (convert and image.mode == "L"):
-        return None
-    if convert is not None:
-        pixels = np.asarray(convert(PILImage.fromarray(pixels)))
-    return np.ascontiguousarray(_TURNS[_orientation(image)](pixels))
-
-
-_TURNS: dict[int, Callable[[Image], Image]] = {
-    1: lambda pixels: pixels,
-    2: lambda pixels: pixels[:, ::-1],
-    3: lambda pixels: pixels[::-1, ::-1],
-    4: lambda pixels: pixels[::-1],
-    5: lambda pixels: pixels.swapaxes(0, 1),
-    6: lambda pixels: pixels[::-1].swapaxes(0, 1),
-    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
-    8: lambda pixels: pixels[:, ::-1].swapaxes(0, 1),
-}
-"""EXIF's orientation -> how the picture is turned upright."""
-
-
-def _refuse_damaged(jpeg: bytes, complaint: ValueError | None = None) -> None:
-    """Raise ImageError for a JPEG that decodes, but not without a complaint.
-
-    An eighth of the size is asked for: all data are read for that. What cannot be decoded at all
-    is a kind that this decoder has not, or no JPEG: Pillow judges it.
-
-    Args:
-        jpeg: the file's bytes.
-        complaint: of the decoder; None where it was not asked yet.
-    """
-    small = partial(simplejpeg.decode_jpeg, jpeg, "GRAY", min_height=1, min_width=1, min_factor=8)
-    try:
-        if complaint is None:
-            small(strict=True, fastdct=True)
-            return
-    except ValueError as error:
-        complaint = error
-    try:
-        small(strict=False, fastdct=True)
-    except ValueError:
-        return
-    raise ImageError("damaged", f"the JPEG decodes with: {complaint}") from complaint
-
-
 def _open(file: IO[bytes]) -> PILImage.Image:
     # Size is judged by the recipe's max_pixels, which leaves a row; Pillow's own limit would raise.
     PILImage.MAX_IMAGE_PIXELS = None
@@ -274,7 +203,7 @@ def _damaged(message: str, error: Exception) -> Exception:
 
 
 def _header(image: PILImage.Image) -> Header:
-    kind = "JPEG" if image.format in _SINGLE_PICTURE else str(image.format)
+    kind = "JPEG" if image.format in JPEGS else str(image.format)
     frames = 1 if kind == "JPEG" else _frames(image)
     if frames > 1:
         raise ImageError("animated", f"{frames} frames, expected 1", value=frames)

@@ -12,7 +12,7 @@ from PIL import ImageOps
 
 from catalog.colour import in_srgb
 from catalog.errors import ImageError
-from catalog.images import Image, decode, decode_image, encode_jpeg
+from catalog.images import Image, decode, encode_jpeg
 from catalog.png import encode_png
 from tests.photographs import photographs
 
@@ -146,7 +146,49 @@ def test_bytes_behind_a_jpegs_end_are_no_damage(mode: str, options: dict[str, An
     assert (decode(data + bytes(100), strict=True).pixels == whole).all()
 
 
-def test_a_png_is_judged_by_pillow_alone() -> None:
-    assert (
-        decode(encode_png(noise()), strict=True).pixels == decode_image(encode_png(noise()))
-    ).all()
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize("options", [{}, {"transparency": 3}, {"icc_profile": True}])
+def test_a_png_has_the_pixels_that_pillow_gives(mode: str, options: dict[str, Any]) -> None:
+    from tests.catalog.test_colour import SWAPPED, profile
+
+    if "icc_profile" in options:
+        options = {"icc_profile": profile(SWAPPED)}
+    if "transparency" in options and mode not in ("L", "P"):
+        return
+    picture = PILImage.fromarray(noise(0, 50, 33))
+    buffer = io.BytesIO()
+    picture.convert("L" if mode == "I;16" else mode).convert(mode).save(buffer, "PNG", **options)
+    data = buffer.getvalue()
+    with PILImage.open(io.BytesIO(data)) as image:
+        expected = _on_white(image)
+    assert (decode(data, strict=True).pixels == expected).all()
+
+
+def _on_white(image: PILImage.Image) -> Image:
+    if image.mode.startswith("I;16"):
+        return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+    image = in_srgb(image) or image
+    if image.has_transparency_data:
+        ground = PILImage.new("RGBA", image.size, "white")
+        ground.alpha_composite(image.convert("RGBA"))
+        image = ground
+    return np.asarray(image.convert("RGB"))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_damaged_png_is_judged_as_pillow_judges_it(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    data = bytearray(encode_png(noise(0, 60, 80)))
+    at = int(random.integers(8, len(data) - 20))
+    if seed % 2:
+        del data[at:]
+    else:
+        data[at] ^= 1 << int(random.integers(8))
+    try:
+        with PILImage.open(io.BytesIO(data)) as image:
+            expected = np.asarray(image.convert("RGB"))
+    except Exception:  # whatever its plugins raise
+        with pytest.raises(ImageError):
+            decode(bytes(data))
+    else:
+        assert (decode(bytes(data)).pixels == expected).all()
