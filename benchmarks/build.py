@@ -3,8 +3,8 @@
     python benchmarks/build.py [--images FOLDER] [--repeat 16] [--rounds 3] [--without-ray]
 
 All read the same files, crop and resize to 512 x 512, run Canny with drawn thresholds and write
-WebDataset tars. Ours besides hashes, ranks, measures colour and sharpness (and judges by them, at thresholds that
-keep all), refuses damage, syncs to disk, records and commits, and can resume.
+WebDataset tars. Ours besides hashes, ranks, measures colour and sharpness (at thresholds that keep
+all), refuses damage, syncs to disk, records and commits, and can resume.
 The plain loop is one process of cv2 and webdataset.TarWriter; Ray Data's is read_images,
 map_batches and write_webdataset. Ray itself runs before the clock starts; starting workers counts,
 for both. Units are of 64 images.
