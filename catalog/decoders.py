@@ -77,7 +77,8 @@ def _decode_png(data: bytes, image: PILImage.Image) -> _Image | None:
     """Decode a still PNG of 8 bits, grey or RGB, without profile; a damaged one gives None."""
     common = data[_DEPTH] == b"\x08" and data[_COLOURS] in (b"\0", b"\2")
     special = {"transparency", "icc_profile"} & image.info.keys()
-    if not common or special or image.get_format_mimetype() != "image/png":  # a moving one
+    moving = getattr(image, "custom_mimetype", None) is not None
+    if not common or special or moving:
         return None
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), _AS_IT_LIES)
     return None if decoded is None else np.asarray(decoded, dtype=np.uint8)

@@ -19,7 +19,7 @@ from pipeline.attempts.outcome import UnitFailure, UnitReport
 from pipeline.build import prometheus
 from pipeline.cluster.connect import connected, from_anywhere
 from pipeline.cluster.sharing import require_shared
-from pipeline.cluster.units import ray_told, room_for_actors, through_actors, unit_rows
+from pipeline.cluster.units import ray_told, room_for_actors, sized, through_actors, unit_rows
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe
 from pipeline.unit.worker import UnitWorker, roots
@@ -132,18 +132,19 @@ def run_on_ray(
         UsageError: what the work reads or writes lies where another node cannot see it.
         BuildError: Ray itself failed, or no unit ended for too long.
     """
-    threads = execution.threads or math.ceil(execution.cpus_per_actor)
-    arguments = {
-        "dataset": from_anywhere(dataset),
-        "recipe": recipe.to_dict(),
-        "execution": execution.model_dump() | {"threads": threads},
-        "run": run,
-    }
     captioned = recipe.captions.network is not None
     reused = [] if execution.reuse is None else [storage.join(execution.reuse, PLAN)]
     patience = execution.patience(recipe.samples_per_unit)
     with ray_told(patience), connected():
         require_shared([storage.join(dataset, PLAN), *roots(dataset), *reused])
+        execution = sized(execution)
+        threads = execution.threads or math.ceil(execution.cpus_per_actor or 1)
+        arguments = {
+            "dataset": from_anywhere(dataset),
+            "recipe": recipe.to_dict(),
+            "execution": execution.model_dump() | {"threads": threads},
+            "run": run,
+        }
         for start in range(0, len(pending), execution.wave):
             wave = pending[start : start + execution.wave]
             rows = _dataset(arguments, execution, unit_rows(wave, patience), len(wave), captioned)

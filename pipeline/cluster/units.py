@@ -1,7 +1,8 @@
 """Units through actors: one row of Ray Data is one unit is one call of an actor."""
 
 import logging
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +14,9 @@ from ray.exceptions import RayError
 from pipeline.errors import BuildError
 from pipeline.recipe.execution import Execution
 
+_CPUS = 1
+_CPUS_OF_A_SHARE = 4
+_ACTORS_A_GPU = 4  # each holds the networks once more
 _WAITING = 1  # units queued at an actor beside those it has in hand: no pause when one ends
 
 
@@ -43,8 +47,8 @@ def through_actors(
         actor,
         fn_constructor_kwargs=arguments,
         batch_size=1,
-        num_cpus=execution.cpus_per_actor,
-        num_gpus=gpus_per_actor(execution),
+        num_cpus=execution.cpus_per_actor or _CPUS,
+        num_gpus=_gpus(execution),
         compute=ActorPoolStrategy(
             min_size=min(execution.min_actors, most),
             max_size=most,
@@ -85,7 +89,7 @@ def room_for_actors(execution: Execution) -> int:
     """
     if execution.actors is not None:
         return execution.actors
-    cpus, gpus = execution.cpus_per_actor, gpus_per_actor(execution)
+    cpus, gpus = execution.cpus_per_actor or _CPUS, _gpus(execution)
     have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     fit = have.get("CPU", 0) / cpus
     if gpus:
@@ -99,6 +103,36 @@ def room_for_actors(execution: Execution) -> int:
     return int(fit)
 
 
-def gpus_per_actor(execution: Execution) -> float:
+def sized(execution: Execution) -> Execution:
+    """Return the execution with what an actor takes, where nobody chose that."""
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return shared_out(execution, [node["Resources"] for node in nodes if node["Alive"]])
+
+
+def shared_out(execution: Execution, nodes: Sequence[Mapping[str, float]]) -> Execution:
+    """Return the execution with what an actor takes, where nobody chose that.
+
+    One process feeds a GPU with no more than a core or two of decoding, drawing and encoding, as
+    Python runs one thread at a time: so a GPU is shared by an actor for each four CPUs that are
+    beside it.
+
+    Args:
+        execution: on cuda, or it stays as it is.
+        nodes: what each has, in Ray's terms: CPU, GPU. Those with the fewest CPUs a GPU count;
+            where none has a GPU yet, an actor takes a CPU and a GPU.
+    """
+    beside = [node.get("CPU", 0) / node["GPU"] for node in nodes if node.get("GPU")]
+    if execution.device != "cuda" or not beside:
+        return execution
+    cpus, gpus = execution.cpus_per_actor, execution.gpus_per_actor
+    if gpus is None:
+        actors = min(max(min(beside) // (cpus or _CPUS_OF_A_SHARE), 1), _ACTORS_A_GPU)
+        gpus = math.floor(1e4 / actors) / 1e4  # Ray counts in ten thousandths
+    if cpus is None:
+        cpus = max(math.floor(min(beside) * gpus + 1e-3), 1)
+    return execution.model_copy(update={"cpus_per_actor": cpus, "gpus_per_actor": gpus})
+
+
+def _gpus(execution: Execution) -> float:
     """Return the GPUs, or the share of one, that an actor takes."""
-    return execution.gpus_per_actor if execution.device == "cuda" else 0
+    return (execution.gpus_per_actor or 1) if execution.device == "cuda" else 0

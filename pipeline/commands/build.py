@@ -13,6 +13,7 @@ from catalog.dataset.dataset import Dataset
 from pipeline.commands.options import (
     Actors,
     CaptionCache,
+    CpusPerActor,
     Device,
     DeviceOfRecipe,
     GpusPerActor,
@@ -219,7 +220,7 @@ def build(
     local: Local = False,
     actors: Actors = None,
     min_actors: Annotated[int | None, typer.Option(help="Ray actors kept; default 1.")] = None,
-    cpus_per_actor: Annotated[float | None, typer.Option(help="CPUs an actor; default 1.")] = None,
+    cpus_per_actor: CpusPerActor = None,
     gpus_per_actor: GpusPerActor = None,
     device: DeviceOfRecipe = None,
     threads: Threads = None,

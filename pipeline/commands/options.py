@@ -70,7 +70,11 @@ Overrides = Annotated[
 Local = Annotated[bool, typer.Option("--local", help="In this process, without Ray.")]
 Actors = Annotated[int | None, typer.Option(help="Ray actors at most; default all that fit.")]
 GpusPerActor = Annotated[
-    float | None, typer.Option(help="GPUs, or a share of one, an actor on cuda; default 1.")
+    float | None,
+    typer.Option(help="GPUs, or a share of one, an actor on cuda; default by the CPUs beside it."),
+]
+CpusPerActor = Annotated[
+    float | None, typer.Option(help="CPUs an actor; default 1, on cuda all beside its GPU.")
 ]
 Threads = Annotated[
     int | None, typer.Option(help="Threads a worker; default one a CPU that it has.")

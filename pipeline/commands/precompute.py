@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from pipeline.commands.options import (
     Actors,
+    CpusPerActor,
     DatasetUri,
     Device,
     Local,
@@ -51,7 +52,7 @@ def precompute(
     threads: Annotated[int, typer.Option(help="Threads that decode, in each worker.")] = 2,
     local: Local = False,
     actors: Actors = None,
-    cpus_per_actor: Annotated[float, typer.Option(help="CPUs an actor.")] = 1.0,
+    cpus_per_actor: CpusPerActor = None,
     gpus_per_actor: Annotated[
         float, typer.Option(help="GPUs, or a share of one, an actor on cuda.")
     ] = 1.0,

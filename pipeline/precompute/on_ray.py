@@ -7,7 +7,7 @@ from typing import Any
 
 from catalog.dataset.latents import UnitLatents
 from pipeline.cluster.connect import connected, from_anywhere
-from pipeline.cluster.units import ray_told, room_for_actors, through_actors, unit_rows
+from pipeline.cluster.units import ray_told, room_for_actors, sized, through_actors, unit_rows
 from pipeline.errors import BuildError
 from pipeline.precompute.encoder import Encoder, Precompute
 from pipeline.recipe.execution import Execution
@@ -54,6 +54,7 @@ def run_on_ray(
     failed: list[str] = []
     patience = execution.patience(images=0)
     with ray_told(patience), connected():
+        execution = sized(execution)
         most = min(room_for_actors(execution), len(pending))
         rows = through_actors(
             unit_rows(pending, patience),

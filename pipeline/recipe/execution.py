@@ -17,10 +17,18 @@ class Execution(BaseModel):
         None, ge=1, description="Ray actors at most; default as many as the cluster has room for"
     )
     min_actors: int = Field(1, ge=1, description="Ray actors that are kept even when idle")
-    cpus_per_actor: float = Field(1.0, gt=0, description="CPUs that Ray reserves for an actor")
+    cpus_per_actor: float | None = Field(
+        None,
+        gt=0,
+        description="CPUs that Ray reserves for an actor; default 1, on cuda all that the nodes "
+        "have beside an actor's share of a GPU",
+    )
     device: str = Field("cpu", pattern=r"^(cpu|cuda)$", description="of the networks")
-    gpus_per_actor: float = Field(
-        1.0, gt=0, description="GPUs, or a share of one, that Ray reserves where the device is cuda"
+    gpus_per_actor: float | None = Field(
+        None,
+        gt=0,
+        description="GPUs, or a share of one, that Ray reserves where the device is cuda; default "
+        "a share for each four CPUs that the nodes have beside a GPU, a quarter at least",
     )
     threads: int | None = Field(
         None,
