@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from pydantic import BaseModel, ConfigDict
 
 Image: TypeAlias = UInt8[np.ndarray, "h w 3"]
-Origin: TypeAlias = Literal["sidecar", "blip", "none"]
+Origin: TypeAlias = Literal["sidecar", "blip", "endpoint", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Caption:
         text: the caption; one line, may be empty.
         source: where it is from; ``none``: there was no text.
         sidecar: what lay beside the image, cleaned; "" where nothing did or nothing was kept.
-        blip: what the network said, cleaned; "" where it was not asked.
+        blip: what BLIP said, cleaned; "" where it was not asked.
     """
 
     text: str
@@ -85,6 +85,11 @@ class Spec(BaseModel):
     def network(self) -> NetworkSpec | None:
         """The network that generates texts, or None."""
         return None
+
+    @property
+    def on_device(self) -> bool:
+        """Whether the network is loaded here, onto a device, by torch."""
+        return self.network is not None
 
     def wants(self, found: str | None) -> bool:
         """Say whether an image needs a generated text, given what lay beside it."""

@@ -135,9 +135,11 @@ def fix_threads(
 
 def _runs_torch(recipe: Recipe, rows: Iterable[Mapping[str, Any]]) -> bool:
     spec = recipe.captions
-    if recipe.networks or spec.wants_all:
+    if recipe.networks:
         return True
-    return spec.network is not None and any(spec.wants(row["caption"]) for row in rows)
+    if not spec.on_device:
+        return False
+    return spec.wants_all or any(spec.wants(row["caption"]) for row in rows)
 
 
 def signature(environment: Mapping[str, str]) -> str:

@@ -25,6 +25,7 @@ class UnitReport:
         device_busy: share of its time since the first network call that the worker's device worked.
         caption_batches: calls of the captioning network; 0 where every text was there already.
         network_images: images that the networks looked at, since the worker started.
+        caption_tokens: that a captioning endpoint counted, since the worker started.
     """
 
     index: int
@@ -37,6 +38,7 @@ class UnitReport:
     device_busy: float | None
     caption_batches: int
     network_images: int
+    caption_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,8 +3,10 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from captioning import weights
+from captioning import endpoint_client, weights
+from captioning.base import Spec
 from captioning.blip import BlipSpec
+from captioning.endpoint import EndpointSpec
 from catalog.dataset.dataset import Dataset
 from catalog.sample import OK
 from pipeline.errors import UsageError
@@ -20,13 +22,13 @@ def require_for_source(recipe: Recipe, source: pa.Table) -> None:
         UsageError: it says how many images need it, and the ways on.
     """
     spec = recipe.captions
-    if not isinstance(spec, BlipSpec):
+    if spec.network is None:
         return
     said, usable = count_captions(source)
-    if usable and (said < usable or spec.wants_all) and not _is_here(spec):
+    if usable and (said < usable or spec.wants_all) and (why := _why_not(spec, frozen=False)):
         judged = judge(source, recipe)
         captions = judged.filter(pc.equal(judged["status"], OK))["caption"].to_pylist()
-        _refuse(spec, captions, frozen=False)
+        _refuse(spec, captions, why)
 
 
 def require_for_pending(recipe: Recipe, dataset: Dataset, pending: list[int]) -> None:
@@ -36,34 +38,46 @@ def require_for_pending(recipe: Recipe, dataset: Dataset, pending: list[int]) ->
         UsageError: it says how many images need it, and the ways on.
     """
     spec = recipe.captions
-    if not isinstance(spec, BlipSpec) or not pending:
+    if spec.network is None or not pending:
         return
     counted = dataset.source_metadata().get("captions")
     if counted is not None and counted[0] == counted[1] and not spec.wants_all:
         return
-    if not _is_here(spec):
+    if why := _why_not(spec, frozen=True):
         units = (dataset.plans.rows(index) for index in pending)
         captions = [text for unit in units for text in unit["caption"].to_pylist()]
-        _refuse(spec, captions, frozen=True)
+        _refuse(spec, captions, why)
 
 
-def _is_here(spec: BlipSpec) -> bool:
-    return weights.where(spec.model, spec.revision) is not None
-
-
-def _refuse(spec: BlipSpec, captions: list[str | None], *, frozen: bool) -> None:
-    """Raise UsageError where one of the images, by the captions beside them, needs BLIP."""
-    needed = sum(spec.wants(text) for text in captions)
-    if not needed:
-        return
-    name = next((short for short, model in weights.NAMES.items() if model == spec.model), None)
-    fetch = f"controlnet-factory weights fetch {name}" if name else f"hf download {spec.model}"
+def _why_not(spec: Spec, *, frozen: bool) -> str | None:
+    """Return why a captioner cannot be used here, and the ways on; None where it can."""
     elsewhere = "in another --out, " if frozen else ""
-    raise UsageError(
-        f"{needed:,} of {len(captions):,} images are to be captioned by BLIP (captions.captioner: "
-        f"{spec.captioner}), and {spec.model} is not here; nothing was begun. Ways on:\n"
-        f"  {fetch}, where there is a network; with --to FOLDER to carry it here, and then\n"
-        f"    {weights.FOLDERS}=FOLDER\n"
-        f"  {elsewhere}--set captions.model=./FOLDER, a folder that holds it\n"
+    without = (
         f"  {elsewhere}--set captions.captioner=sidecar: what has no text gets an empty caption"
     )
+    if isinstance(spec, EndpointSpec):
+        why = endpoint_client.why_not(spec)
+        if why is None:
+            return None
+        return (
+            f"by {spec.model}, and {why}; nothing was begun. Ways on:\n"
+            f"  serve it there, or say where: --set captions.url=URL, with its /v1\n{without}"
+        )
+    if not isinstance(spec, BlipSpec) or weights.where(spec.model, spec.revision) is not None:
+        return None
+    name = next((short for short, model in weights.NAMES.items() if model == spec.model), None)
+    fetch = f"controlnet-factory weights fetch {name}" if name else f"hf download {spec.model}"
+    return (
+        f"by BLIP (captions.captioner: {spec.captioner}), and {spec.model} is not here; nothing "
+        f"was begun. Ways on:\n"
+        f"  {fetch}, where there is a network; with --to FOLDER to carry it here, and then\n"
+        f"    {weights.FOLDERS}=FOLDER\n"
+        f"  {elsewhere}--set captions.model=./FOLDER, a folder that holds it\n{without}"
+    )
+
+
+def _refuse(spec: Spec, captions: list[str | None], why: str) -> None:
+    """Raise UsageError where one of the images, by the captions beside them, needs a network."""
+    needed = sum(spec.wants(text) for text in captions)
+    if needed:
+        raise UsageError(f"{needed:,} of {len(captions):,} images are to be captioned {why}")

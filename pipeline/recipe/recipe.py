@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from captioning.blip import BlipSpec
+from captioning.endpoint import EndpointSpec
 from captioning.sidecar import SidecarSpec
 from catalog import storage
 from catalog.images import Crop
@@ -78,7 +79,9 @@ AnySpec: TypeAlias = Annotated[
 ]
 """Every detector that a recipe can name."""
 
-AnyCaptions: TypeAlias = Annotated[SidecarSpec | BlipSpec, Field(discriminator="captioner")]
+AnyCaptions: TypeAlias = Annotated[
+    SidecarSpec | BlipSpec | EndpointSpec, Field(discriminator="captioner")
+]
 """Every captioner that a recipe can name."""
 
 

@@ -105,6 +105,11 @@ class Annotator:
         """Images that the networks have looked at."""
         return self._graph.images_run
 
+    @property
+    def caption_tokens(self) -> int:
+        """Tokens that a captioning endpoint has counted."""
+        return int(getattr(self.__dict__.get("_captioner"), "tokens", 0))
+
     def texts(self, known: Mapping[str, Text] = MappingProxyType({})) -> UnitTexts:
         """Return what generates a unit's texts, and keeps them; `known` ones are not generated."""
         return UnitTexts(self._recipe.captions, self._load_captioner, known)
@@ -242,6 +247,10 @@ class Annotator:
         return [work if work.pixels is None else captioned(work, texts) for work in works]
 
     def _generate(self, batch: dict[str, Any], texts: UnitTexts, clock: StageClock) -> None:
+        if not self._recipe.captions.on_device:  # others work meanwhile, and no image hangs here
+            with clock.time("caption"):
+                texts.generate(batch)
+            return
         with self.device.turn(), clock.time("caption"), self._watch(clock, list(batch)):
             texts.generate(batch)
 

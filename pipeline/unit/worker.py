@@ -181,6 +181,7 @@ class UnitWorker:
             device_busy=self._annotator.device.busy,
             caption_batches=texts.batches,
             network_images=self._annotator.network_images,
+            caption_tokens=self._annotator.caption_tokens,
         )
 
     def _known_texts(self, index: int) -> dict[str, Text]:
