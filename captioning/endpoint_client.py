@@ -147,9 +147,7 @@ def _request(session: requests.Session, method: str, url: str, **options: Any) -
     try:
         answer = session.request(method, url, **options)
     except requests.RequestException as error:
-        raise ConnectionError(
-            f"{url} cannot be reached: {error}"
-        ) from None
+        raise ConnectionError(f"{url} cannot be reached: {error}") from None
     if answer.ok:
         try:
             return answer.json()
