@@ -3,7 +3,7 @@
 images/<key>.jpg        the picture (or .png), with its caption in <key>.txt beside it
 conditions/<name>/<key>.png
 metadata.jsonl          a row an image, for Hugging Face's ImageFolder
-paths.jsonl             the same by absolute paths, for diffusers' FLUX scripts
+paths.jsonl             the same by absolute paths, for diffusers' FLUX scripts and musubi-tuner
 
 No name has "train" or "test" in it, by which ImageFolder would tell splits apart.
 """
@@ -36,7 +36,7 @@ def write_folders(view: View, out: Path, *, condition: str | None = None) -> Ite
     """
     if out.exists() and any(out.iterdir()):
         raise CatalogError(f"{out} is not empty; choose a new folder")
-    chosen = _chosen(view.conditions, condition)
+    chosen = choose_condition(view.conditions, condition)
     (out / IMAGES).mkdir(parents=True)
     for name in view.conditions:
         (out / CONDITIONS / name).mkdir(parents=True)
@@ -47,7 +47,8 @@ def write_folders(view: View, out: Path, *, condition: str | None = None) -> Ite
                 yield index + 1
 
 
-def _chosen(conditions: tuple[str, ...], asked: str | None) -> str:
+def choose_condition(conditions: tuple[str, ...], asked: str | None) -> str:
+    """Return the condition that trainers are shown; raises CatalogError where none is chosen."""
     if asked is None and len(conditions) == 1:
         return conditions[0]
     if asked not in conditions:
@@ -66,5 +67,7 @@ def _write(sample: Sample, out: Path, chosen: str, hugging: IO[str], paths: IO[s
     row = {"file_name": image, "conditioning_image_file_name": hint, "text": sample.caption}
     hugging.write(f"{json.dumps(row)}\n")
     root = os.path.abspath(out)
-    row = {"image": f"{root}/{image}", "conditioning_image": f"{root}/{hint}"}
-    paths.write(f"{json.dumps(row | {'text': sample.caption})}\n")
+    image, hint = f"{root}/{image}", f"{root}/{hint}"
+    diffusers = {"image": image, "conditioning_image": hint, "text": sample.caption}
+    musubi = {"image_path": image, "control_path": hint, "caption": sample.caption}
+    paths.write(f"{json.dumps(diffusers | musubi)}\n")

@@ -143,22 +143,30 @@ def materialize(
     out_: Annotated[Path, typer.Option("--out", help="A new local folder.")],
     subset: SubsetName = None,
     layout: Annotated[
-        str, typer.Option(help="tars: WebDataset's; folders: for trainers that read files.")
+        str,
+        typer.Option(
+            help="tars: WebDataset's; folders: for trainers that read files; hf: parquet files "
+            "for load_dataset and diffusers' scripts."
+        ),
     ] = "tars",
     condition: Annotated[
-        str | None, typer.Option(help="Of folders: the map that is the conditioning_image.")
+        str | None, typer.Option(help="Of folders and hf: the map that is the conditioning_image.")
     ] = None,
-    samples_per_tar: Annotated[int, typer.Option(min=1)] = 1000,
+    samples_per_tar: Annotated[int, typer.Option(min=1, help="Or parquet file.")] = 1000,
 ) -> None:
-    """Copy a view into plain WebDataset tars, or into folders as other trainers have them."""
+    """Copy a view into plain WebDataset tars, or into what other trainers read."""
     from catalog.dataset.materialize import materialize as run
     from catalog.publish.folders import write_folders
+    from catalog.publish.hugging_face import write_parquet
 
     view = Dataset.open(dataset).view(subset)
-    if one_of("--layout", layout, ("tars", "folders")) == "folders":
+    chosen = one_of("--layout", layout, ("tars", "folders", "hf"))
+    if chosen == "folders":
         steps = write_folders(view, out_, condition=condition)
+    elif chosen == "hf":
+        steps = write_parquet(view, out_, condition=condition, samples_per_file=samples_per_tar)
     elif condition is not None:
-        raise UsageError("--condition goes with --layout folders; a tar holds all of them")
+        raise UsageError("--condition goes with --layout folders or hf; a tar holds all of them")
     else:
         steps = run(view, out_, samples_per_tar=samples_per_tar)
     for written in steps:

@@ -33,8 +33,8 @@ def dataset(pictures: Path, make: Callable[..., BuildResult], tmp_path: Path) ->
     return Dataset.open(str(tmp_path / "d"))
 
 
-def materialize(dataset: Dataset, out: Path, *more: str) -> int:
-    command = ["materialize", dataset.uri, "--layout", "folders", "--out", str(out), *more]
+def materialize(dataset: Dataset, out: Path, *more: str, layout: str = "folders") -> int:
+    command = ["materialize", dataset.uri, "--layout", layout, "--out", str(out), *more]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["controlnet-factory", *command])
         with pytest.raises(SystemExit) as ended:
@@ -71,9 +71,34 @@ def test_each_reader_finds_pictures_maps_and_captions(
         ).all()
     lines = [json.loads(line) for line in (out / "paths.jsonl").read_text().splitlines()]
     assert all(
-        Path(line[name]).is_file() for line in lines for name in ("image", "conditioning_image")
+        Path(line[name]).is_file()
+        for line in lines
+        for name in ("image", "conditioning_image", "image_path", "control_path")
     )
     assert [line["text"] for line in lines] == [row["text"] for row in rows]
+
+
+@pytest.mark.parametrize("condition", ["canny", "tile"])
+def test_load_dataset_has_the_columns_of_diffusers_scripts(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, condition: str
+) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    datasets.disable_progress_bars()
+    out, cache = tmp_path / "out", str(tmp_path / "cache")
+    more = ("--condition", condition, "--samples-per-tar", "4")
+    assert materialize(dataset, out, *more, layout="hf") == Exit.DONE
+    assert len(list((out / "data").iterdir())) == 3
+    rows = datasets.load_dataset(str(out), split="train", cache_dir=cache)
+    view = dataset.view()
+    assert rows.column_names == ["image", "conditioning_image", "text"]
+    assert len(rows) == len(view)
+    for at, row in enumerate(rows):
+        sample = view.read(at)
+        assert row["text"] == sample.caption
+        assert np.array_equal(row["image"], decode_image(sample.image))
+        assert np.array_equal(row["conditioning_image"], decode_image(sample.conditions[condition]))
 
 
 def test_what_cannot_be_is_refused(dataset: Dataset, tmp_path: Path, capsys: Any) -> None:
