@@ -2,8 +2,8 @@
 
 data/train-00000-of-00003.parquet    columns image, conditioning_image, text; rows in rank order
 
-``load_dataset(FOLDER)`` reads them, here or after ``hf upload``, as RGB. The bytes of pictures are those
-of the shards.
+``load_dataset(FOLDER)`` reads them as RGB, here or after ``hf upload``. The bytes of pictures and
+maps are those of the shards.
 """
 
 import json

@@ -39,6 +39,9 @@ from pipeline.unit.watch import unwatched
 # Finished images waiting for each thread: enough to stay busy, few enough to bound memory.
 _AHEAD = 4
 
+# Batches of a network that wait decoded while it works on one, whatever the number of threads.
+_BATCHES_AHEAD = 2
+
 # Images that wait for one batch of captions, in batches: where few images need one, all others
 # would wait with their pixels.
 _WAITING = 4
@@ -77,7 +80,8 @@ class Annotator:
                 it, as it always is with one that looks at some.
         """
         self._recipe = recipe
-        self._ahead = threads * _AHEAD
+        batches = _BATCHES_AHEAD * recipe.batch_size if recipe.networks else 0
+        self._ahead = max(threads * _AHEAD, batches)
         self._pool = ThreadPoolExecutor(threads)
         self.device = Device()
         self._graph = Graph(
