@@ -128,6 +128,16 @@ _TABLE = (
         conversion="torch_pickle/1",
     ),
     Checkpoint(
+        name="pidinet",
+        what="PiDiNet, full width (table 5 of its paper), BSDS500 and PASCAL",
+        file="table5_pidinet.pth",
+        bytes=2_871_148,
+        sha256="80860ac267258b5f27486e0ef152a211d0b08120f62aeb185a050acc30da486c",
+        licence="NON-COMMERCIAL: for research; commercial use by leave of its authors (MIT's text)",
+        sources=(_ANNOTATORS,),
+        conversion="torch_pickle/1",
+    ),
+    Checkpoint(
         name="mlsd_large",
         what="M-LSD large, 512",
         file="mlsd_large_512_fp32.pth",

@@ -31,6 +31,7 @@ from detectors.normal import NormalBaeSpec, NormalLabelsSpec, NormalSpec
 from detectors.nsfw import NsfwNetwork
 from detectors.openpifpaf import OpenPifPafSpec
 from detectors.openpose import OpenposeLightSpec, OpenposeSpec
+from detectors.pidinet import PidinetSpec
 from detectors.scribble import ScribbleSpec
 from detectors.segmentation import SegDeepLabSpec, SegLabelsSpec, SegUperNetSpec
 from detectors.tile import TileSpec
@@ -55,6 +56,7 @@ _PIXELS = 2  # counts up with FORMAT where maps come to have other pixels
 AnySpec: TypeAlias = Annotated[
     CannySpec
     | HedSpec
+    | PidinetSpec
     | ScribbleSpec
     | MlsdSpec
     | LsdSpec

@@ -30,6 +30,7 @@ from detectors.lines import LinesSpec
 from detectors.low_quality import LowQualitySpec
 from detectors.normal import NormalBaeSpec, NormalLabelsSpec, NormalSpec
 from detectors.palettes import palette
+from detectors.pidinet import PidinetSpec
 from detectors.scribble import ScribbleSpec, Synthesis
 from detectors.segmentation import SegDeepLabSpec, SegLabelsSpec, SegUperNetSpec
 from detectors.tile import TileSpec
@@ -101,6 +102,9 @@ METRICS: Mapping[type[Spec], Metric] = {
     ),
     HedSpec: Metric(
         name="HED SSIM", score=lambda one, two: map_likeness.similarity(one.map, two.map)
+    ),
+    PidinetSpec: Metric(
+        name="PiDiNet SSIM", score=lambda one, two: map_likeness.similarity(one.map, two.map)
     ),
     ScribbleSpec: Metric(name=f"scribble F1 ({LINE_TOLERANCE} px)", score=_LINES),
     LinesSpec: Metric(name=f"line F1 ({LINE_TOLERANCE} px)", score=_LINES),
