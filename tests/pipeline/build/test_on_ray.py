@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from catalog.dataset.verify import differences
+from tests.pipeline.in_process import here
 from tests.pipeline.ray_head import Head
 from tests.rules import ANY_LOOK_FLAGS
 from tests.weights import need_file
@@ -76,8 +77,7 @@ def edges(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A dataset of HED's maps, made in one process."""
     need_file("hed_bsds500")
     out = str(tmp_path_factory.mktemp("near") / "d")
-    local = command("build", "hed", "--local", "--images", str(pictures), "--out", out, *_COMMON)
-    assert local.returncode == 0, local.stderr
+    here("build", "hed", "--local", "--images", str(pictures), "--out", out, *_COMMON)
     return out
 
 
@@ -99,8 +99,7 @@ def test_captions_from_actors_of_their_own_are_the_same(
     blip = ["--set", "captions.captioner=blip", "--set", f"captions.model={random_blip}"]
     common = ["build", "canny", "--images", str(pictures), *_COMMON, *blip]
     near, far = tmp_path / "near" / "d", tmp_path / "far" / "d"
-    local = command(*common, "--local", "--out", str(near))
-    assert local.returncode == 0, local.stderr
+    here(*common, "--local", "--out", str(near))
     split = command(*common, "--split-captions", "--out", str(far), head=head)
     assert split.returncode == 0, split.stderr
     assert [name for name in differences(str(near), str(far)) if "commits/" not in name] == []

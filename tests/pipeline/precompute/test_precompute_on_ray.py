@@ -7,24 +7,29 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.pipeline.build.test_on_ray import _COMMON, command
+from tests.pipeline.in_process import here
 from tests.pipeline.ray_head import Head
 from tests.random_base import write_random_base
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
+def _on(head: Head, *arguments: str) -> str:
+    done = command(*arguments, head=head)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_units_on_ray_and_here_are_the_same(pictures: Path, tmp_path: Path, head: Head) -> None:
     base, out = str(tmp_path / "base"), str(tmp_path / "d")
     write_random_base(base, resolutions=2, layers=1)
-    built = command("build", "canny", "--local", "--images", str(pictures), "--out", out, *_COMMON)
-    assert built.returncode == 0, built.stderr
+    here("build", "canny", "--local", "--images", str(pictures), "--out", out, *_COMMON)
     found = []
     for stored, where in (("fp32", ()), ("fp16", ("--local",))):
         asked = ("precompute", out, "--base", base, "--stored", stored, *where)
-        done = command(*asked, head=head)
-        assert done.returncode == 0, done.stderr
-        assert "encoded: 10 samples in 4 units" in done.stdout
-        folder = Path(done.stdout.rpartition(" in ")[2].strip())
+        said = here(*asked) if where else _on(head, *asked)
+        assert "encoded: 10 samples in 4 units" in said
+        folder = Path(said.rpartition(" in ")[2].strip())
         arrays: dict[str, np.ndarray] = {}
         for file in folder.glob("*.safetensors"):
             arrays |= load_file(file)

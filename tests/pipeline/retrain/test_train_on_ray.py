@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from pipeline.retrain import on_ray
-from tests.pipeline.build.test_on_ray import _COMMON, ROOT, command
+from tests.pipeline.build.test_on_ray import _COMMON, ROOT
+from tests.pipeline.in_process import here
 from tests.pipeline.ray_head import Head
 from tests.random_base import write_random_base
 from tests.training.stepping import forget_accelerate
@@ -28,8 +29,7 @@ def made(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("train-on-ray")
     write_random_base(str(folder / "base"), resolutions=2, layers=1)
     arguments = ("--images", str(pictures), "--out", str(folder / "d"), *_COMMON)
-    built = command("build", "canny", "--local", *arguments)
-    assert built.returncode == 0, built.stderr
+    here("build", "canny", "--local", *arguments)
     return folder
 
 
@@ -41,8 +41,7 @@ def line(made: Path, out: str, *more: str) -> list[str]:
 
 def test_workers_of_which_one_dies_train_as_one_process(made: Path, head: Head) -> None:
     """And one process goes on with what they have trained."""
-    alone = command(*line(made, "one", "--steps", "10", "--batch-size", "2"))
-    assert alone.returncode == 0, alone.stderr
+    here(*line(made, "one", "--steps", "10", "--batch-size", "2"))
     two = line(made, "two", "--steps", "10", "--batch-size", "1", "--ray-workers", "2")
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline", *two],
@@ -69,8 +68,7 @@ def test_workers_of_which_one_dies_train_as_one_process(made: Path, head: Head) 
     )
     assert list(found) == list(range(1, 11))
     assert found == pytest.approx(expected, rel=1e-4)
-    again = command(*line(made, "two", "--steps", "11", "--batch-size", "2"))
-    assert again.returncode == 0, again.stderr
+    here(*line(made, "two", "--steps", "11", "--batch-size", "2"))
     assert [one.step for one in list_checkpoints(made / "two")] == [0, 2, 4, 6, 8, 10, 11]
 
 
