@@ -86,12 +86,7 @@ def main() -> None:
     assert all(np.array_equal(decode_png(encode_png(one)), one) for one in maps)
     steps: list[tuple[str, Sequence[Any], Callable[..., Any], Callable[..., Any] | None]] = [
         ("hash the file", files, sha256_hex, None),
-        (
-            "decode, refuse damage",
-            files,
-            lambda b: decode(b, at_least=SIDE, strict=True),
-            by_pillow,
-        ),
+        ("decode, refuse damage", files, strictly, by_pillow),
         ("measure colour, sharpness", decoded, measure, None),
         ("crop, resize", decoded, lambda p: fit(p, resolution=SIDE, crop="center"), None),
         ("Canny", fitted, canny, lambda p: cv2.Canny(p, LOW, HIGH)),

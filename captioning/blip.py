@@ -8,20 +8,15 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from captioning import weights
-from captioning.base import Caption, Network, Spec
+from captioning.base import Caption, Network
 from captioning.clean import CLEANING_VERSION, clean_generated
-from captioning.sidecar import sidecar_text
+from captioning.generated import GeneratedSpec
 
 _OF_THE_NETWORK = {"precision", "beams", "prefix", "max_new_tokens", "batch_size"}
 
 
-class BlipSpec(Spec):
-    """Caption with BLIP; an image whose caption is empty is rejected.
-
-    ``blip`` looks at every image and at no text. ``sidecar_or_blip`` takes the text beside an
-    image, and looks only at images without one. ``blip_with_sidecar_kept`` looks at every image and
-    keeps the text beside it too, in the sample's json.
-    """
+class BlipSpec(GeneratedSpec):
+    """Caption with BLIP; an image whose caption is empty is rejected."""
 
     captioner: Literal["blip", "sidecar_or_blip", "blip_with_sidecar_kept"]
     model: str = Field(
@@ -41,9 +36,6 @@ class BlipSpec(Spec):
     max_new_tokens: int = Field(20, ge=1, le=200, description="length after the prefix; tokens")
     batch_size: int = Field(
         16, ge=1, le=4096, description="images at once, filled up; another number may move a text"
-    )
-    max_characters: int = Field(
-        2000, ge=1, description="longer texts from beside the image are cut; unit: characters"
     )
 
     @model_validator(mode="after")
@@ -87,15 +79,8 @@ class BlipSpec(Spec):
             batch_size=self.batch_size,
         )
 
-    def wants(self, found: str | None) -> bool:
-        """Say whether BLIP must look at an image: unless its own text is taken."""
-        return self.captioner != "sidecar_or_blip" or not sidecar_text(found, self.max_characters)
-
-    def choose(self, found: str | None, generated: str | None) -> Caption | None:
-        """Return the caption by the spec's sources, or None where nothing but a prefix is said."""
-        sidecar = "" if self.captioner == "blip" else sidecar_text(found, self.max_characters)
-        if generated is None:
-            return Caption(text=sidecar, source="sidecar", sidecar=sidecar) if sidecar else None
+    def said(self, generated: str, sidecar: str) -> Caption | None:
+        """Return the caption that BLIP's text is; None where nothing but a prefix is said."""
         blip = clean_generated(generated)
         if blip.lower() == clean_generated(self.prefix).lower():  # nothing is said beyond it
             return None

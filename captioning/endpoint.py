@@ -9,21 +9,17 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from captioning.base import Caption, Network, Spec
+from captioning.base import Caption, Network
 from captioning.clean import CLEANING_VERSION, clean
-from captioning.sidecar import sidecar_text
+from captioning.generated import GeneratedSpec
 
 API_KEY = "OPENAI_API_KEY"
 
 _OF_A_TEXT = {"model", "prompt", "max_tokens", "temperature", "revision"}
 
 
-class EndpointSpec(Spec):
+class EndpointSpec(GeneratedSpec):
     """Caption by a model that is served elsewhere; an image whose caption is empty is rejected.
-
-    ``endpoint`` looks at every image and at no text. ``sidecar_or_endpoint`` takes the text beside
-    an image, and looks only at images without one. ``endpoint_with_sidecar_kept`` looks at every
-    image and keeps the text beside it too, in the sample's json.
 
     What a server answers is not fixed by a checkpoint's bytes, nor need it answer twice alike: the
     cache of texts is what makes a build repeatable.
@@ -51,7 +47,6 @@ class EndpointSpec(Spec):
     max_retries: int = Field(
         6, ge=0, description="of a request, where the endpoint is busy or away for a moment"
     )
-    max_characters: int = Field(2000, ge=1, description="longer texts are cut; unit: characters")
 
     @field_validator("url")
     @classmethod
@@ -90,17 +85,7 @@ class EndpointSpec(Spec):
 
         return Endpoint(self)
 
-    def wants(self, found: str | None) -> bool:
-        """Say whether the model must look at an image: unless its own text is taken."""
-        return self.captioner != "sidecar_or_endpoint" or not sidecar_text(
-            found, self.max_characters
-        )
-
-    def choose(self, found: str | None, generated: str | None) -> Caption | None:
-        """Return the caption by the spec's sources, or None where there is none."""
-        kept = self.captioner != "endpoint"
-        sidecar = sidecar_text(found, self.max_characters) if kept else ""
-        if generated is None:
-            return Caption(text=sidecar, source="sidecar", sidecar=sidecar) if sidecar else None
+    def said(self, generated: str, sidecar: str) -> Caption | None:
+        """Return the caption that the model's text is; None where it says nothing."""
         text = clean(generated)[: self.max_characters].rstrip()
         return Caption(text=text, source="endpoint", sidecar=sidecar) if text else None

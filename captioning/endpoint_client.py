@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import requests
 import simplejpeg
@@ -14,12 +14,9 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from captioning.base import Image
+from captioning.endpoint import API_KEY, EndpointSpec
 from captioning.errors import CaptionError
 
-if TYPE_CHECKING:
-    from captioning.endpoint import EndpointSpec
-
-_API_KEY = "OPENAI_API_KEY"
 _QUALITY = 95  # of the JPEG that the model is sent
 _BUSY = (408, 409, 425, 429, 500, 502, 503, 504)
 _OF_THE_IMAGE = (400, 413, 415, 422)
@@ -30,7 +27,7 @@ _ASKED = 10.0  # seconds for the list of models
 class Endpoint:
     """Asks for a text for each image; safe in several threads."""
 
-    def __init__(self, spec: "EndpointSpec") -> None:
+    def __init__(self, spec: EndpointSpec) -> None:
         """Prepare the requests of a spec; none is made yet."""
         self._spec = spec
         self._session = _session(spec.batch_size, spec.max_retries)
@@ -56,8 +53,8 @@ class Endpoint:
         """
         futures = [self._pool.submit(self._text, image) for image in prepared]
         errors = [error for one in futures if (error := one.exception()) is not None]
-        for error in sorted(errors, key=lambda one: isinstance(one, CaptionError)):
-            raise error  # first what is of the place
+        if errors:  # what is of the place goes before what is of an image
+            raise min(errors, key=lambda error: isinstance(error, CaptionError))
         with self._lock:
             for image in prepared:
                 self._paid.pop(image, None)
@@ -106,7 +103,7 @@ class Endpoint:
         return text
 
 
-def why_not(spec: "EndpointSpec") -> str | None:
+def why_not(spec: EndpointSpec) -> str | None:
     """Return why the endpoint of a spec cannot be used, in words; None where it can."""
     try:
         answer = _request(_session(1, 0), "GET", f"{spec.url}/models", timeout=_ASKED)
@@ -132,7 +129,7 @@ def _session(connections: int, retries: int) -> requests.Session:
     session = requests.Session()
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(pool_maxsize=connections, max_retries=retry))
-    if key := os.environ.get(_API_KEY):
+    if key := os.environ.get(API_KEY):
         session.headers["Authorization"] = f"Bearer {key}"
     return session
 
@@ -157,7 +154,7 @@ def _request(session: requests.Session, method: str, url: str, **options: Any) -
     if answer.status_code in _OF_THE_IMAGE:
         raise CaptionError(message)
     if answer.status_code in (401, 403):
-        message += f"; the key is taken from {_API_KEY}"
+        message += f"; the key is taken from {API_KEY}"
     raise ConnectionError(message)
 
 

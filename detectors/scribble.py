@@ -8,8 +8,9 @@ from jaxtyping import Bool, UInt8
 from pydantic import BaseModel, ConfigDict, Field
 
 from detectors.base import Annotation, ConditionName, Image, Result, Spec
-from detectors.hed import HedCheckpoint, HedNetwork, to_grey
+from detectors.hed import HedCheckpoint, HedNetwork
 from detectors.ranges import FloatRange, IntRange, draw_float, draw_int
+from detectors.soft_edges import to_grey
 
 Grey: TypeAlias = UInt8[np.ndarray, "h w"]
 Mask: TypeAlias = Bool[np.ndarray, "h w"]

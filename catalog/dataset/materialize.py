@@ -17,8 +17,7 @@ def materialize(view: View, out: Path, *, samples_per_tar: int = 1000) -> Iterat
         CatalogError: `out` holds something already.
         CorruptSampleError: a stored sample is not the committed one.
     """
-    if out.exists() and any(out.iterdir()):
-        raise CatalogError(f"{out} is not empty; choose a new folder for the tars")
+    require_empty(out)
     out.mkdir(parents=True, exist_ok=True)
     for number, start in enumerate(range(0, len(view), samples_per_tar)):
         temporary = out / f".{number:06d}.tar.tmp"
@@ -32,3 +31,9 @@ def materialize(view: View, out: Path, *, samples_per_tar: int = 1000) -> Iterat
             writer.close()
         temporary.rename(out / f"{number:06d}.tar")
         yield start + len(rows)
+
+
+def require_empty(out: Path) -> None:
+    """Raise CatalogError where a folder to write into holds something already."""
+    if out.exists() and any(out.iterdir()):
+        raise CatalogError(f"{out} is not empty; choose a new folder")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from catalog.dataset.dataset import View
+from catalog.dataset.materialize import require_empty
 from catalog.errors import CatalogError
 from catalog.sample import Sample
 
@@ -34,8 +35,7 @@ def write_folders(view: View, out: Path, *, condition: str | None = None) -> Ite
         CatalogError: `out` holds something already, or there is no such condition, or several.
         CorruptSampleError: a stored sample is not the committed one.
     """
-    if out.exists() and any(out.iterdir()):
-        raise CatalogError(f"{out} is not empty; choose a new folder")
+    require_empty(out)
     chosen = choose_condition(view.conditions, condition)
     (out / IMAGES).mkdir(parents=True)
     for name in view.conditions:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog.dataset.dataset import View
-from catalog.errors import CatalogError
+from catalog.dataset.materialize import require_empty
 from catalog.publish.folders import choose_condition
 from catalog.sample import Sample
 
@@ -49,8 +49,7 @@ def write_parquet(
         CatalogError: `out` holds something already, or there is no such condition, or several.
         CorruptSampleError: a stored sample is not the committed one.
     """
-    if out.exists() and any(out.iterdir()):
-        raise CatalogError(f"{out} is not empty; choose a new folder")
+    require_empty(out)
     chosen = choose_condition(view.conditions, condition)
     (out / "data").mkdir(parents=True)
     files = -(-len(view) // samples_per_file)

@@ -51,7 +51,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
     kept = (arguments.start_from or arguments.out) / "vae"
-    if (kept / "config.json").is_file():
+    if arguments.start_from is not None or (kept / "config.json").is_file():
         autoencoder = AutoencoderKL.from_pretrained(kept, torch_dtype=torch.float32)
     else:
         autoencoder = train_autoencoder(arguments)

@@ -22,20 +22,20 @@ def group_of(modules: Sequence[str]) -> type[TyperGroup]:
         modules: names in this package, in the order of the list; each has its commands in
             `app`, and where that has a name itself, they are commands below it.
     """
-    homes: dict[str, str] = {}
 
     class Group(TyperGroup):
         def __init__(self, **keys: Any) -> None:
             super().__init__(**keys)
+            self._homes: dict[str, str] = {}
             for module in modules:
                 for name, line in _listed(Path(__file__).parent / f"{module}.py"):
-                    homes[name] = f"{__package__}.{module}"
+                    self._homes[name] = f"{__package__}.{module}"
                     self.add_command(TyperCommand(name, help=line))
 
         def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-            if args and args[0] in homes:
+            if args and args[0] in self._homes:
                 holder = typer.Typer(rich_markup_mode=self.rich_markup_mode)
-                holder.add_typer(import_module(homes[args[0]]).app)
+                holder.add_typer(import_module(self._homes[args[0]]).app)
                 self.add_command(get_group(holder).commands[args[0]])
             return super().resolve_command(ctx, args)
 

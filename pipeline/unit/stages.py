@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -96,6 +96,7 @@ class Annotator:
         self._packer = Packer(recipe)
         self._device_name = device
         self._loading = threading.Lock()
+        self._captioner: CaptioningNetwork | None = None
         if recipe.captions.wants_all and not captioner_later:
             self._load_captioner()
 
@@ -112,7 +113,7 @@ class Annotator:
     @property
     def caption_tokens(self) -> int:
         """Tokens that a captioning endpoint has counted."""
-        return int(getattr(self.__dict__.get("_captioner"), "tokens", 0))
+        return int(getattr(self._captioner, "tokens", 0))
 
     def texts(self, known: Mapping[str, Text] = MappingProxyType({})) -> UnitTexts:
         """Return what generates a unit's texts, and keeps them; `known` ones are not generated."""
@@ -159,14 +160,12 @@ class Annotator:
         captioned = self._caption(detected, texts, clock)
         yield from ahead(partial(self._pack, clock), captioned)
 
-    @cached_property
-    def _captioner(self) -> CaptioningNetwork:
-        network = self._recipe.captions.network
-        assert network is not None
-        return network.load(self._device_name)
-
     def _load_captioner(self) -> CaptioningNetwork:
         with self._loading:  # two units may come to it at once
+            if self._captioner is None:
+                network = self._recipe.captions.network
+                assert network is not None
+                self._captioner = network.load(self._device_name)
             return self._captioner
 
     def _load_prepared(

@@ -4,7 +4,6 @@ import io
 from itertools import product
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from PIL import Image as PILImage
@@ -14,12 +13,8 @@ from catalog.colour import in_srgb
 from catalog.errors import ImageError
 from catalog.images import Image, decode, encode_jpeg
 from catalog.png import encode_png
+from tests.catalog.noise import noise
 from tests.photographs import photographs
-
-
-def noise(seed: int = 0, height: int = 120, width: int = 160) -> Image:
-    coarse = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
-    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC))
 
 
 def jpeg(pixels: Image, mode: str = "RGB", **options: Any) -> bytes:

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 
 from detectors.base import Annotation, Image
 from detectors.graph import Graph, load
-from detectors.hed import HedSpec, quantised, to_grey
+from detectors.hed import HedSpec
 from detectors.networks import hed as network
+from detectors.soft_edges import quantised, to_grey
 from detectors.weights.conversions import convert
 from tests.weights import need
 

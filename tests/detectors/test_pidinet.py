@@ -8,9 +8,9 @@ import torch
 
 from detectors.base import Image
 from detectors.graph import Graph
-from detectors.hed import to_grey
 from detectors.networks import pidinet as network
 from detectors.pidinet import PidinetSpec
+from detectors.soft_edges import to_grey
 from tests.detectors.running import batched, liven, maps, mixed
 from tests.weights import need
 

@@ -81,6 +81,10 @@ def _lines(wanted: Found, found: Found, *, tolerance: int) -> float:
     return map_likeness.line_f1(wanted.map, found.map, tolerance)
 
 
+def _soft_edges(wanted: Found, found: Found) -> float:
+    return map_likeness.similarity(wanted.map, found.map)
+
+
 def _classes(wanted: Found, found: Found) -> float:
     colours = palette(wanted.parameters["palette"])
     return map_likeness.mean_iou(wanted.map, found.map, colours)
@@ -100,12 +104,8 @@ METRICS: Mapping[type[Spec], Metric] = {
     CannySpec: Metric(
         name=f"Canny F1 ({CANNY_TOLERANCE} px)", score=partial(_lines, tolerance=CANNY_TOLERANCE)
     ),
-    HedSpec: Metric(
-        name="HED SSIM", score=lambda one, two: map_likeness.similarity(one.map, two.map)
-    ),
-    PidinetSpec: Metric(
-        name="PiDiNet SSIM", score=lambda one, two: map_likeness.similarity(one.map, two.map)
-    ),
+    HedSpec: Metric(name="HED SSIM", score=_soft_edges),
+    PidinetSpec: Metric(name="PiDiNet SSIM", score=_soft_edges),
     ScribbleSpec: Metric(name=f"scribble F1 ({LINE_TOLERANCE} px)", score=_LINES),
     LinesSpec: Metric(name=f"line F1 ({LINE_TOLERANCE} px)", score=_LINES),
     LineartAnimeSpec: Metric(name=f"line art F1 ({LINE_TOLERANCE} px)", score=_LINES),

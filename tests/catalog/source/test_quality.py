@@ -11,12 +11,8 @@ from hypothesis import strategies as st
 from catalog.images import Image, decode, decode_image, encode_jpeg
 from catalog.png import encode_png
 from catalog.source.quality import measure
+from tests.catalog.noise import noise
 from tests.photographs import photographs
-
-
-def noise(seed: int = 0, height: int = 120, width: int = 160) -> Image:
-    coarse = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
-    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC))
 
 
 def grey(pixels: Image) -> Image:

@@ -1,0 +1,36 @@
+"""What captioners with a network share: when it is asked, and which text is taken."""
+
+from pydantic import Field
+
+from captioning.base import Caption, Spec
+from captioning.sidecar import sidecar_text
+
+
+class GeneratedSpec(Spec):
+    """``NAME`` takes the network's text of every image, and no text from beside it.
+
+    ``sidecar_or_NAME`` takes the text beside an image, and asks only for images without one.
+    ``NAME_with_sidecar_kept`` asks for every image, and keeps the text beside it in the json.
+    """
+
+    captioner: str
+    max_characters: int = Field(
+        2000, ge=1, description="longer texts, but for BLIP's own, are cut; unit: characters"
+    )
+
+    def wants(self, found: str | None) -> bool:
+        """Say whether the network must look at an image: unless its own text is taken."""
+        takes_it = self.captioner.startswith("sidecar_or_")
+        return not (takes_it and sidecar_text(found, self.max_characters))
+
+    def choose(self, found: str | None, generated: str | None) -> Caption | None:
+        """Return the caption by the spec's sources, or None where there is none."""
+        kept = "sidecar" in self.captioner
+        sidecar = sidecar_text(found, self.max_characters) if kept else ""
+        if generated is not None:
+            return self.said(generated, sidecar)
+        return Caption(text=sidecar, source="sidecar", sidecar=sidecar) if sidecar else None
+
+    def said(self, generated: str, sidecar: str) -> Caption | None:
+        """Return the caption that the network's text is; None where it says nothing."""
+        raise NotImplementedError
