@@ -8,11 +8,19 @@ in seconds. Its images are noise.
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from training.model.tiny_parts import clip_text_encoder, clip_tokenizer, noise_levels
 
 _WIDTH = 16
+_POOLED = 24
+_SIZE_WIDTH = 8
 
 _README = """# RANDOM WEIGHTS - not a trained model
 
@@ -47,6 +55,53 @@ def write_random_base(folder: str, seed: int = 0, *, resolutions: int = 4, layer
         )
     pipeline.save_pretrained(folder, safe_serialization=True)
     (Path(folder) / "README.md").write_text(_README.format(seed=seed))
+
+
+def write_random_sdxl_base(
+    folder: str, seed: int = 0, *, resolutions: int = 3, layers: int = 1
+) -> None:
+    """Write a tiny SDXL with random weights: its two text encoders differ in width.
+
+    Args:
+        folder: local folder; `StableDiffusionXLPipeline.from_pretrained(folder)` loads it.
+        seed: of the weights; equal seeds give equal weights.
+        resolutions: of the UNet, at least 2; all but the highest attend to the text.
+        layers: of each resolution.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tokenizer = clip_tokenizer()
+        first = clip_text_encoder(tokenizer, width=_WIDTH, heads=2, feed_forward=4 * _WIDTH)
+        wider = {**first.config.to_dict(), "hidden_size": 2 * _WIDTH, "projection_dim": _POOLED}
+        pipeline = StableDiffusionXLPipeline(
+            vae=_vae(),
+            text_encoder=first,
+            text_encoder_2=CLIPTextModelWithProjection(CLIPTextConfig(**wider)),
+            tokenizer=tokenizer,
+            tokenizer_2=clip_tokenizer(),
+            unet=_sdxl_unet(resolutions, layers),
+            scheduler=noise_levels(),
+            add_watermarker=False,
+        )
+    pipeline.save_pretrained(folder, safe_serialization=True)
+
+
+def _sdxl_unet(resolutions: int, layers: int) -> UNet2DConditionModel:
+    attended = resolutions - 1
+    return UNet2DConditionModel(
+        sample_size=8,
+        down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * attended),
+        up_block_types=(*("CrossAttnUpBlock2D",) * attended, "UpBlock2D"),
+        block_out_channels=(8, *(16,) * attended),
+        layers_per_block=layers,
+        norm_num_groups=4,
+        attention_head_dim=2,
+        cross_attention_dim=3 * _WIDTH,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=_SIZE_WIDTH,
+        projection_class_embeddings_input_dim=6 * _SIZE_WIDTH + _POOLED,
+    )
 
 
 def _vae() -> AutoencoderKL:

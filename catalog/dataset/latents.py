@@ -7,7 +7,8 @@ latents/<name>/index.parquet                      folded from the commits: where
 
 Its arrays: ``latents/<key>`` is the mean and the log-variance of the image's latent, stacked;
 ``mirrored/<key>`` that of the mirrored image; ``text/<hash>`` the embedding of a caption. Each is
-read by its offset and checked by its own hash.
+read by its offset and checked by its own hash. ``pooled/<hash>`` is the second embedding of a
+caption, where a base has one (SDXL).
 """
 
 import hashlib
@@ -120,6 +121,11 @@ def image_name(key: str, *, mirrored: bool = False) -> str:
 def text_name(caption: str) -> str:
     """Return the name of a caption's embedding."""
     return f"text/{sha256_hex(caption.encode())[:32]}"
+
+
+def pooled_name(caption: str) -> str:
+    """Return the name of a caption's pooled embedding."""
+    return f"pooled/{sha256_hex(caption.encode())[:32]}"
 
 
 class LatentsFolder:
@@ -240,6 +246,11 @@ class Latents:
         self._columns = {name: table[name].to_numpy() for name in _ROWS.names if name != "sha256"}
         digests = b"".join(table["sha256"].to_pylist())
         self._digests = np.frombuffer(digests, np.uint8).reshape(-1, 32)
+
+    @property
+    def pooled(self) -> bool:
+        """Whether captions have a second embedding; that of "" is in every unit."""
+        return bool(np.isin(np.uint64(_number(pooled_name(""))), self._columns["name"]))
 
     def lacking(self, keys: Iterable[str]) -> int:
         """Return how many of the samples with these keys have no latents here."""

@@ -88,6 +88,9 @@ def generate(
     device: DeviceHere = "cpu",
     precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp32",
     revision: Annotated[str | None, typer.Option(help="Of the base on the hub.")] = None,
+    vae: Annotated[
+        str | None, typer.Option(help="Autoencoder in place of the base's: folder or hub id.")
+    ] = None,
     local_files_only: Annotated[bool, typer.Option(help="Never ask the hub.")] = False,
 ) -> None:
     """Sample with trained ControlNets: PNGs, a labelled grid and a record of every setting."""

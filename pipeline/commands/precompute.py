@@ -32,9 +32,13 @@ app = typer.Typer()
 def precompute(
     dataset: DatasetUri,
     base: Annotated[
-        str | None, typer.Option(help="Stable Diffusion: folder or hub id; default the recipe's.")
+        str | None,
+        typer.Option(help="Stable Diffusion or SDXL: folder or hub id; default the recipe's."),
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Of the base on the hub.")] = None,
+    vae: Annotated[
+        str | None, typer.Option(help="Autoencoder in place of the base's: folder or hub id.")
+    ] = None,
     local_files_only: Annotated[
         bool, typer.Option("--local-files-only", help="Never ask the hub.")
     ] = False,
@@ -80,6 +84,7 @@ def precompute(
         dataset=dataset,
         base=base or base_of_recipe(Dataset.open(dataset)),
         revision=revision,
+        vae=vae,
         local_files_only=local_files_only,
         precision=precision,
         stored=stored,

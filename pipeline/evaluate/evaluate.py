@@ -85,6 +85,7 @@ def evaluate_run(request: Request) -> tuple[Evaluation, Image]:
         revision=config["revision"],
         local_files_only=request.local_files_only,
         dtype=DTYPES[request.precision],
+        vae=None if request.base else config.get("vae"),
     )
     base.to(torch.device(request.device))
     denoiser = load_denoiser(request.run, base, trains=trains).to(request.device).eval()

@@ -1,5 +1,6 @@
 """The card of a trained network, from what its run recorded: nothing in it is written by hand."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,6 +13,7 @@ from huggingface_hub import ModelCardData
 from catalog.dataset.dataset import Dataset
 from detectors.base import Spec
 from detectors.weights.checkpoints import CHECKPOINTS
+from training.model.base import pipeline_of
 from training.run.folder import read_settings
 from training.settings.phases import Phase
 from training.watch.run_plots import run_convergence
@@ -55,7 +57,10 @@ def model_card(subject: Subject) -> str:
     template = jinja2.Template(
         _TEMPLATE.read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined
     )
+    config = subject.run / "config.json"
+    network = json.loads(config.read_bytes()) if config.is_file() else {}
     body = template.render(
+        pipeline=pipeline_of(network),
         title=title,
         made=made,
         unet=subject.unet,

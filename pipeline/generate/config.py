@@ -21,6 +21,7 @@ class GenerateConfig(BaseModel):
     controlnet: list[str] = Field(min_length=1, description="folders of runs or checkpoints")
     base: str = Field(description="folder in diffusers' layout, or a hub id")
     revision: str | None = Field(None, description="of the base on the hub")
+    vae: str | None = Field(None, description="autoencoder in place of the base's")
     local_files_only: bool = Field(False, description="never ask the hub")
     out: Path = Field(description="folder for the pictures")
 

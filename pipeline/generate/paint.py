@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeAlias
 
+import torch
 from diffusers import UNet2DConditionModel
 from pydantic import ValidationError
 
@@ -69,7 +70,8 @@ class Painter:
             for run in config.controlnet
         ]
         self._unet = _trained_unet(config, self._base, self._trained)
-        for network in (*self._base.networks, *self._trained):
+        self._base.to(torch.device(config.device))
+        for network in self._trained:
             network.to(config.device, DTYPES[config.precision])
 
     def check(self, rows: Sequence[Row]) -> None:
@@ -176,6 +178,7 @@ def _load_base(config: GenerateConfig) -> Base:
         revision=config.revision,
         local_files_only=config.local_files_only,
         dtype=DTYPES[config.precision],
+        vae=config.vae,
     )
 
 

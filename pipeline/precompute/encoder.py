@@ -17,7 +17,6 @@ from catalog.dataset.latents import (
     Stored,
     UnitLatents,
     image_name,
-    text_name,
 )
 from catalog.images import Image, decode_image
 from catalog.sample import Sample
@@ -37,9 +36,12 @@ class Precompute(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset: str = Field(description="URI")
-    base: str = Field(description="Stable Diffusion: a folder in diffusers layout, or a hub id")
+    base: str = Field(
+        description="Stable Diffusion or SDXL: a folder in diffusers layout, or a hub id"
+    )
     revision: str | None = Field(None, description="of a hub id")
     local_files_only: bool = Field(False, description="never ask the hub")
+    vae: str | None = Field(None, description="autoencoder in place of the base's")
     precision: Precision = Field("fp32", description="of the networks")
     stored: Stored = Field("fp16", description="of the numbers on disk")
     text: bool = Field(True, description="captions, too")
@@ -127,8 +129,7 @@ class Encoder:
         captions = sorted({"", *samples.table["caption"].to_pylist()})
         arrays: dict[str, np.ndarray] = {}
         for some in chunks(captions, _CAPTIONS):
-            made = text_embeddings(self._base, some)
-            arrays |= {text_name(one): array[None] for one, array in zip(some, made, strict=True)}
+            arrays |= text_embeddings(self._base, some)
         return arrays
 
 
@@ -140,19 +141,23 @@ def _load_networks(request: Precompute) -> Base:
         local_files_only=request.local_files_only,
         dtype=DTYPES[request.precision],
         encoders_only=True,
+        vae=request.vae,
     )
-    for network in (base.vae, base.text_encoder):
+    for network in (base.vae, *base.text_encoders):
         network.to(torch.device(request.device))
     return base
 
 
 def identity(request: Precompute) -> Identity:
     """Return what the latents of a request are kept under; no network is loaded."""
-    folder = locate_base(
-        request.base, revision=request.revision, local_files_only=request.local_files_only
+    files = locate_base(
+        request.base,
+        revision=request.revision,
+        local_files_only=request.local_files_only,
+        vae=request.vae,
     )
     return identity_of(
-        folder,
+        files,
         precision=request.precision,
         stored=request.stored,
         text=request.text,

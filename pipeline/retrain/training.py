@@ -55,6 +55,7 @@ class Trainer:
             dataset=dataset,
             base=config.base,
             revision=config.revision,
+            vae=config.vae,
             local_files_only=config.local_files_only,
             mirrored=config.flip,
             **self._config.latents.model_dump(),

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from catalog.sample import Sample
-from tests.random_base import write_random_base
+from tests.random_base import write_random_base, write_random_sdxl_base
 from tests.training.stepping import forget_accelerate
 from training.model.base import Base, load_base
 from training.settings.config import TrainConfig
@@ -82,6 +82,19 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("base") / "random"
     write_random_base(str(folder), seed=0, resolutions=2, layers=1)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def sdxl_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny SDXL with random weights."""
+    folder = tmp_path_factory.mktemp("base") / "sdxl"
+    write_random_sdxl_base(str(folder), seed=0)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def sdxl(sdxl_folder: str) -> Base:
+    return load_base(sdxl_folder)
 
 
 @pytest.fixture(scope="session")

@@ -95,13 +95,19 @@ class Augment:
         Raises:
             DataError: the image is smaller than the crop, or the hint cannot be flipped.
         """
-        if self.crop is not None:
-            square = crop_square(image.shape[:2], self.crop, seed=seed, index=index)
+        square = self.square(image.shape[:2], seed=seed, index=index)
+        if square is not None:
             image, hint = image[square], hint[square]
         if self.mirrors(seed, index):
             assert detector is not None, "flip without check"
             image, hint = _mirror(image), flip_hint(detector, hint, parameters)
         return image, hint
+
+    def square(self, size: tuple[int, int], *, seed: int, index: int) -> tuple[slice, slice] | None:
+        """Return the rows and columns that are shown; None for all. See `crop_square`."""
+        if self.crop is None:
+            return None
+        return crop_square(size, self.crop, seed=seed, index=index)
 
     def mirrors(self, seed: int, index: int) -> bool:
         """Say whether the global sample `index` is shown mirrored."""

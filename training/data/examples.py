@@ -23,6 +23,7 @@ from catalog.dataset.latents import Latents
 from training.data.augment import Augment
 from training.data.buckets import order_of
 from training.data.draws import keyed_generator
+from training.data.micro_conditions import MicroConditions, micro_conditions
 from training.data.order import Order
 from training.data.reading import Damage, Encoded, Pair, Reader
 from training.data.view import SampleView
@@ -44,6 +45,7 @@ class Example:
         image: RGB; None where it is encoded.
         hint: the condition, RGB, of the image's height and width.
         caption: the text; "" where it was dropped.
+        sizes: that a base may be told of, see `training.data.micro_conditions`.
         encoded: image and text as the locked networks see them; None where that is left to them.
         passed_over: damaged samples in whose place this one is shown.
     """
@@ -53,6 +55,7 @@ class Example:
     image: UInt8[np.ndarray, "h w 3"] | None
     hint: UInt8[np.ndarray, "h w 3"]
     caption: str
+    sizes: MicroConditions
     encoded: Encoded | None = None
     passed_over: tuple[Damage, ...] = ()
 
@@ -128,7 +131,8 @@ class Examples:
         """
         dropped = drops_prompt(self._seed, index, self._prompt_dropout)
         pair, passed_over = self._read(index, dropped=dropped)
-        noted = pair.sample.metadata.get("conditions", {}).get(self._condition, {})
+        metadata = pair.sample.metadata
+        noted = metadata.get("conditions", {}).get(self._condition, {})
         image, hint = self._augment.apply(
             pair.image if pair.image is not None else pair.hint,  # its latent is mirrored already
             pair.hint,
@@ -143,6 +147,12 @@ class Examples:
             image=image if pair.encoded is None else None,
             hint=hint,
             caption="" if dropped else pair.sample.caption,
+            sizes=micro_conditions(
+                metadata,
+                pair.hint.shape[:2],
+                square=self._augment.square(pair.hint.shape[:2], seed=self._seed, index=index),
+                mirrored=self._augment.mirrors(self._seed, index),
+            ),
             encoded=pair.encoded,
             passed_over=passed_over,
         )

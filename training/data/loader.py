@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch.utils.data import DataLoader, Dataset
 
 from catalog.errors import CatalogError
@@ -34,6 +34,8 @@ class Batch:
         indices: the samples' global indices.
         moments: in the images' place, mean and log-variance of their latents, as they are stored.
         text: embeddings of the captions, likewise; None leaves them to the text encoder.
+        pooled: their second embeddings, where the base has such.
+        sizes: of each picture, see `training.data.micro_conditions`.
         passed_over: damaged samples in whose place others are shown, each at most once.
     """
 
@@ -44,11 +46,14 @@ class Batch:
     indices: list[int]
     moments: Float[torch.Tensor, "b c2 y x"] | None
     text: Float[torch.Tensor, "b tokens width"] | None
+    pooled: Float[torch.Tensor, "b pooled"] | None
+    sizes: Int64[torch.Tensor, "b 6"]
     passed_over: list[Damage]
 
     def pin_memory(self) -> "Batch":
         """Return the batch in page-locked memory, from which a GPU copies; torch's loader asks."""
-        tensors = {name: getattr(self, name) for name in ("images", "hints", "moments", "text")}
+        names = ("images", "hints", "moments", "text", "pooled", "sizes")
+        tensors = {name: getattr(self, name) for name in names}
         return replace(
             self, **{name: t.pin_memory() for name, t in tensors.items() if t is not None}
         )
@@ -86,6 +91,8 @@ def collate(examples: Sequence[Example]) -> Batch:
         indices=[example.index for example in examples],
         moments=_stacked([one.moments for one in encoded]),
         text=_stacked([one.text for one in encoded if one.text is not None]),
+        pooled=_stacked([one.pooled for one in encoded if one.pooled is not None]),
+        sizes=torch.tensor([example.sizes for example in examples]),
         passed_over=list(dict.fromkeys(one for each in examples for one in each.passed_over)),
     )
 

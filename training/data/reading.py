@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from catalog.dataset.latents import Latents, image_name, text_name
+from catalog.dataset.latents import Latents, image_name, pooled_name, text_name
 from catalog.errors import CorruptSampleError, DatasetError, ImageError, StorageUnavailable
 from catalog.images import decode_image
 from catalog.sample import Sample
@@ -54,10 +54,12 @@ class Encoded:
     Attributes:
         moments: mean and log-variance of the latent, stacked, as they are stored.
         text: embedding of the caption that is shown; None where captions were left out.
+        pooled: its second embedding, where the base has one.
     """
 
     moments: Float[np.ndarray, "c2 y x"]
     text: Float[np.ndarray, "tokens width"] | None
+    pooled: Float[np.ndarray, " pooled"] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,11 +139,13 @@ class Reader:
                 f"its latent is of {moments.shape[2]}x{moments.shape[1]} cells, its "
                 f"{self._condition} {size_text(pair.hint)}: run precompute again"
             )
-        text = None
+        text = pooled = None
         if latents.identity.text_encoder is not None:
-            name = text_name("" if dropped else pair.sample.caption)
-            text = self._twice(partial(latents.array, name), row)[0]
-        return Encoded(moments=moments, text=text)
+            caption = "" if dropped else pair.sample.caption
+            text = self._twice(partial(latents.array, text_name(caption)), row)[0]
+            if latents.pooled:
+                pooled = self._twice(partial(latents.array, pooled_name(caption)), row)[0, 0]
+        return Encoded(moments=moments, text=text, pooled=pooled)
 
     def _twice(self, read: Callable[[], T], row: int) -> T:
         try:

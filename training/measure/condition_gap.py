@@ -12,6 +12,7 @@ import torch
 
 from detectors.graph import by_size
 from training.data.draws import keyed_normal
+from training.data.micro_conditions import uncut
 from training.data.pixels import as_signed, stack, to_unit
 from training.errors import DataError
 from training.measure.adherence import ProbeSample
@@ -48,13 +49,14 @@ def gap_inputs(base: Base, samples: Sequence[ProbeSample], *, seed: int) -> Inpu
     def encode(batch: list[int]) -> torch.Tensor:
         return base.encode_images(pixels[batch], torch.zeros(len(batch), *shape))
 
+    text = base.encode_text([sample.caption for sample in samples])
     encoded = [made for _, made in in_batches(encode, range(len(samples)), _BATCH)]
     return Inputs(
         latents=torch.cat(encoded)[order],
         noise=keyed_normal(seed, "gap", range(len(rows)), shape).to(device),
         timesteps=torch.tensor([timestep for _, timestep in rows], device=device),
-        text=base.encode_text([sample.caption for sample in samples])[order],
-        hint=to_unit([sample.hint for sample in samples])[order].to(device),
+        text=text.of_sizes([uncut(*samples[0].image.shape[:2])] * len(text))[order],
+        hint=base.hint(to_unit([sample.hint for sample in samples]).to(device))[order],
     )
 
 

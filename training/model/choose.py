@@ -49,7 +49,7 @@ def load_denoiser(
     """
     if not (folder / "config.json").is_file() and (folder / UNET).is_dir():
         return _load_concat(folder, base)
-    controlnet = load_controlnet(str(folder))
+    controlnet = load_controlnet(str(folder), base.CONTROLNETS)
     return Controlled(_unet(folder, base, trains), controlnet, trains=trains, scope=scope)
 
 
@@ -85,4 +85,4 @@ def _in_fp32(base: Base) -> UNet2DConditionModel:
     """Return the base's UNet as it is stored, where it was loaded in a lower precision."""
     if base.unet.dtype == torch.float32:
         return base.unet
-    return UNet2DConditionModel.from_pretrained(base.folder / UNET, local_files_only=True)
+    return UNet2DConditionModel.from_pretrained(base.files.folder / UNET, local_files_only=True)

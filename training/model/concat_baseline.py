@@ -15,6 +15,7 @@ from jaxtyping import Float, Int64
 from torch import nn
 
 from training.model.denoiser import UNET, Denoiser
+from training.model.text import Text
 
 CONDITION_CHANNELS = 3
 
@@ -34,7 +35,7 @@ class Concat(Denoiser):
         self,
         noisy: Float[torch.Tensor, "b c y x"],
         timesteps: Int64[torch.Tensor, " b"],
-        text: Float[torch.Tensor, "b tokens width"],
+        text: Text,
         hint: Float[torch.Tensor, "b 3 h w"],
     ) -> Float[torch.Tensor, "b c y x"]:
         """Return the prediction, in the UNet's precision; hints are 0..1, of the image's size."""
@@ -42,7 +43,8 @@ class Concat(Denoiser):
         (predicted,) = self.unet(
             torch.cat([noisy, condition.to(noisy)], dim=1).to(self.unet.dtype),
             timesteps,
-            encoder_hidden_states=text,
+            encoder_hidden_states=text.tokens,
+            added_cond_kwargs=text.added,
             return_dict=False,
         )
         return cast(torch.Tensor, predicted)

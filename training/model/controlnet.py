@@ -1,6 +1,7 @@
 """The ControlNet that is cut from a base (paper 3.1, 3.2)."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -8,12 +9,18 @@ from diffusers import ControlNetModel
 
 from training.errors import ControlNetError
 from training.model.base import Base
-from training.model.hint_encoder import CONTROLNETS, hint_channels
+from training.model.hint_encoder import CONTROLNETS
 from training.settings.config import HintEncoder
 
 
-def load_controlnet(folder: str) -> ControlNetModel:
+def load_controlnet(
+    folder: str, controlnets: Mapping[HintEncoder, type[ControlNetModel]] = CONTROLNETS
+) -> ControlNetModel:
     """Load a ControlNet from a run folder or a checkpoint's folder.
+
+    Args:
+        folder: in diffusers' layout.
+        controlnets: the classes that it may be of, besides diffusers' own.
 
     Raises:
         ControlNetError: the folder holds none.
@@ -25,7 +32,7 @@ def load_controlnet(folder: str) -> ControlNetModel:
             "or one of its checkpoints/ folders"
         )
     name = json.loads(config.read_bytes()).get("_class_name")
-    known = {network.__name__: network for network in CONTROLNETS.values()}
+    known = {network.__name__: network for network in controlnets.values()}
     return known.get(name, ControlNetModel).from_pretrained(folder, local_files_only=True)
 
 
@@ -38,7 +45,7 @@ def starting_controlnet(
         ControlNetError: there is none in `folder`, or it was made for another base or with
             another hint encoder.
     """
-    trained = load_controlnet(folder)
+    trained = load_controlnet(folder, base.CONTROLNETS)
     fits = new_controlnet(base, seed=0, hint_encoder=hint_encoder).state_dict()
     shapes = {name: tensor.shape for name, tensor in trained.state_dict().items()}
     if shapes != {name: tensor.shape for name, tensor in fits.items()}:
@@ -68,7 +75,4 @@ def new_controlnet(
     """
     with torch.random.fork_rng(devices=[]):  # diffusers initialises from the global generator
         torch.manual_seed(seed)
-        return CONTROLNETS[hint_encoder].from_unet(
-            base.unet,
-            conditioning_embedding_out_channels=hint_channels(hint_encoder, base.scale),
-        )
+        return base.cut_controlnet(hint_encoder)

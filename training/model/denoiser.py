@@ -9,6 +9,7 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from jaxtyping import Float, Int64
 from torch import nn
 
+from training.model.text import Text
 from training.settings.phases import Scope, Trains
 
 UNET = "unet"
@@ -30,7 +31,7 @@ class Denoiser(nn.Module):
         self,
         noisy: Float[torch.Tensor, "b c y x"],
         timesteps: Int64[torch.Tensor, " b"],
-        text: Float[torch.Tensor, "b tokens width"],
+        text: Text,
         hint: Float[torch.Tensor, "b 3 h w"],
     ) -> Float[torch.Tensor, "b c y x"]:
         """Return the prediction, in the UNet's precision; hints are 0..1, of the image's size."""
@@ -89,12 +90,17 @@ class Controlled(Denoiser):
         self,
         noisy: Float[torch.Tensor, "b c y x"],
         timesteps: Int64[torch.Tensor, " b"],
-        text: Float[torch.Tensor, "b tokens width"],
+        text: Text,
         hint: Float[torch.Tensor, "b 3 h w"],
     ) -> Float[torch.Tensor, "b c y x"]:
         """Return the prediction, in the UNet's precision; hints are 0..1, of the image's size."""
         down, middle = self.controlnet(
-            noisy, timesteps, encoder_hidden_states=text, controlnet_cond=hint, return_dict=False
+            noisy,
+            timesteps,
+            encoder_hidden_states=text.tokens,
+            controlnet_cond=hint,
+            added_cond_kwargs=text.added,
+            return_dict=False,
         )
         if self.mid_only:
             down = [torch.zeros_like(residual) for residual in down]
@@ -102,7 +108,8 @@ class Controlled(Denoiser):
         (predicted,) = self.unet(
             noisy.to(dtype),
             timesteps,
-            encoder_hidden_states=text,
+            encoder_hidden_states=text.tokens,
+            added_cond_kwargs=text.added,
             down_block_additional_residuals=[residual.to(dtype) for residual in down],
             mid_block_additional_residual=middle.to(dtype),
             return_dict=False,

@@ -1,33 +1,33 @@
 """What the locked networks make of a sample, ahead of training: moments of the latent, and text."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from catalog.dataset.latents import Identity, Precision, Stored
+from catalog.dataset.latents import Identity, Precision, Stored, pooled_name, text_name
 from training.data.pixels import to_unit
 from training.errors import DataError
-from training.model.base import Base, weights_sha256
+from training.model.base import Base
+from training.model.files import BaseFiles
 
 
 def identity_of(
-    folder: Path, *, precision: Precision, stored: Stored, text: bool, mirrored: bool
+    files: BaseFiles, *, precision: Precision, stored: Stored, text: bool, mirrored: bool
 ) -> Identity:
     """Return what latents by this base are kept under.
 
     Args:
-        folder: of the base.
+        files: of the base.
         precision: type of the numbers that they compute in.
         stored: type of the numbers on disk.
         text: whether captions are encoded as well.
         mirrored: whether mirrored images are.
     """
     return Identity(
-        vae=weights_sha256(folder, "vae"),
-        text_encoder=weights_sha256(folder, "text_encoder") if text else None,
+        vae=files.vae_sha256(),
+        text_encoder=files.text_sha256() if text else None,
         precision=precision,
         stored=stored,
         mirrored=mirrored,
@@ -46,9 +46,23 @@ def image_moments(
     return _finite(base.moments(pixels), "the autoencoder")
 
 
-def text_embeddings(base: Base, captions: Sequence[str]) -> Float[np.ndarray, "b tokens width"]:
-    """Return c_t of captions; see `Base.encode_text`. Raises as `image_moments` does."""
-    return _finite(base.encode_text(captions).float(), "the text encoder")
+def text_embeddings(
+    base: Base, captions: Sequence[str]
+) -> dict[str, Float[np.ndarray, "1 rows width"]]:
+    """Return what the base sees of captions, under the names that it is kept by.
+
+    Raises:
+        DataError: a number is not finite.
+    """
+    text = base.encode_text(captions)
+    kept = {text_name: text.tokens}
+    if text.pooled is not None:
+        kept[pooled_name] = text.pooled[:, None]
+    return {
+        name(caption): array[None]
+        for name, made in kept.items()
+        for caption, array in zip(captions, _finite(made.float(), "the text encoder"), strict=True)
+    }
 
 
 def _finite(made: torch.Tensor, network: str) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -11,8 +10,8 @@ from jaxtyping import Float, Int64
 from torch import nn
 
 from training.data.draws import keyed_generator, keyed_normal
-from training.errors import BaseModelError
 from training.model.base import Base
+from training.model.text import Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +37,14 @@ class Inputs:
         latents: z_0, scaled by the VAE's scaling factor.
         noise: standard normal.
         timesteps: t, 0..num_train_timesteps-1.
-        text: c_t, the text encoder's last hidden state.
-        hint: c_i, the condition, 0..1, in the image's size.
+        text: c_t, what the base sees of the captions.
+        hint: c_i, what a ControlNet is shown of the condition, see `Base.hint`.
     """
 
     latents: Float[torch.Tensor, "b c h w"]
     noise: Float[torch.Tensor, "b c h w"]
     timesteps: Int64[torch.Tensor, " b"]
-    text: Float[torch.Tensor, "b tokens width"]
+    text: Text
     hint: Float[torch.Tensor, "b 3 height width"]
 
 
@@ -76,23 +75,7 @@ def denoising_loss(base: Base, denoiser: nn.Module, inputs: Inputs) -> Float[tor
         denoiser: a `training.model.denoiser.Denoiser`, or one that a data-parallel module holds.
         inputs: what it sees, on its device.
     """
-    noisy = base.scheduler.add_noise(inputs.latents, inputs.noise, inputs.timesteps)
+    noisy = base.add_noise(inputs.latents, inputs.noise, inputs.timesteps)
     predicted = denoiser(noisy, inputs.timesteps, inputs.text, inputs.hint)
-    return F.mse_loss(predicted.float(), target(base, inputs).float())
-
-
-def target(base: Base, inputs: Inputs) -> Float[torch.Tensor, "b c h w"]:
-    """Return what the base predicts: the noise, or the velocity of SD 2.1 (768 px).
-
-    Raises:
-        BaseModelError: the scheduler's prediction_type is neither.
-    """
-    kind = base.scheduler.config.prediction_type
-    if kind == "epsilon":
-        return inputs.noise
-    if kind == "v_prediction":
-        velocity = base.scheduler.get_velocity(inputs.latents, inputs.noise, inputs.timesteps)
-        return cast(torch.Tensor, velocity)
-    raise BaseModelError(
-        f"the base's scheduler has prediction_type {kind!r}; expected epsilon or v_prediction"
-    )
+    wanted = base.target(inputs.latents, inputs.noise, inputs.timesteps)
+    return F.mse_loss(predicted.float(), wanted.float())

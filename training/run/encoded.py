@@ -1,13 +1,13 @@
 """Which latents of a dataset a run takes, if any: those that the base in hand would make itself."""
 
 import logging
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Sequence
 
 from catalog.dataset.latents import Identity, Latents, LatentsFolder
 from training.data.view import SampleView
 from training.errors import DataError
-from training.model.base import Base, weights_sha256
+from training.model.base import Base
+from training.model.files import BaseFiles
 from training.settings.config import TrainConfig
 
 _log = logging.getLogger(__name__)
@@ -35,7 +35,6 @@ def choose_latents(
     Raises:
         DataError: none fit, where they are asked for or the run began with them.
     """
-    sha256 = cache(partial(weights_sha256, base.folder))  # of files of some 800 MB, so only once
     required = config.latents == "always" or bool(begun)
     if config.latents == "never" or (begun == "" and not required):
         return None
@@ -43,7 +42,7 @@ def choose_latents(
     for folder in sorted(folders, key=_preference):
         if begun and folder.identity.name != begun:
             continue
-        why = _misfit(folder.identity, sha256, config)
+        why = _misfit(folder.identity, base.files, config)
         latents = folder.open() if why is None else None
         if latents is not None:
             lacking = latents.lacking(view.keys())
@@ -68,14 +67,14 @@ def _preference(folder: LatentsFolder) -> tuple[bool, bool, str]:
     return identity.stored != "fp32", identity.text_encoder is None, identity.name
 
 
-def _misfit(identity: Identity, sha256: Callable[[str], str], config: TrainConfig) -> str | None:
+def _misfit(identity: Identity, files: BaseFiles, config: TrainConfig) -> str | None:
     """Say why latents are not those that this training would make; None where they are."""
     if config.crop is not None:
         return "they are of whole images, and crop shows squares"
     if config.flip and not identity.mirrored:
         return "mirrored images have none; precompute with --mirrored"
-    if identity.vae != sha256("vae"):
+    if identity.vae != files.vae_sha256():
         return "they are of another autoencoder"
-    if identity.text_encoder is not None and identity.text_encoder != sha256("text_encoder"):
+    if identity.text_encoder is not None and identity.text_encoder != files.text_sha256():
         return "they are of another text encoder"
     return None

@@ -136,7 +136,7 @@ def as_begun(config: TrainConfig, run: Path) -> TrainConfig:
     begun = begun_with(run)
     if begun is None:
         return config
-    kept = {name: begun[name] for name in (*_SAME_TO_RESUME, "held_out") if name in begun}
+    kept = {name: begun[name] for name in (*_SAME_TO_RESUME, "held_out", "vae") if name in begun}
     try:
         return TrainConfig.model_validate({**kept, **config.model_dump(exclude_unset=True)})
     except ValidationError:

@@ -22,6 +22,7 @@ from training.data.reading import Damage
 from training.errors import DivergedError
 from training.model.base import Base
 from training.model.objective import Inputs, denoising_loss, draw
+from training.model.text import Text
 from training.run.probing import Probing, open_probing
 from training.run.session import Rows, Session, Trained, finish, load_trained, open_session, save
 from training.run.stopping import StopRequest
@@ -304,7 +305,7 @@ def batch_loss(session: Session, trained: Trained, batch: Batch) -> torch.Tensor
             noise=draws.noise.to(device),
             timesteps=draws.timesteps.to(device),
             text=_text(base, batch, device),
-            hint=as_unit(batch.hints.to(device, non_blocking=True)),
+            hint=base.hint(as_unit(batch.hints.to(device, non_blocking=True))),
         )
         return denoising_loss(base, trained.denoiser, inputs)
 
@@ -316,7 +317,8 @@ def _moments(base: Base, batch: Batch, device: torch.device) -> torch.Tensor:
     return base.moments(as_signed(batch.images.to(device, non_blocking=True)))
 
 
-def _text(base: Base, batch: Batch, device: torch.device) -> torch.Tensor:
+def _text(base: Base, batch: Batch, device: torch.device) -> Text:
     if batch.text is None:
-        return base.encode_text(batch.captions)
-    return batch.text.to(device, base.text_encoder.dtype, non_blocking=True)
+        return base.encode_text(batch.captions).of_sizes(batch.sizes)
+    stored = Text(tokens=batch.text, pooled=batch.pooled).to(device)
+    return stored.to(base.text_dtype).of_sizes(batch.sizes)

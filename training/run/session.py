@@ -182,6 +182,7 @@ def open_session(config: TrainConfig, rows: Rows) -> Session:
         revision=config.revision,
         local_files_only=config.local_files_only,
         dtype=LOCKED_TYPES[config.mixed_precision],
+        vae=config.vae,
     )
     group = config.batch_size * config.gradient_accumulation * accelerator.num_processes
     latents = choose_latents(rows.latents, base, view, config, latents_begun_with(run))

@@ -11,7 +11,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from training.errors import ControlNetError
-from training.model.base import LOCKED_TYPES, Base, fingerprint, load_base
+from training.model.base import LOCKED_TYPES, Base, fingerprint, load_files
 from training.model.choose import trained_unet
 from training.run.folder import read_settings, run_of
 from training.settings.config import TrainConfig
@@ -65,7 +65,7 @@ def _compare_bases(config: TrainConfig, base: Base, folder: Path) -> None:
 def _fingerprint(base: Base, dtype: torch.dtype) -> str:
     """Return the fingerprint of a base as a run in another precision loads it."""
     if base.unet.dtype != dtype:
-        base = load_base(str(base.folder), dtype=dtype, local_files_only=True)
+        base = load_files(base.files, dtype=dtype)
     return fingerprint(base.networks)
 
 

@@ -77,7 +77,6 @@ def reconstruct(base: Base, images: Sequence[Image]) -> list[Image]:
     """Return images as the base's autoencoder gives them back, without noise."""
     made = []
     for image in images:  # one by one: photographs may differ in size
-        pixels = as_signed(stack([image])).to(base.vae.device, base.vae.dtype)
-        latents = base.vae.encode(pixels).latent_dist.mode()
-        made += decode(base, latents * base.vae.config.scaling_factor)
+        moments = base.moments(as_signed(stack([image])))
+        made += decode(base, base.latents(moments, torch.zeros_like(moments.chunk(2, dim=1)[0])))
     return made

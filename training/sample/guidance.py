@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from training.model.denoiser import Denoiser
+from training.model.text import Text
 from training.sample.controls import Weighting, Window, acts
 
 _Outputs: TypeAlias = list[Tensor]
@@ -47,7 +48,7 @@ class Predictor(Protocol):
         self,
         noisy: Float[Tensor, "b c y x"],
         t: Int64[Tensor, ""],
-        text: Float[Tensor, "b tokens width"],
+        text: Text,
         *,
         done: int,
         steps: int,
@@ -66,7 +67,7 @@ class Seeing:
         self._hint = torch.cat([hint] * halves)
 
     def __call__(
-        self, noisy: Tensor, t: Tensor, text: Tensor, *, done: int, steps: int
+        self, noisy: Tensor, t: Tensor, text: Text, *, done: int, steps: int
     ) -> Float[Tensor, "b c y x"]:
         """Return the denoiser's prediction."""
         return cast(Tensor, self._denoiser(noisy, t.expand(len(noisy)), text, self._hint))
@@ -99,7 +100,7 @@ class Adding:
         """Forward passes of ControlNets so far; one covers all pictures and both halves."""
 
     def __call__(
-        self, noisy: Tensor, t: Tensor, text: Tensor, *, done: int, steps: int
+        self, noisy: Tensor, t: Tensor, text: Text, *, done: int, steps: int
     ) -> Float[Tensor, "b c y x"]:
         """Return the UNet's prediction with the outputs of the ControlNets that act now."""
         dtype = self._unet.dtype
@@ -108,18 +109,19 @@ class Adding:
         (predicted,) = self._unet(
             noisy.to(dtype),
             t,
-            encoder_hidden_states=text.to(dtype),
+            encoder_hidden_states=text.tokens.to(dtype),
+            added_cond_kwargs=text.added,
             down_block_additional_residuals=residuals[:-1] or None,
             mid_block_additional_residual=residuals[-1] if residuals else None,
             return_dict=False,
         )
         return cast(Tensor, predicted)
 
-    def _sum(self, acting: Sequence[Influence], noisy: Tensor, t: Tensor, text: Tensor) -> _Outputs:
+    def _sum(self, acting: Sequence[Influence], noisy: Tensor, t: Tensor, text: Text) -> _Outputs:
         """Return the sum of the outputs of all that act; nothing where none does."""
         conditional_only = self._weighting != "even" and self._halves == 2
         if conditional_only:
-            noisy, text = noisy.chunk(2)[1], text.chunk(2)[1]
+            noisy, text = noisy.chunk(2)[1], text[len(text) // 2 :]
         self.calls += len(acting)
         outputs = [self._outputs(one, noisy, t, text) for one in acting]
         summed = [sum(several[1:], several[0]) for several in zip(*outputs, strict=True)]
@@ -127,13 +129,14 @@ class Adding:
             return summed
         return [torch.cat([torch.zeros_like(output), output]) for output in summed]
 
-    def _outputs(self, influence: Influence, noisy: Tensor, t: Tensor, text: Tensor) -> _Outputs:
+    def _outputs(self, influence: Influence, noisy: Tensor, t: Tensor, text: Text) -> _Outputs:
         controlnet, dtype = influence.controlnet, influence.controlnet.dtype
         copies = len(noisy) // len(influence.hint)
         down, middle = controlnet(
             noisy.to(dtype),
             t,
-            encoder_hidden_states=text.to(dtype),
+            encoder_hidden_states=text.tokens.to(dtype),
+            added_cond_kwargs=text.to(dtype).added,
             controlnet_cond=torch.cat([influence.hint] * copies).to(dtype),
             conditioning_scale=influence.scale,
             guess_mode=self._weighting == "guess",

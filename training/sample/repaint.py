@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import DDIMScheduler
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
@@ -36,16 +35,13 @@ class Edit:
 class Kept:
     """The latents of what is kept, at any level of noise."""
 
-    def __init__(
-        self, base: Base, edit: Edit, noise: Float[Tensor, "b c y x"], scheduler: DDIMScheduler
-    ) -> None:
+    def __init__(self, base: Base, edit: Edit, noise: Float[Tensor, "b c y x"]) -> None:
         """Encode the source once, as the mean of what the VAE gives.
 
         Args:
             base: on its device.
             edit: for all pictures of the batch.
             noise: what the pictures start from, on the base's device.
-            scheduler: its levels of noise.
 
         Raises:
             SamplingError: source, mask and pictures differ in size, or nothing is white.
@@ -56,7 +52,7 @@ class Kept:
         self._clean = base.encode_images(pixels, torch.zeros(1, *noise.shape[1:]))
         self._repaints = cells_to_repaint(edit.mask, base.scale).to(noise)
         self._noise = noise
-        self._scheduler = scheduler
+        self._base = base
 
     def put_back(
         self, latents: Float[Tensor, "b c y x"], t: Int64[Tensor, ""] | None
@@ -64,7 +60,7 @@ class Kept:
         """Replace the cells that are kept by the source's, noised to step `t`; None: clean."""
         known = self._clean
         if t is not None:
-            known = self._scheduler.add_noise(known.expand_as(self._noise), self._noise, t[None])
+            known = self._base.add_noise(known.expand_as(self._noise), self._noise, t[None])
         return torch.where(self._repaints.bool(), latents, known)
 
 

@@ -10,14 +10,16 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor
 
 from catalog.images import Image
+from training.data.micro_conditions import uncut
 from training.data.pixels import to_unit
 from training.errors import SamplingError
 from training.model.base import Base
+from training.model.text import joined
 from training.sample.controls import (
     Conditioned,
     Control,
@@ -69,21 +71,6 @@ class Sampled:
     latents: Float[Tensor, "b c y x"]
 
 
-def ddim(trained: DDPMScheduler) -> DDIMScheduler:
-    """Return the DDIM sampler of the noise levels that a base was trained with.
-
-    Twenty of 1,000 timesteps are 951, 901, ..., 1, as in the original code; diffusers' own defaults
-    end at 0 and clip.
-    """
-    return DDIMScheduler.from_config(
-        trained.config,
-        steps_offset=1,
-        set_alpha_to_one=False,
-        clip_sample=False,
-        timestep_spacing="leading",
-    )
-
-
 @torch.no_grad()
 def sample(
     base: Base,
@@ -124,15 +111,16 @@ def sample(
     sources = [controls] if isinstance(controls, Conditioned) else controls
     hints = [hint for source in sources for hint in source.hints]
     height, width = picture_size(hints, size, base.scale)
-    scheduler, device = ddim(base.scheduler), base.unet.device
+    scheduler, device = base.sampling_scheduler(), base.unet.device
     scheduler.set_timesteps(sampling.steps, device=device)
     text = base.encode_text(_each(prompts, len(seeds), "prompts"))
     halves = 1 if sampling.guidance_scale == 1 else 2
     if halves == 2:
-        text = torch.cat([base.encode_text([negative_prompt] * len(seeds)), text])
-    predict = _predictor(controls, unet or base.unet, len(seeds), halves, sampling)
+        text = joined([base.encode_text([negative_prompt] * len(seeds)), text])
+    text = text.of_sizes([uncut(height, width)] * len(text))
+    predict = _predictor(base, controls, unet or base.unet, len(seeds), halves, sampling)
     latents = initial_noise(base, seeds, height=height, width=width).to(device)
-    kept = Kept(base, edit, latents, scheduler) if edit else None
+    kept = Kept(base, edit, latents) if edit else None
     for done, t in enumerate(scheduler.timesteps):
         latents = kept.put_back(latents, t) if kept else latents
         both = torch.cat([latents] * halves)
@@ -161,13 +149,12 @@ def initial_noise(
 @torch.no_grad()
 def decode(base: Base, latents: Float[Tensor, "b c y x"]) -> list[Image]:
     """Decode scaled latents to RGB images, 0..255."""
-    unscaled = (latents / base.vae.config.scaling_factor).to(base.vae.dtype)
-    decoded = base.vae.decode(unscaled, return_dict=False)[0].float()  # (b, 3, h, w), -1..1
-    unit = (decoded / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
+    unit = (base.decode(latents) / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
     return list((unit * 255).round().astype(np.uint8))
 
 
 def _predictor(
+    base: Base,
     controls: Sequence[Control] | Conditioned,
     unet: UNet2DConditionModel,
     count: int,
@@ -175,18 +162,18 @@ def _predictor(
     sampling: Sampling,
 ) -> Predictor:
     if isinstance(controls, Conditioned):
-        hint = to_unit(_each(controls.hints, count, "hints")).to(unet.device)
+        hint = base.hint(to_unit(_each(controls.hints, count, "hints")).to(unet.device))
         return Seeing(controls.denoiser, hint, halves=halves)
-    influences = [_influence(control, count, sampling.steps) for control in controls]
+    influences = [_influence(base, control, count, sampling.steps) for control in controls]
     return Adding(unet, influences, halves=halves, weighting=sampling.weighting)
 
 
-def _influence(control: Control, count: int, steps: int) -> Influence:
+def _influence(base: Base, control: Control, count: int, steps: int) -> Influence:
     check_window(control.window, steps)
-    hint = to_unit(_each(control.hints, count, "hints")).to(control.controlnet.device)
+    condition = to_unit(_each(control.hints, count, "hints")).to(control.controlnet.device)
     return Influence(
         controlnet=control.controlnet,
-        hint=hint,
+        hint=base.hint(condition),
         scale=control.scale,
         window=control.window,
         mid_only=control.mid_only,

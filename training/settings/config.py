@@ -33,9 +33,16 @@ class TrainConfig(BaseModel):
         default=None, description="Name of a snapshot; null for the dataset as it is now."
     )
     condition: str = Field(description="Name of the control to train on, such as canny.")
-    base: str = Field(description="Stable Diffusion: a folder in diffusers layout, or a hub id.")
+    base: str = Field(
+        description="Stable Diffusion or SDXL: a folder in diffusers layout, or a hub id."
+    )
     revision: str | None = Field(
         default=None, description="Commit, tag or branch of a hub id; null for its main branch."
+    )
+    vae: str | None = Field(
+        default=None,
+        description="Autoencoder in place of the base's, such as one of SDXL's that fits into "
+        "fp16: a folder, or a hub id.",
     )
     start_from: str | None = Field(
         default=None,

@@ -22,7 +22,7 @@ def inputs(base) -> tuple[torch.Tensor, ...]:
 def test_an_untrained_baseline_predicts_what_the_base_does(base, concat, inputs):
     noisy, timesteps, text, _ = inputs
     with torch.no_grad():
-        assert torch.equal(concat(*inputs), base.unet(noisy, timesteps, text).sample)
+        assert torch.equal(concat(*inputs), base.unet(noisy, timesteps, text.tokens).sample)
 
 
 def test_all_of_it_learns_and_the_base_does_not(base, concat, inputs):

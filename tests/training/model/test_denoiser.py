@@ -33,7 +33,7 @@ def learning(denoiser) -> set[str]:
 
 
 def plain(base, call):
-    return base.unet(call["noisy"], call["timesteps"], call["text"]).sample
+    return base.unet(call["noisy"], call["timesteps"], call["text"].tokens).sample
 
 
 @pytest.mark.parametrize("trains", ["mid_only", "full", "unlocked"])

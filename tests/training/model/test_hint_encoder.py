@@ -86,7 +86,7 @@ def test_a_new_controlnet_with_the_papers_encoder_changes_nothing(base, paper):
     hint = torch.rand(2, 3, 64, 64, generator=generator)
     timesteps, text = torch.tensor([3, 900]), base.encode_text(["", "a cat"])
     with torch.no_grad():
-        alone = base.unet(noisy, timesteps, text).sample
+        alone = base.unet(noisy, timesteps, text.tokens).sample
         assert torch.equal(Controlled(base.unet, paper)(noisy, timesteps, text, hint), alone)
 
 

@@ -8,7 +8,7 @@ from diffusers import DDPMScheduler
 from training.errors import BaseModelError
 from training.model.controlnet import new_controlnet
 from training.model.denoiser import Controlled
-from training.model.objective import Inputs, denoising_loss, draw, target
+from training.model.objective import Inputs, denoising_loss, draw
 
 SHAPE = (4, 8, 8)
 
@@ -44,7 +44,7 @@ def test_loss_is_equation_10(base, inputs, kind):
     z, noise = inputs.latents.numpy(), inputs.noise.numpy()
     noisy = torch.from_numpy((level**0.5 * z + (1 - level) ** 0.5 * noise).astype(np.float32))
     with torch.no_grad():
-        predicted = base.unet(noisy, inputs.timesteps, inputs.text).sample.numpy()
+        predicted = base.unet(noisy, inputs.timesteps, inputs.text.tokens).sample.numpy()
     wanted = noise if kind == "epsilon" else level**0.5 * noise - (1 - level) ** 0.5 * z
     expected = ((wanted - predicted) ** 2).mean()  # the new ControlNet adds zeros
 
@@ -63,7 +63,7 @@ def test_the_controlnet_takes_part_in_the_prediction(base, inputs):
 
 def test_another_prediction_type_is_refused(base, inputs):
     with pytest.raises(BaseModelError, match="prediction_type 'sample'"):
-        target(with_prediction(base, "sample"), inputs)
+        with_prediction(base, "sample").target(inputs.latents, inputs.noise, inputs.timesteps)
 
 
 def test_draws_belong_to_samples_not_to_batches():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from catalog.dataset.commits import Commit, StoredFile
-from catalog.dataset.latents import LatentsFolder, image_name, text_name
+from catalog.dataset.latents import LatentsFolder, image_name
 from catalog.images import decode_image
 from tests.training.rank import SERVER, train_rank
 from tests.training.stepping import Steps, assert_same_state, rows_of
@@ -28,15 +28,14 @@ SETTINGS = {"steps": 9, "checkpoint_every": 1, "phases": PHASES, "ema": 0.5}
 def write_latents(dataset: Path, base: Base, view) -> None:
     """Keep the latents and texts of a view without files, as one unit."""
     made = {"precision": "fp32", "stored": "fp32", "text": True, "mirrored": False}
-    folder = LatentsFolder(str(dataset), identity_of(base.folder, **made))
+    folder = LatentsFolder(str(dataset), identity_of(base.files, **made))
     folder.claim()
     arrays = {}
     for row in range(len(view)):
         sample = view.read(row)
         image = decode_image(sample.image)
         arrays[image_name(sample.key)] = image_moments(base, [image, image])[0]
-        for text in ("", sample.caption):
-            arrays[text_name(text)] = text_embeddings(base, [text])
+        arrays |= text_embeddings(base, ["", sample.caption])
     file = StoredFile(name="000000.tar", bytes=1, sha256="ab")
     unit = Commit(
         unit_id="0" * 32,

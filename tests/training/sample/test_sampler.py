@@ -9,7 +9,7 @@ from training.errors import ControlNetError, SamplingError
 from training.model.controlnet import load_controlnet, new_controlnet
 from training.model.denoiser import Controlled
 from training.sample.controls import Conditioned, Control
-from training.sample.sampler import Sampling, ddim, initial_noise, sample
+from training.sample.sampler import Sampling, initial_noise, sample
 
 STEPS = 4
 
@@ -45,7 +45,7 @@ def by_diffusers(base, controlnets, hints, *, prompts, seeds, **call) -> torch.T
         text_encoder=base.text_encoder,
         tokenizer=base.tokenizer,
         unet=base.unet,
-        scheduler=ddim(base.scheduler),
+        scheduler=base.sampling_scheduler(),
         controlnet=controlnets if len(controlnets) > 1 else controlnets[0],
         safety_checker=None,
         feature_extractor=None,
@@ -110,7 +110,7 @@ def test_latents_are_those_of_diffusers_pipeline(base, guidance_scale, weighting
 
 
 def test_ddim_takes_the_papers_twenty_steps(base):
-    scheduler = ddim(base.scheduler)
+    scheduler = base.sampling_scheduler()
     scheduler.set_timesteps(20)
     assert scheduler.timesteps.tolist() == list(range(951, 0, -50))
     assert scheduler.final_alpha_cumprod == scheduler.alphas_cumprod[0]
