@@ -3,7 +3,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionControlNetPipeline
+from diffusers import StableDiffusionControlNetPipeline, StableDiffusionXLControlNetPipeline
 
 from training.errors import ControlNetError, SamplingError
 from training.model.controlnet import load_controlnet, new_controlnet
@@ -107,6 +107,42 @@ def test_latents_are_those_of_diffusers_pipeline(base, guidance_scale, weighting
     torch.testing.assert_close(ours.latents, theirs, rtol=0, atol=1e-5)
     acting = STEPS if window == (0, 1) else STEPS // 2
     assert ours.controlnet_calls == acting * len(scales)
+
+
+@pytest.mark.parametrize(("guidance_scale", "weighting"), [(9.0, "even"), (7.0, "guess")])
+def test_latents_of_sdxl_are_those_of_diffusers_pipeline(sdxl, guidance_scale, weighting):
+    network, hint = learned(sdxl, 0), random_hint(0)
+    pipeline = StableDiffusionXLControlNetPipeline(
+        vae=sdxl.vae,
+        text_encoder=sdxl.text_encoder,
+        text_encoder_2=sdxl.text_encoder_2,
+        tokenizer=sdxl.tokenizer,
+        tokenizer_2=sdxl.tokenizer_2,
+        unet=sdxl.unet,
+        scheduler=sdxl.sampling_scheduler(),
+        controlnet=network,
+        add_watermarker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    theirs = pipeline(
+        prompt=["a cat", "a blue house"],
+        negative_prompt=["", ""],
+        image=torch.from_numpy(hint).permute(2, 0, 1)[None] / 255,
+        generator=[torch.Generator().manual_seed(seed) for seed in (3, 4)],
+        num_inference_steps=STEPS,
+        guidance_scale=guidance_scale,
+        guess_mode=weighting == "guess",
+        output_type="latent",
+    ).images
+    ours = sample(
+        sdxl,
+        [Control(controlnet=network, hints=[hint])],
+        prompts=["a cat", "a blue house"],
+        seeds=[3, 4],
+        sampling=Sampling(steps=STEPS, guidance_scale=guidance_scale, weighting=weighting),
+    )
+    assert theirs.std() > 0.1
+    torch.testing.assert_close(ours.latents, theirs, rtol=0, atol=1e-5)
 
 
 def test_ddim_takes_the_papers_twenty_steps(base):
