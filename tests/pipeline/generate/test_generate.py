@@ -293,7 +293,7 @@ class Whole(Denoiser):
         self.unet = unet
 
     def forward(self, noisy, timesteps, text, hint):
-        return self.unet(noisy + hint.mean(), timesteps, text, return_dict=False)[0]
+        return self.unet(noisy + hint.mean(), timesteps, text.tokens, return_dict=False)[0]
 
 
 def test_a_whole_unet_goes_alone(made, generate, monkeypatch: pytest.MonkeyPatch) -> None:
