@@ -5,8 +5,8 @@ into texts, in batches on a device, and only those images whose text the spec la
 then takes the caption from what was found beside an image and what was generated: pure, anywhere.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from pydantic import BaseModel, ConfigDict
 
 Image: TypeAlias = UInt8[np.ndarray, "h w 3"]
-Origin: TypeAlias = Literal["sidecar", "blip", "endpoint", "none"]
+Origin: TypeAlias = Literal["sidecar", "blip", "endpoint", "florence2", "qwen3_vl", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,12 +26,20 @@ class Caption:
         source: where it is from; ``none``: there was no text.
         sidecar: what lay beside the image, cleaned; "" where nothing did or nothing was kept.
         blip: what BLIP said, cleaned; "" where it was not asked.
+        lengths: the same image in other lengths, ``short`` and ``long``; of captioners that give
+            such.
     """
 
     text: str
     source: Origin
     sidecar: str = ""
     blip: str = ""
+    lengths: Mapping[str, str] = field(default_factory=dict)
+
+    def record(self) -> dict[str, str]:
+        """Return what a sample's json holds of it."""
+        kept = {"text": self.text, "source": self.source, "sidecar": self.sidecar}
+        return {**kept, "blip": self.blip, **self.lengths}
 
 
 class Network(Protocol):

@@ -5,29 +5,21 @@ Source: Li et al., BLIP (2022); the paper captioned its training images with it 
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from captioning import weights
 from captioning.base import Caption, Network
 from captioning.clean import CLEANING_VERSION, clean_generated
-from captioning.generated import GeneratedSpec
+from captioning.generated import LoadedSpec
 
 _OF_THE_NETWORK = {"precision", "beams", "prefix", "max_new_tokens", "batch_size"}
 
 
-class BlipSpec(GeneratedSpec):
+class BlipSpec(LoadedSpec):
     """Caption with BLIP; an image whose caption is empty is rejected."""
 
     captioner: Literal["blip", "sidecar_or_blip", "blip_with_sidecar_kept"]
-    model: str = Field(
-        weights.BASE,
-        description="a hub id, or a local folder: a path that begins with / ./ ../ or ~",
-    )
-    revision: str | None = Field(
-        None,
-        pattern=r"^[0-9a-f]{40}$",
-        description="commit of the hub's repository; default the one that is pinned here",
-    )
+    model: str = weights.BASE
     precision: Literal["fp32", "tf32", "bf16"] = Field(
         "fp32", description="tf32: fp32, with products of 10 bits where a GPU has them"
     )
@@ -37,11 +29,6 @@ class BlipSpec(GeneratedSpec):
     batch_size: int = Field(
         16, ge=1, le=4096, description="images at once, filled up; another number may move a text"
     )
-
-    @model_validator(mode="after")
-    def _is_pinned(self) -> "BlipSpec":
-        weights.require_pin(self.model, self.revision)
-        return self
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -58,6 +45,11 @@ class BlipSpec(GeneratedSpec):
         """
         fields = self.model_dump(mode="json", include=_OF_THE_NETWORK)
         return {**fields, "weights": weights.identity(self.model, self.revision)}
+
+    @property
+    def called(self) -> str:
+        """BLIP, whichever its checkpoint."""
+        return "BLIP"
 
     @property
     def network(self) -> "BlipSpec":

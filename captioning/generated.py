@@ -1,7 +1,10 @@
 """What captioners with a network share: when it is asked, and which text is taken."""
 
-from pydantic import Field
+from typing import Self
 
+from pydantic import Field, model_validator
+
+from captioning import weights
 from captioning.base import Caption, Spec
 from captioning.sidecar import sidecar_text
 
@@ -34,3 +37,26 @@ class GeneratedSpec(Spec):
     def said(self, generated: str, sidecar: str) -> Caption | None:
         """Return the caption that the network's text is; None where it says nothing."""
         raise NotImplementedError
+
+
+class LoadedSpec(GeneratedSpec):
+    """A captioner whose checkpoint is loaded here."""
+
+    model: str = Field(
+        description="a hub id, or a local folder: a path that begins with / ./ ../ or ~"
+    )
+    revision: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{40}$",
+        description="commit of the hub's repository; default the one that is pinned here",
+    )
+
+    @property
+    def called(self) -> str:
+        """What the captioner is called in words."""
+        return str(self.model)
+
+    @model_validator(mode="after")
+    def _is_pinned(self) -> Self:
+        weights.require_pin(self.model, self.revision)
+        return self

@@ -6,6 +6,7 @@ is ever made up: what is not whole is not loaded.
 """
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -22,8 +23,11 @@ LARGE = "Salesforce/blip-image-captioning-large"
 NAMES = {"blip": BASE, "blip_large": LARGE}
 """Short names of what can be fetched."""
 
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # one of them; the first goes first
+_INDEX = "model.safetensors.index.json"  # of weights in several files
+_WEIGHTS = ("model.safetensors", _INDEX, "pytorch_model.bin")  # one; the first goes first
+_SHARDS = "model-*.safetensors"
 _CONFIG = "config.json"
+_TOKENS = ("tokenizer.json", "vocab.txt", "vocab.json")
 _BESIDE = (
     _CONFIG,
     "generation_config.json",
@@ -33,6 +37,12 @@ _BESIDE = (
     "tokenizer.json",
     "tokenizer_config.json",
     "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "chat_template.json",
+    "chat_template.jinja",
+    "video_preprocessor_config.json",
 )
 
 
@@ -196,7 +206,7 @@ def _from_hub(model: str, revision: str, *, download: bool) -> Path:
             found = snapshot_download(
                 model,
                 revision=revision,
-                allow_patterns=[*_BESIDE, name],
+                allow_patterns=[*_BESIDE, name, *([_SHARDS] if name == _INDEX else [])],
                 local_files_only=not download,
             )
         except Exception as error:  # its errors share no base, and each is only one place's reason
@@ -211,7 +221,14 @@ def _from_hub(model: str, revision: str, *, download: bool) -> Path:
 def _files(folder: Path) -> list[str]:
     """Return the files that are read of a whole folder: one with weights, and what is beside it."""
     weights = next(name for name in _WEIGHTS if (folder / name).is_file())
-    return [weights, *(name for name in _BESIDE if (folder / name).is_file())]
+    shards = _shards(folder) if weights == _INDEX else []
+    return [weights, *shards, *(name for name in _BESIDE if (folder / name).is_file())]
+
+
+def _shards(folder: Path) -> list[str]:
+    """Return the names of the files that the index of weights in several files names."""
+    index = json.loads((folder / _INDEX).read_bytes())
+    return sorted(set(index["weight_map"].values()))
 
 
 def _fault(folder: Path) -> str | None:
@@ -221,8 +238,11 @@ def _fault(folder: Path) -> str | None:
         return f"it has neither {' nor '.join(_WEIGHTS)}"
     if not (folder / _CONFIG).is_file():
         return f"it has no {_CONFIG}"
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
-        return "it has neither tokenizer.json nor vocab.txt"
+    if not any((folder / name).is_file() for name in _TOKENS):
+        return f"it has neither {' nor '.join(_TOKENS)}"
+    lacking = [name for name in _files(folder) if not (folder / name).is_file()]
+    if lacking:
+        return f"it lacks {', '.join(lacking)}, which {_INDEX} names"
     return None
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from ray.exceptions import RayError
 
 import captioning.weights
-from captioning.blip import BlipSpec
+from captioning.generated import LoadedSpec
 from detectors.weights.checkpoints import CHECKPOINTS
 from pipeline.cluster import checks, connect
 from pipeline.cluster import nodes as ray_nodes
@@ -46,7 +46,7 @@ class Question:
             return {short[captioning.weights.BASE]: False}
         found: dict[str, bool] = {}
         for spec in (load_recipe(name).captions for name in self.recipes):
-            if isinstance(spec, BlipSpec) and spec.model in short:
+            if isinstance(spec, LoadedSpec) and spec.model in short:
                 name = short[spec.model]
                 found[name] = found.get(name, False) or spec.wants_all
         return found

@@ -8,8 +8,8 @@ import typer
 from rich.markup import escape
 
 import captioning.weights
-from captioning.blip import BlipSpec
 from captioning.errors import CaptionError
+from captioning.generated import LoadedSpec
 from detectors import weights
 from detectors.errors import WeightsError
 from detectors.weights.checkpoints import CHECKPOINTS, Checkpoint, Hub, Package, find
@@ -146,7 +146,7 @@ def _captioners(recipe: str | None) -> dict[tuple[str, str | None], list[str]]:
     users: dict[tuple[str, str | None], list[str]] = {}
     for name in [recipe] if recipe else shipped_recipes():
         spec = load_recipe(name).captions
-        if isinstance(spec, BlipSpec):
+        if isinstance(spec, LoadedSpec):
             used_by = users.setdefault((spec.model, spec.revision), [])
             used_by.append(f"recipe {name}")
     return users

@@ -5,8 +5,8 @@ import pyarrow.compute as pc
 
 from captioning import endpoint_client, weights
 from captioning.base import Spec
-from captioning.blip import BlipSpec
 from captioning.endpoint import EndpointSpec
+from captioning.generated import LoadedSpec
 from catalog.dataset.dataset import Dataset
 from catalog.sample import OK
 from pipeline.errors import UsageError
@@ -63,15 +63,18 @@ def _why_not(spec: Spec, *, frozen: bool) -> str | None:
             f"by {spec.model}, and {why}; nothing was begun. Ways on:\n"
             f"  serve it there, or say where: --set captions.url=URL, with its /v1\n{without}"
         )
-    if not isinstance(spec, BlipSpec) or weights.where(spec.model, spec.revision) is not None:
+    if not isinstance(spec, LoadedSpec) or weights.where(spec.model, spec.revision) is not None:
         return None
     name = next((short for short, model in weights.NAMES.items() if model == spec.model), None)
-    fetch = f"controlnet-factory weights fetch {name}" if name else f"hf download {spec.model}"
+    fetch = f"  hf download {spec.model} --revision {spec.revision}, where there is a network"
+    if name is not None:
+        fetch = (
+            f"  controlnet-factory weights fetch {name}, where there is a network; with --to "
+            f"FOLDER to carry it here, and then\n    {weights.FOLDERS}=FOLDER"
+        )
     return (
-        f"by BLIP (captions.captioner: {spec.captioner}), and {spec.model} is not here; nothing "
-        f"was begun. Ways on:\n"
-        f"  {fetch}, where there is a network; with --to FOLDER to carry it here, and then\n"
-        f"    {weights.FOLDERS}=FOLDER\n"
+        f"by {spec.called} (captions.captioner: {spec.captioner}), and {spec.model} is not here; "
+        f"nothing was begun. Ways on:\n{fetch}\n"
         f"  {elsewhere}--set captions.model=./FOLDER, a folder that holds it\n{without}"
     )
 

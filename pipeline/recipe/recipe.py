@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from captioning.blip import BlipSpec
 from captioning.endpoint import EndpointSpec
 from captioning.sidecar import SidecarSpec
+from captioning.vision_language import Florence2Spec, Qwen3VlSpec
 from catalog import storage
 from catalog.images import Crop
 from catalog.sample import canonical_json, sha256_hex
@@ -82,7 +83,8 @@ AnySpec: TypeAlias = Annotated[
 """Every detector that a recipe can name."""
 
 AnyCaptions: TypeAlias = Annotated[
-    SidecarSpec | BlipSpec | EndpointSpec, Field(discriminator="captioner")
+    SidecarSpec | BlipSpec | EndpointSpec | Florence2Spec | Qwen3VlSpec,
+    Field(discriminator="captioner"),
 ]
 """Every captioner that a recipe can name."""
 

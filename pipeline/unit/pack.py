@@ -1,7 +1,7 @@
 """The last step of a unit: image, maps, caption and json encoded as one block of a tar."""
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,7 @@ class Packer:
             "recipe": self._fingerprint,
             "width": work.size[0],
             "height": work.size[1],
-            "caption": asdict(work.caption),
+            "caption": work.caption.record(),
             "image": {
                 "sha256": sha256_hex(image),
                 "stored": "encoded" if work.original is None else "original",

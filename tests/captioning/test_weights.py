@@ -49,7 +49,7 @@ def test_a_folder_is_taken_as_it_is(random_blip: Path) -> None:
 @pytest.mark.parametrize(
     ("gone", "message"),
     [
-        ("model.safetensors", "neither model.safetensors nor pytorch_model.bin"),
+        ("model.safetensors", "neither model.safetensors nor .* nor pytorch_model.bin"),
         ("config.json", "no config.json"),
         ("tokenizer.json", "neither tokenizer.json nor vocab.txt"),
         (None, "not there"),

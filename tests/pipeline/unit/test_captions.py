@@ -22,6 +22,7 @@ from pipeline.scan.source import Inputs
 from pipeline.unit.caption_cache import CaptionCache
 from pipeline.unit.captions import captioner_fingerprint
 from tests.pipeline.silent import Silent
+from tests.random_vision_language import save_random_florence2
 from tests.rules import ANY_LOOK
 
 BATCH = 2
@@ -100,6 +101,44 @@ def test_each_source_keeps_both_texts_under_the_same_names(
 
 def said(text: str, source: str, sidecar: str, blip: str) -> dict[str, str]:
     return {"text": text, "source": source, "sidecar": sidecar, "blip": blip}
+
+
+def test_two_lengths_of_a_vision_language_model_are_kept(
+    with_blip: Callable[..., Recipe], pictures: Path, tmp_path: Path
+) -> None:
+    folder = save_random_florence2(tmp_path / "random-florence2")
+    fields = {"captions.model": str(folder), "captions.max_new_tokens": 6, "captions.both": True}
+    short = run(with_blip("sidecar_or_florence2", **fields), tmp_path / "short", pictures)
+    beside = found_beside(pictures)
+    origins = set()
+    for caption in short.captions.values():
+        origins.add(caption["source"])
+        assert set(caption) == {"text", "source", "sidecar", "blip", "short", "long"}
+        if caption["source"] == "sidecar":
+            assert caption["text"] in beside
+            assert caption["short"] == caption["long"] == ""
+        else:
+            assert caption["text"] == caption["short"] != caption["long"]
+    assert origins == {"sidecar", "florence2"}
+    assert sum(short.batches) > 0
+    fields["captions.length"] = "long"
+    long = run(with_blip("sidecar_or_florence2", **fields), tmp_path / "long", pictures)
+    assert sum(long.batches) == 0  # the same texts, from the cache
+    for key, caption in long.captions.items():
+        assert caption["short"] == short.captions[key]["short"]
+        assert caption["text"] in (caption["long"], caption["sidecar"])
+
+
+def test_a_vision_language_model_that_is_not_here_is_refused(
+    with_blip: Callable[..., Recipe], pictures: Path, tmp_path: Path
+) -> None:
+    absent = with_blip(
+        "qwen3_vl",
+        **{"captions.model": "Qwen/Qwen3-VL-2B-Instruct", "captions.revision": "0" * 40},
+    )
+    with pytest.raises(UsageError, match=r"hf download Qwen/Qwen3-VL-2B-Instruct --revision 0{40}"):
+        run(absent, tmp_path / "d", pictures)
+    assert not (tmp_path / "d" / "commits").exists()
 
 
 def test_images_whose_own_text_is_taken_are_not_looked_at(
