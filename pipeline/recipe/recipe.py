@@ -23,6 +23,7 @@ from detectors.colour_palette import ColourPaletteSpec
 from detectors.depth import DepthSpec
 from detectors.grey import GreySpec
 from detectors.hed import HedSpec
+from detectors.inpaint import InpaintSpec
 from detectors.lineart_anime import LineartAnimeSpec
 from detectors.low_quality import LowQualitySpec
 from detectors.lsd import LsdSpec
@@ -77,6 +78,7 @@ AnySpec: TypeAlias = Annotated[
     | GreySpec
     | LowQualitySpec
     | ColourPaletteSpec
+    | InpaintSpec
     | XdogSpec,
     Field(discriminator="detector"),
 ]

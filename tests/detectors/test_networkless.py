@@ -1,5 +1,6 @@
-"""Conditions that need no network: tile, grey, low quality, colour palette and XDoG."""
+"""Conditions that need no network: tile, grey, low quality, palette, inpainting and XDoG."""
 
+import json
 from typing import Any
 
 import cv2
@@ -12,12 +13,13 @@ from catalog.images import decode_image
 from detectors.base import Annotation, Image, Spec, generator_for
 from detectors.colour_palette import ColourPaletteSpec
 from detectors.grey import GreySpec
+from detectors.inpaint import InpaintSpec, holes
 from detectors.low_quality import LowQualitySpec
 from detectors.tile import TileSpec
 from detectors.xdog import XdogSpec
 from tests.photographs import photographs
 
-SPECS = (TileSpec(), GreySpec(), LowQualitySpec(), ColourPaletteSpec(), XdogSpec())
+SPECS = (TileSpec(), GreySpec(), LowQualitySpec(), ColourPaletteSpec(), XdogSpec(), InpaintSpec())
 
 
 def noise(height: int, width: int, seed: int = 0) -> Image:
@@ -107,6 +109,42 @@ def test_xdog_draws_the_edges_of_a_dark_shape_on_paper() -> None:
     assert (np.abs(distances - 16) <= 3).all()
 
 
+@pytest.mark.parametrize("size", [(64, 96), (5, 3), (256, 256)])
+def test_holes_are_where_the_parameters_say_and_the_rest_is_the_picture(
+    size: tuple[int, int],
+) -> None:
+    image = noise(*size).clip(1)
+    for number in range(20):
+        made = made_of(InpaintSpec(), image, str(number))
+        json.dumps(made.parameters)
+        hole = holes(made.parameters, height=size[0], width=size[1])
+        assert ((made.map == 0).all(axis=2) == hole).all()
+        assert (made.map[~hole] == image[~hole]).all()
+        assert 0 < made.parameters["masked"] == pytest.approx(hole.mean(), abs=1e-6)
+        assert 1 <= len(made.parameters["strokes"]) <= 4
+        for left, top, wide, high in made.parameters["boxes"]:
+            assert 0 <= left <= left + wide <= size[1]
+            assert 0 <= top <= top + high <= size[0]
+
+
+def test_holes_of_each_kind_and_colour() -> None:
+    image = noise(128, 256)
+    boxes = made_of(InpaintSpec(strokes=0, boxes=3, side=0.25, fill=(255, 0, 127)), image)
+    assert [box[2:] for box in boxes.parameters["boxes"]] == [[64, 32]] * 3
+    assert (boxes.map[holes(boxes.parameters, height=128, width=256)] == (255, 0, 127)).all()
+    stroke = made_of(InpaintSpec(strokes=1, boxes=0, width=0.1, points=2, step=0.5), image)
+    (drawn,) = stroke.parameters["strokes"]
+    assert (drawn["width"], len(drawn["points"])) == (13, 2)
+    shares = [
+        made_of(InpaintSpec(), noise(256, 256), str(number)).parameters["masked"]
+        for number in range(200)
+    ]
+    assert 0.1 < np.mean(shares) < 0.4
+    assert max(shares) < 0.8
+    none = made_of(InpaintSpec(strokes=0, boxes=0), image)
+    assert (none.map == image).all()
+
+
 @pytest.mark.parametrize(
     ("kind", "fields"),
     [
@@ -116,6 +154,9 @@ def test_xdog_draws_the_edges_of_a_dark_shape_on_paper() -> None:
         (LowQualitySpec, {"quality": (50, 101)}),
         (ColourPaletteSpec, {"cell": 1}),
         (XdogSpec, {"sigma": -1}),
+        (InpaintSpec, {"side": 0}),
+        (InpaintSpec, {"fill": (0, 0, 256)}),
+        (InpaintSpec, {"width": (0.5, 0.1)}),
     ],
 )
 def test_what_makes_no_sense_is_refused(kind: Any, fields: dict[str, Any]) -> None:

@@ -24,6 +24,7 @@ from detectors.depth import DepthSpec
 from detectors.graph import Findings, Graph, annotate, out_of_memory
 from detectors.grey import GreySpec
 from detectors.hed import HedSpec
+from detectors.inpaint import InpaintSpec, holes
 from detectors.keypoints import Person, PoseSpec
 from detectors.lineart_anime import LineartAnimeSpec
 from detectors.lines import LinesSpec
@@ -98,6 +99,12 @@ def _joints(wanted: Found, found: Found) -> float:
     return map_likeness.keypoints_found(one, other)
 
 
+def _around_holes(wanted: Found, found: Found) -> float:
+    height, width = wanted.map.shape[:2]
+    kept = ~holes(wanted.parameters, height=height, width=width)
+    return map_likeness.picture_rmse(wanted.map[kept], found.map[kept])
+
+
 _LINES = partial(_lines, tolerance=LINE_TOLERANCE)
 
 METRICS: Mapping[type[Spec], Metric] = {
@@ -138,6 +145,9 @@ METRICS: Mapping[type[Spec], Metric] = {
             worst=1.0,
             higher_is_better=False,
         ),
+    ),
+    InpaintSpec: Metric(
+        name="RMSE around the holes (0..1)", score=_around_holes, worst=1.0, higher_is_better=False
     ),
 }
 """The metric of each kind of condition; that of a class holds for its subclasses."""
@@ -259,6 +269,9 @@ def pinned(spec: Spec, noted: Mapping[str, Any]) -> Spec:
             drawn = {name: noted[name] for name in ("factor", "quality", "noise", "sigma")
                      if name in type(spec).model_fields}  # fmt: skip
             return spec.model_copy(update=drawn)
+        if isinstance(spec, InpaintSpec):  # the picture is looked at whole
+            _ = noted["strokes"], noted["boxes"]  # which the metric asks for
+            return spec.model_copy(update={"strokes": 0, "boxes": 0})
         if isinstance(spec, ScribbleSpec) and spec.mode == "random":
             return spec.model_copy(update={"synthesis": _as_drawn(spec.synthesis, noted)})
     except KeyError as error:

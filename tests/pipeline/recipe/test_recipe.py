@@ -190,7 +190,8 @@ def _others(value: Any) -> list[Any]:
     if isinstance(value, int | float):
         return [value + 1, value / 2, value // 2, 2 * value]
     if isinstance(value, list):
-        return [value[:-1], value[-1:] * len(value)]
+        others = [value[:-1], value[-1:] * len(value), [*value[:-1], 1]]
+        return [other for other in others if other != value]
     return [256, *_WORDS] if value is None else [word for word in _WORDS if word != value]
 
 
@@ -260,7 +261,7 @@ def test_a_version_of_a_detector_is_in_the_fingerprints_of_its_recipes_alone(
     assert (before["canny"].fingerprint, before["canny"].map_fingerprints) == whole["canny"]
 
 
-_BEYOND = {"tile", "low_quality", "grey", "colour_palette", "xdog", "pidinet"}
+_BEYOND = {"tile", "low_quality", "grey", "colour_palette", "xdog", "inpaint", "pidinet"}
 
 
 @pytest.mark.parametrize("name", shipped_recipes())

@@ -12,6 +12,7 @@ from detectors.base import Annotation, NetworkSpec, Refusal, Spec
 from detectors.canny import CannySpec
 from detectors.depth import DepthSpec
 from detectors.errors import WeightsError
+from detectors.inpaint import InpaintSpec, holes
 from detectors.keypoints import Person, PoseSpec
 from detectors.lsd import LsdSpec
 from detectors.normal import NormalBaeSpec, NormalLabelsSpec
@@ -75,6 +76,19 @@ def test_canny_is_found_again_with_the_thresholds_of_the_sample(seed):
         wanted.parameters["low"],
         wanted.parameters["high"] - wanted.parameters["low"],
     )
+
+
+def test_what_an_inpainting_paints_into_the_holes_is_free():
+    sample = sample_of(picture(), InpaintSpec(fill=(255, 0, 0)))
+    redetector = Redetector(InpaintSpec(fill=(255, 0, 0)))
+    wanted = redetector.wanted(sample)
+    hole = holes(wanted.parameters, height=64, width=64)
+    painted, spoiled = picture(), picture()
+    painted[hole] = 7
+    spoiled[~hole] //= 2
+    scores = redetector.scores([picture(), painted, spoiled], [wanted] * 3)
+    assert scores[:2] == [0, 0]
+    assert scores[2] > 0.1
 
 
 def test_other_pictures_score_lower_and_blank_ones_nothing():
