@@ -20,6 +20,7 @@ from detectors.base import NetworkSpec, Precision
 from detectors.canny import CannySpec
 from detectors.colour_palette import ColourPaletteSpec
 from detectors.depth import DepthSpec
+from detectors.depth_anything import DepthAnythingSpec
 from detectors.grey import GreySpec
 from detectors.hed import HedSpec
 from detectors.lineart_anime import LineartAnimeSpec
@@ -61,6 +62,7 @@ AnySpec: TypeAlias = Annotated[
     | MlsdSpec
     | LsdSpec
     | DepthSpec
+    | DepthAnythingSpec
     | NormalSpec
     | NormalLabelsSpec
     | NormalBaeSpec
