@@ -21,8 +21,8 @@ from detectors.base import (
 MidasCheckpoint = Literal["midas_dpt_hybrid"]
 
 FLAT = 1e-4
-"""An inverse depth with a range of this or less, in MiDaS's units, is flat; photographs have
-hundreds."""
+"""An inverse depth with a range of this or less, in the network's unit, is flat; by MiDaS,
+photographs have hundreds."""
 
 
 class MidasNetwork(NetworkSpec):
@@ -37,20 +37,13 @@ class MidasNetwork(NetworkSpec):
         return Midas(self.checkpoint, device, precision)
 
 
-class DepthSpec(Spec):
+class NearnessSpec(Spec):
     """Nearness as grey, white nearest: inverse depth, stretched to the full range of each image."""
 
-    detector: Literal["depth"] = "depth"
     condition: ConditionName = "depth"
-    checkpoint: MidasCheckpoint = "midas_dpt_hybrid"
     bits: Literal[8, 16] = Field(
         8, description="of a pixel; 8 is what ControlNet takes, 16 keeps steps that 8 merge"
     )
-
-    @property
-    def network(self) -> MidasNetwork:
-        """MiDaS; shared with a `detectors.normal.NormalSpec`."""
-        return MidasNetwork(checkpoint=self.checkpoint)
 
     def annotate(self, image: Image, found: Any, generator: np.random.Generator) -> Result:
         """Return a map (h, w), uint8 or uint16, with the inverse depths of black and of white.
@@ -64,6 +57,18 @@ class DepthSpec(Spec):
         grey = (stretched * np.float32(white)).clip(0, white).astype(kind)
         ends = {"black": round(float(found.min()), 4), "white": round(float(found.max()), 4)}
         return Annotation(map=grey, parameters=ends)
+
+
+class DepthSpec(NearnessSpec):
+    """Nearness by MiDaS."""
+
+    detector: Literal["depth"] = "depth"
+    checkpoint: MidasCheckpoint = "midas_dpt_hybrid"
+
+    @property
+    def network(self) -> MidasNetwork:
+        """MiDaS; shared with a `detectors.normal.NormalSpec`."""
+        return MidasNetwork(checkpoint=self.checkpoint)
 
 
 def nearness(depth: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"] | Refusal:

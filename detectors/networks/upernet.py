@@ -1,20 +1,16 @@
 """UperNet with transformers' layers and its checkpoints' folders; batching is ours."""
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as transforms
 
 from detectors.base import Batch, Precision
 from detectors.errors import WeightsError
 from detectors.palettes import ADE20K_CLASSES
-from detectors.runtimes.on_torch import DTYPES, finite, quietly, ready, to_device_nchw
+from detectors.runtimes.on_torch import DTYPES, finite, ready, to_device_nchw
+from detectors.runtimes.on_transformers import from_folder, pixel_values
 from detectors.weights import resolve
 
 
@@ -22,7 +18,13 @@ class UperNet:
     """Unified perceptual parsing (Xiao et al., 2018), as transformers has it."""
 
     def __init__(self, checkpoint: str, device: str, precision: Precision) -> None:
-        net, self._how = _from_folder(resolve(checkpoint))
+        folder = resolve(checkpoint)
+        net, self._how = from_folder(folder, "UperNetForSemanticSegmentation")
+        if net.config.num_labels != ADE20K_CLASSES:
+            raise WeightsError(
+                f"{folder} has {net.config.num_labels} classes, expected ADE20K's {ADE20K_CLASSES}"
+            )
+        net.auxiliary_head = None  # only training looks at it
         self._dtype = DTYPES[precision]
         self._device = torch.device(device)
         self._net = ready(net, self._device, self._dtype)
@@ -40,32 +42,9 @@ class UperNet:
     def pixel_values(self, pixels: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 s t"]:
         """Resize and normalise as the folder's image processor says, on the device."""
         how = self._how
-        if how.do_resize:
-            size = [how.size["height"], how.size["width"]]
-            pixels = transforms.resize(
-                pixels, size, interpolation=InterpolationMode.BILINEAR, antialias=True
-            )
-        scaled = pixels.float() * how.rescale_factor
-        normal: Tensor = (scaled - self._row(how.image_mean)) / self._row(how.image_std)
-        return normal.to(self._dtype)
-
-    def _row(self, values: list[float]) -> Float[Tensor, "1 3 1 1"]:
-        return torch.tensor(values, device=self._device).reshape(1, 3, 1, 1)
-
-
-def _from_folder(folder: Path) -> tuple[Any, Any]:
-    """Return the net and its image processor, whose values alone are used."""
-    with quietly():
-        from transformers import AutoImageProcessor, UperNetForSemanticSegmentation
-
-        net = UperNetForSemanticSegmentation.from_pretrained(folder, local_files_only=True)
-        how = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-    if net.config.num_labels != ADE20K_CLASSES:
-        raise WeightsError(
-            f"{folder} has {net.config.num_labels} classes, expected ADE20K's {ADE20K_CLASSES}"
-        )
-    net.auxiliary_head = None  # only training looks at it
-    return net, how
+        height, width = pixels.shape[2:]
+        size = (how.size["height"], how.size["width"]) if how.do_resize else (height, width)
+        return pixel_values(pixels, how, size, self._dtype)
 
 
 def _best(logits: Float[Tensor, "1 c s t"], size: tuple[int, int]) -> Int[Tensor, "h w"]:

@@ -81,7 +81,7 @@ def where(name: str) -> Path | None:
     for folder in [*folders(), cache_folder()]:
         if stored.fault(checkpoint, folder, whole=False) is None:
             return stored.ready(checkpoint, folder)
-    for folder in folders():
+    for folder in folders() if checkpoint.conversion else []:  # else it was looked at above
         original = checkpoint.original_in(folder)
         if stored.original_fault(checkpoint, original, whole=False) is None:
             return original
@@ -96,11 +96,10 @@ def verify(name: str) -> str | None:
     """
     checkpoint = find(name)
     for folder in [*folders(), cache_folder()]:
-        original = checkpoint.original_in(folder)
-        faults = {
-            checkpoint.stored_in(folder): stored.fault(checkpoint, folder, whole=True),
-            original: stored.original_fault(checkpoint, original, whole=True),
-        }
+        faults = {checkpoint.stored_in(folder): stored.fault(checkpoint, folder, whole=True)}
+        if checkpoint.conversion:  # else the original is what is kept
+            original = checkpoint.original_in(folder)
+            faults[original] = stored.original_fault(checkpoint, original, whole=True)
         for path, fault in faults.items():
             if fault not in (None, stored.ABSENT):
                 return f"{path}: {fault}"

@@ -233,6 +233,21 @@ _TABLE = (
         conversion="torch_pickle/1",
     ),
     Checkpoint(
+        name="depth_anything_v2_small",
+        what="Depth Anything V2 on DINOv2 small, relative depth",
+        file="model.safetensors",
+        bytes=99_173_660,
+        sha256="3152477ce0d8d6978d76b995120de97cb5b928701fd0f817769f59e249a16b70",
+        licence="Apache-2.0; the larger ones are NON-COMMERCIAL",
+        sources=(
+            Hub(
+                repo="depth-anything/Depth-Anything-V2-Small-hf",
+                revision="5426e4f0f36572d16453bbda7a8389317b1bef99",
+            ),
+        ),
+        beside=("config.json", "preprocessor_config.json"),
+    ),
+    Checkpoint(
         name="normal_bae",
         what="surface normals with uncertainty (Bae et al.), ScanNet",
         file="scannet.pt",

@@ -36,11 +36,11 @@ def fault(checkpoint: Checkpoint, folder: Path, *, whole: bool) -> str | None:
     weights, *beside = _files(checkpoint, folder)
     if not weights.is_file():
         return ABSENT
-    if checkpoint.conversion is None:
-        return original_fault(checkpoint, weights, whole=whole)
     for path in beside:
         if not path.is_file():
             return f"{path.name} is missing beside it"
+    if checkpoint.conversion is None:
+        return original_fault(checkpoint, weights, whole=whole)
     return tensor_file.fault(weights, _made_from(checkpoint), whole=whole)
 
 

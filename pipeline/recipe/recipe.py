@@ -21,6 +21,7 @@ from detectors.base import NetworkSpec, Precision
 from detectors.canny import CannySpec
 from detectors.colour_palette import ColourPaletteSpec
 from detectors.depth import DepthSpec
+from detectors.depth_anything import DepthAnythingSpec
 from detectors.grey import GreySpec
 from detectors.hed import HedSpec
 from detectors.inpaint import InpaintSpec
@@ -63,6 +64,7 @@ AnySpec: TypeAlias = Annotated[
     | MlsdSpec
     | LsdSpec
     | DepthSpec
+    | DepthAnythingSpec
     | NormalSpec
     | NormalLabelsSpec
     | NormalBaeSpec

@@ -12,13 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
+import numpy as np
 import pytest
 import torch
 from huggingface_hub import constants
 
 from detectors import weights
 from detectors.errors import WeightsError
-from detectors.weights import origins, stored
+from detectors.weights import origins, stored, tensor_file
 from detectors.weights.checkpoints import CHECKPOINTS, Checkpoint, Hub, Package
 
 HUB = Hub(repo="someone/nets", revision="0" * 40)
@@ -468,6 +469,39 @@ def test_a_transformers_folder(
     shutil.rmtree(tmp_path / "made")
     monkeypatch.setenv(weights.FOLDERS, str(tmp_path / "carried"))
     assert weights.resolve("tiny_upernet") == made
+
+
+def test_a_transformers_folder_that_needs_no_conversion(
+    cache: Path, folder_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "made"
+    original = made / "tiny_upernet" / "model.safetensors"
+    tensor_file.write(original, {"a": np.zeros(3, np.float32)}, {})
+    checkpoint = replace(
+        folder_checkpoint,
+        file=original.name,
+        sha256=hashlib.sha256(original.read_bytes()).hexdigest(),
+        conversion=None,
+    )
+    listed(checkpoint, monkeypatch)
+    monkeypatch.setenv(weights.FOLDERS, str(made))
+    assert weights.where("tiny_upernet") == weights.resolve("tiny_upernet") == original.parent
+    assert weights.verify("tiny_upernet") is None
+
+    (original.parent / "config.json").rename(tmp_path / "config.json")
+    lacking = "config.json is missing beside it"
+    assert weights.where("tiny_upernet") is None
+    assert weights.verify("tiny_upernet") == f"{original}: {lacking}"
+    with pytest.raises(WeightsError, match=lacking):
+        weights.resolve("tiny_upernet")
+    assert_nothing_in(cache)
+
+    (tmp_path / "config.json").rename(original.parent / "config.json")
+    carried = weights.fetch("tiny_upernet", to=tmp_path / "carried")
+    assert stored.fault(checkpoint, tmp_path / "carried", whole=True) is None
+    (carried / "model.safetensors").write_bytes(b"0" * original.stat().st_size)
+    monkeypatch.setenv(weights.FOLDERS, str(tmp_path / "carried"))
+    assert "its sha256 is" in str(weights.verify("tiny_upernet"))
 
 
 def test_a_missing_file_beside_it_is_known_before_the_long_download(

@@ -20,7 +20,7 @@ from catalog.sample import Sample
 from detectors.base import Image, Map, Result, Spec
 from detectors.canny import CannySpec
 from detectors.colour_palette import ColourPaletteSpec
-from detectors.depth import DepthSpec
+from detectors.depth import NearnessSpec
 from detectors.graph import Findings, Graph, annotate, out_of_memory
 from detectors.grey import GreySpec
 from detectors.hed import HedSpec
@@ -116,7 +116,7 @@ METRICS: Mapping[type[Spec], Metric] = {
     ScribbleSpec: Metric(name=f"scribble F1 ({LINE_TOLERANCE} px)", score=_LINES),
     LinesSpec: Metric(name=f"line F1 ({LINE_TOLERANCE} px)", score=_LINES),
     LineartAnimeSpec: Metric(name=f"line art F1 ({LINE_TOLERANCE} px)", score=_LINES),
-    DepthSpec: Metric(
+    NearnessSpec: Metric(
         name="depth RMSE (0..1)",
         score=lambda one, two: map_likeness.depth_rmse(one.map, two.map),
         worst=1.0,

@@ -261,7 +261,8 @@ def test_a_version_of_a_detector_is_in_the_fingerprints_of_its_recipes_alone(
     assert (before["canny"].fingerprint, before["canny"].map_fingerprints) == whole["canny"]
 
 
-_BEYOND = {"tile", "low_quality", "grey", "colour_palette", "xdog", "inpaint", "pidinet"}
+_BEYOND = {"tile", "low_quality", "grey", "colour_palette", "xdog", "inpaint"}
+_BEYOND |= {"pidinet", "depth_anything"}
 
 
 @pytest.mark.parametrize("name", shipped_recipes())

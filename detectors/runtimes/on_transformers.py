@@ -1,0 +1,70 @@
+"""What networks in transformers' folders share: loaded whole or not at all; pixels as they want."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as transforms
+
+from detectors.errors import WeightsError
+from detectors.runtimes.on_torch import quietly
+
+_FILTERS = {2: InterpolationMode.BILINEAR, 3: InterpolationMode.BICUBIC}  # by Pillow's numbers
+
+
+def from_folder(folder: Path, kind: str) -> tuple[Any, Any]:
+    """Return the network and the image processor of a folder as the hub has them.
+
+    Args:
+        folder: with a configuration, weights and the image processor's values.
+        kind: class of the network, for example ``UperNetForSemanticSegmentation``.
+
+    Raises:
+        WeightsError: the folder has another network, or not all of it: transformers itself would
+            fill what is missing with random weights and go on.
+    """
+    with quietly():
+        import transformers
+
+        try:
+            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+            held = config.architectures or ["no named network"]
+            if kind not in held:
+                raise WeightsError(f"{folder} has {', '.join(held)}, expected {kind}")
+            net, loading = getattr(transformers, kind).from_pretrained(
+                folder, local_files_only=True, output_loading_info=True
+            )
+            how = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+        except WeightsError:
+            raise
+        except (OSError, ValueError, RuntimeError) as error:
+            why = str(error).strip().partition("\n")[0]
+            raise WeightsError(f"{folder} has no {kind} that can be loaded: {why}") from error
+    if missing := sorted(loading["missing_keys"]):
+        raise WeightsError(f"{folder} lacks {len(missing)} of {kind}'s tensors, first {missing[0]}")
+    return net, how
+
+
+def pixel_values(
+    pixels: UInt8[Tensor, "b 3 h w"], how: Any, size: tuple[int, int], dtype: torch.dtype
+) -> Float[Tensor, "b 3 s t"]:
+    """Resize and normalise on the device with an image processor's values.
+
+    Args:
+        pixels: 0..255, on the device.
+        how: the image processor.
+        size: the height and width to resize to.
+        dtype: of the result.
+    """
+    interpolation = _FILTERS[how.resample]
+    resized = transforms.resize(pixels, list(size), interpolation=interpolation, antialias=True)
+    scaled = resized.float() * how.rescale_factor
+    normal: Tensor = (scaled - _row(how.image_mean, scaled)) / _row(how.image_std, scaled)
+    return normal.to(dtype)
+
+
+def _row(values: list[float], like: Tensor) -> Float[Tensor, "1 3 1 1"]:
+    return like.new_tensor(values).reshape(1, 3, 1, 1)
