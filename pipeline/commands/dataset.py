@@ -146,27 +146,30 @@ def materialize(
         str,
         typer.Option(
             help="tars: WebDataset's; folders: for trainers that read files; hf: parquet files "
-            "for load_dataset and diffusers' scripts."
+            "for load_dataset and diffusers' scripts; mds: for MosaicML's streaming."
         ),
     ] = "tars",
     condition: Annotated[
         str | None, typer.Option(help="Of folders and hf: the map that is the conditioning_image.")
     ] = None,
-    samples_per_tar: Annotated[int, typer.Option(min=1, help="Or parquet file.")] = 1000,
+    samples_per_tar: Annotated[int, typer.Option(min=1, help="Or file of another layout.")] = 1000,
 ) -> None:
     """Copy a view into plain WebDataset tars, or into what other trainers read."""
     from catalog.dataset.materialize import materialize as run
     from catalog.publish.folders import write_folders
     from catalog.publish.hugging_face import write_parquet
+    from catalog.publish.mosaic import write_mds
 
     view = Dataset.open(dataset).view(subset)
-    chosen = one_of("--layout", layout, ("tars", "folders", "hf"))
+    chosen = one_of("--layout", layout, ("tars", "folders", "hf", "mds"))
     if chosen == "folders":
         steps = write_folders(view, out_, condition=condition)
     elif chosen == "hf":
         steps = write_parquet(view, out_, condition=condition, samples_per_file=samples_per_tar)
     elif condition is not None:
-        raise UsageError("--condition goes with --layout folders or hf; a tar holds all of them")
+        raise UsageError(f"--condition goes with --layout folders or hf; {chosen} hold all of them")
+    elif chosen == "mds":
+        steps = write_mds(view, out_, samples_per_file=samples_per_tar)
     else:
         steps = run(view, out_, samples_per_tar=samples_per_tar)
     for written in steps:
