@@ -22,6 +22,7 @@ from detectors.errors import DetectorError
 from detectors.palettes import Palette, PaletteName, palette
 
 UperNetCheckpoint = Literal["upernet_convnext_small"]
+EomtCheckpoint = Literal["eomt_ade20k_large"]
 DeepLabCheckpoint = Literal["deeplab_ade20k"]
 
 _UNLABELLED = "share of pixels without a class that refuses the image; 1 keeps every image"
@@ -81,6 +82,35 @@ class SegUperNetSpec(Spec):
     def network(self) -> UperNetwork:
         """UperNet."""
         return UperNetwork(checkpoint=self.checkpoint)
+
+    def annotate(self, image: Image, found: Any, generator: np.random.Generator) -> Result:
+        """Return a map (h, w, 3), with each class's share of the pixels by its id, 1..150."""
+        return _painted(found, palette("ade20k"))
+
+
+class EomtNetwork(NetworkSpec):
+    """EoMT on DINOv2, trained on ADE20K."""
+
+    checkpoint: EomtCheckpoint = "eomt_ade20k_large"
+
+    def load(self, device: str, precision: Precision) -> Network:
+        """Load the network; its findings are ADE20K's ids, uint8 (h, w), 1..150."""
+        from detectors.networks.eomt import Eomt
+
+        return Eomt(self.checkpoint, device, precision)
+
+
+class SegEomtSpec(Spec):
+    """ADE20K's 150 classes by EoMT (Kerssies et al., 2025), for images without labels."""
+
+    detector: Literal["seg_eomt"] = "seg_eomt"
+    condition: ConditionName = "seg"
+    checkpoint: EomtCheckpoint = "eomt_ade20k_large"
+
+    @property
+    def network(self) -> EomtNetwork:
+        """EoMT."""
+        return EomtNetwork(checkpoint=self.checkpoint)
 
     def annotate(self, image: Image, found: Any, generator: np.random.Generator) -> Result:
         """Return a map (h, w, 3), with each class's share of the pixels by its id, 1..150."""

@@ -3,24 +3,28 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from detectors.errors import WeightsError
+from detectors.palettes import ADE20K_CLASSES
 from detectors.runtimes.on_torch import quietly
 
 _FILTERS = {2: InterpolationMode.BILINEAR, 3: InterpolationMode.BICUBIC}  # by Pillow's numbers
 
 
-def from_folder(folder: Path, kind: str) -> tuple[Any, Any]:
+def from_folder(folder: Path, kind: str, *, trains: str | None = None) -> tuple[Any, Any]:
     """Return the network and the image processor of a folder as the hub has them.
 
     Args:
         folder: with a configuration, weights and the image processor's values.
         kind: class of the network, for example ``UperNetForSemanticSegmentation``.
+        trains: part of it that only training looks at; it is dropped, and may be missing.
 
     Raises:
         WeightsError: the folder has another network, or not all of it: transformers itself would
@@ -43,9 +47,27 @@ def from_folder(folder: Path, kind: str) -> tuple[Any, Any]:
         except (OSError, ValueError, RuntimeError) as error:
             why = str(error).strip().partition("\n")[0]
             raise WeightsError(f"{folder} has no {kind} that can be loaded: {why}") from error
-    if missing := sorted(loading["missing_keys"]):
+    unused = () if trains is None else (f"{trains}.",)
+    if missing := sorted(name for name in loading["missing_keys"] if not name.startswith(unused)):
         raise WeightsError(f"{folder} lacks {len(missing)} of {kind}'s tensors, first {missing[0]}")
+    if trains is not None:
+        setattr(net, trains, None)
     return net, how
+
+
+def require_ade20k(net: Any, folder: Path) -> None:
+    """Raise WeightsError where a folder's network knows other classes than ADE20K's."""
+    if net.config.num_labels != ADE20K_CLASSES:
+        raise WeightsError(
+            f"{folder} has {net.config.num_labels} classes, expected ADE20K's {ADE20K_CLASSES}"
+        )
+
+
+def best_classes(scores: Float[Tensor, "c s t"], size: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:
+    """Return each pixel's best class at the image's size, as annotations number them: from 1."""
+    if scores.shape[1:] != size:
+        scores = F.interpolate(scores[None], size, mode="bilinear", align_corners=False)[0]
+    return (scores.argmax(0) + 1).to(torch.uint8).cpu().numpy()
 
 
 def pixel_values(

@@ -63,10 +63,13 @@ def resolve(name: str) -> Path:
 def identity(name: str) -> str:
     """Return what stands for a checkpoint in a recipe's fingerprint: its original's sha256, hex.
 
+    Of one whose hash is not known here, that of the file on this machine.
+
     Raises:
-        WeightsError: unknown.
+        WeightsError: unknown, or of unknown hash and not here.
     """
-    return find(name).sha256
+    checkpoint = find(name)
+    return checkpoint.sha256 or stored.measured(checkpoint, resolve(name).parent)
 
 
 def where(name: str) -> Path | None:
@@ -210,7 +213,7 @@ def _not_to_be_had(checkpoint: Checkpoint, tried: dict[str, str], source: From) 
             f"Then, here: {FOLDERS}=FOLDER",
         ]
     else:
-        lines += [
-            f"Put {checkpoint.file} ({checkpoint.origin}) in a FOLDER and set {FOLDERS}=FOLDER"
-        ]
+        files = ", ".join((checkpoint.file, *checkpoint.beside))
+        place = f"FOLDER/{name}" if checkpoint.beside else "a FOLDER"
+        lines += [f"Put {files} ({checkpoint.origin}) in {place} and set {FOLDERS}=FOLDER"]
     return "\n".join(lines)

@@ -58,7 +58,8 @@ class Checkpoint:
         file: name of the original file.
         bytes: size of the original file.
         exact: `bytes` is the size to the byte, and checked; else it is about right, and shown.
-        sha256: of the original file; hex.
+        sha256: of the original file; hex. None where no public manifest pins it: such a checkpoint
+            has no sources, and what lies in the local folder is hashed in its place.
         licence: of the weights, in a few words; non-commercial terms are said plainly.
         sources: where it can be fetched from, in order.
         origin: where a person finds one that has no sources and is only read from a local folder.
@@ -72,7 +73,7 @@ class Checkpoint:
     file: str
     bytes: int
     exact: bool = True
-    sha256: str
+    sha256: str | None
     licence: str
     sources: tuple[Source, ...] = ()
     origin: str = ""
@@ -238,7 +239,7 @@ _TABLE = (
         file="model.safetensors",
         bytes=99_173_660,
         sha256="3152477ce0d8d6978d76b995120de97cb5b928701fd0f817769f59e249a16b70",
-        licence="Apache-2.0; the larger ones are NON-COMMERCIAL",
+        licence="Apache-2.0",
         sources=(
             Hub(
                 repo="depth-anything/Depth-Anything-V2-Small-hf",
@@ -278,6 +279,17 @@ _TABLE = (
         licence="MIT",
         sources=(Hub(repo="openmmlab/upernet-convnext-small", revision="main"),),
         conversion="torch_pickle/1",
+        beside=("config.json", "preprocessor_config.json"),
+    ),
+    Checkpoint(
+        name="eomt_ade20k_large",
+        what="EoMT on DINOv2 large, 512, ADE20K's 150 classes",
+        file="model.safetensors",
+        bytes=1_264_000_000,
+        exact=False,
+        sha256=None,
+        licence="MIT",
+        origin="tue-mps/ade20k_semantic_eomt_large_512 on the Hugging Face hub",
         beside=("config.json", "preprocessor_config.json"),
     ),
     Checkpoint(

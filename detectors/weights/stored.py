@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from detectors.errors import WeightsError
@@ -51,12 +52,18 @@ def original_fault(checkpoint: Checkpoint, path: Path, *, whole: bool) -> str | 
     size = path.stat().st_size
     if checkpoint.exact and size != checkpoint.bytes:
         return f"it has {size:,} bytes, expected {checkpoint.bytes:,}"
-    if whole:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+    if whole and checkpoint.sha256 is not None:
+        found = _sha256(path)
         if found != checkpoint.sha256:
             return f"its sha256 is {found}, expected {checkpoint.sha256}"
     return None
+
+
+def measured(checkpoint: Checkpoint, folder: Path) -> str:
+    """Return the sha256, hex, of the weights that `folder` keeps as they were published."""
+    weights = checkpoint.stored_in(folder)
+    found = weights.stat()
+    return _hash_once(weights, found.st_size, found.st_mtime_ns)
 
 
 def keep(checkpoint: Checkpoint, original: Path, beside: Sequence[Path], part: Path) -> None:
@@ -107,6 +114,17 @@ def install(checkpoint: Checkpoint, part: Path, target: Path) -> None:
     os.replace(made, place)
 
 
+@lru_cache(maxsize=64)
+def _hash_once(path: Path, size: int, modified: int) -> str:
+    """Hash a file; size and time of change are there to tell a changed file from a known one."""
+    return _sha256(path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _files(checkpoint: Checkpoint, folder: Path) -> list[Path]:
     weights = checkpoint.stored_in(folder)
     return [weights, *(weights.parent / name for name in checkpoint.beside)]
@@ -114,4 +132,5 @@ def _files(checkpoint: Checkpoint, folder: Path) -> list[Path]:
 
 def _made_from(checkpoint: Checkpoint) -> dict[str, str]:
     assert checkpoint.conversion is not None, checkpoint.name
+    assert checkpoint.sha256 is not None, checkpoint.name  # what is converted is known
     return {"source_sha256": checkpoint.sha256, "conversion": checkpoint.conversion}

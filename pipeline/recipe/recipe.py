@@ -36,7 +36,7 @@ from detectors.openpifpaf import OpenPifPafSpec
 from detectors.openpose import OpenposeLightSpec, OpenposeSpec
 from detectors.pidinet import PidinetSpec
 from detectors.scribble import ScribbleSpec
-from detectors.segmentation import SegDeepLabSpec, SegLabelsSpec, SegUperNetSpec
+from detectors.segmentation import SegDeepLabSpec, SegEomtSpec, SegLabelsSpec, SegUperNetSpec
 from detectors.tile import TileSpec
 from detectors.xdog import XdogSpec
 from pipeline.errors import RecipeError
@@ -70,6 +70,7 @@ AnySpec: TypeAlias = Annotated[
     | NormalBaeSpec
     | SegLabelsSpec
     | SegUperNetSpec
+    | SegEomtSpec
     | SegDeepLabSpec
     | LineartAnimeSpec
     | OpenposeSpec

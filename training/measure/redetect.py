@@ -33,7 +33,7 @@ from detectors.normal import NormalBaeSpec, NormalLabelsSpec, NormalSpec
 from detectors.palettes import palette
 from detectors.pidinet import PidinetSpec
 from detectors.scribble import ScribbleSpec, Synthesis
-from detectors.segmentation import SegDeepLabSpec, SegLabelsSpec, SegUperNetSpec
+from detectors.segmentation import SegDeepLabSpec, SegEomtSpec, SegLabelsSpec, SegUperNetSpec
 from detectors.tile import TileSpec
 from detectors.xdog import XdogSpec
 from training.errors import DataError
@@ -132,7 +132,7 @@ METRICS: Mapping[type[Spec], Metric] = {
         ),
     ),
     **dict.fromkeys(
-        (SegLabelsSpec, SegUperNetSpec, SegDeepLabSpec),
+        (SegLabelsSpec, SegUperNetSpec, SegEomtSpec, SegDeepLabSpec),
         Metric(name="segmentation mIoU", score=_classes),
     ),
     PoseSpec: Metric(name="pose PCK@0.1", score=_joints),
