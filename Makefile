@@ -39,5 +39,5 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..."; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,s3,tflite]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,s3,tflite,onnx]'
 	@touch $@

@@ -87,9 +87,14 @@ class NetworkSpec(BaseModel):
     checkpoint: str
 
     @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """Names of all files that `load` needs."""
+        return (self.checkpoint,)
+
+    @property
     def identity(self) -> str:
         """What stands for the weights in a recipe's fingerprint; needs neither file nor network."""
-        return weights.identity(self.checkpoint)
+        return "+".join(weights.identity(name) for name in self.checkpoints)
 
     def load(self, device: str, precision: Precision) -> Network:
         """Load the network onto `device`, for example ``cpu`` or ``cuda:0``.

@@ -13,7 +13,7 @@ from jaxtyping import Float64
 from pydantic import Field
 
 from detectors.base import Annotation, Image, Refusal, Result, Spec, keep_or_refuse
-from detectors.skeleton import Rendering, draw_people
+from detectors.skeleton import Canvas, Rendering, draw_people
 
 OPENPOSE18 = (
     "nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow",
@@ -93,10 +93,13 @@ class PoseSpec(Spec):
         people: Sequence[Person] = self.people_in(found)
         fractions = [round(person.fraction, 4) for person in people]
         kept = {"people": [person.to_json() for person in people], "fractions": fractions}
-        drawn = draw_people(
-            [to_openpose18(person.keypoints) for person in people], image.shape[:2], self.rendering
-        )
+        drawn = self.draw(people, image.shape[:2])
         return keep_or_refuse(self, Annotation(map=drawn, parameters=kept))
+
+    def draw(self, people: Sequence[Person], size: tuple[int, int]) -> Canvas:
+        """Draw people on black; size is (height, width) in pixels."""
+        bodies = [to_openpose18(person.keypoints) for person in people]
+        return draw_people(bodies, size, self.rendering)
 
     def refuse(self, parameters: Mapping[str, Any]) -> Refusal | None:
         """Refuse by rule ``keypoints`` where too little is seen of the people."""

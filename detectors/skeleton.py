@@ -1,5 +1,6 @@
 """People drawn as coloured skeletons, as ControlNet's pose models were trained to read them."""
 
+import colorsys
 import math
 from collections.abc import Sequence
 from typing import Literal
@@ -10,6 +11,8 @@ from jaxtyping import Float64, UInt8
 
 Rendering = Literal["v1.1", "v1.0"]
 Body = Float64[np.ndarray, "18 3"]
+Hand = Float64[np.ndarray, "21 3"]
+Face = Float64[np.ndarray, "68 3"]
 Canvas = UInt8[np.ndarray, "h w 3"]
 
 LIMBS = (
@@ -18,6 +21,16 @@ LIMBS = (
 )  # fmt: skip
 """Pairs of OpenPose's joints, in the order in which they are drawn."""
 
+BONES = tuple(
+    (0 if place == 0 else 4 * finger + place, 4 * finger + place + 1)
+    for finger in range(5)
+    for place in range(4)
+)
+"""Pairs of a hand's 21 keypoints: the wrist, and four of each finger from the thumb on."""
+
+_BONE_COLOURS = tuple(
+    tuple(255 * level for level in colorsys.hsv_to_rgb(bone / 20, 1, 1)) for bone in range(20)
+)
 _HUES = 18
 _STICK = 4  # half the width of a limb, and the radius of a joint; pixels at any image size
 _LIMB_LEVEL = 0.6  # of a limb's colour in v1.1, and of the limb over what lies under it in v1.0
@@ -45,6 +58,27 @@ def draw_people(people: Sequence[Body], size: tuple[int, int], rendering: Render
             if _fill_limb(over, body, limb, colour):
                 cv2.addWeighted(canvas, 1 - _LIMB_LEVEL, over, _LIMB_LEVEL, 0, dst=canvas)
     return canvas
+
+
+def draw_hands(canvas: Canvas, hands: Sequence[Hand]) -> None:
+    """Draw hands onto a canvas as ControlNet 1.1 does: fingers in a circle of hues, blue joints."""
+    for hand in hands:
+        for (one, other), colour in zip(BONES, _BONE_COLOURS, strict=True):
+            if np.isfinite(hand[[one, other], 0]).all():
+                ends = [(int(x), int(y)) for x, y in hand[[one, other], :2]]
+                cv2.line(canvas, ends[0], ends[1], colour, thickness=2)
+        _dot(canvas, hand, _STICK, (0, 0, 255))
+
+
+def draw_faces(canvas: Canvas, faces: Sequence[Face]) -> None:
+    """Draw faces onto a canvas as ControlNet 1.1 does: a white dot a keypoint."""
+    for face in faces:
+        _dot(canvas, face, 3, (255, 255, 255))
+
+
+def _dot(canvas: Canvas, points: np.ndarray, radius: int, colour: tuple[int, int, int]) -> None:
+    for x, y, _ in points[np.isfinite(points[:, 0])]:
+        cv2.circle(canvas, (int(x), int(y)), radius, colour, thickness=-1)
 
 
 def _hue(step: int) -> tuple[int, int, int]:

@@ -93,6 +93,8 @@ class Checkpoint:
 
 _ANNOTATORS = Hub(repo="lllyasviel/Annotators", revision="982e7edaec38759d914a963c48c4726685de7d96")
 
+_DWPOSE = Hub(repo="yzd-v/DWPose", revision="1a7144101628d69ee7a3768d1ee3a094070dc388")
+
 _HED_BSDS500 = Checkpoint(
     name="hed_bsds500",
     what="HED, trained anew by the authors' Caffe recipe; sides averaged",
@@ -232,6 +234,24 @@ _TABLE = (
         licence="MIT",
         sources=(_ANNOTATORS,),
         conversion="torch_pickle/1",
+    ),
+    Checkpoint(
+        name="dwpose_l_384",
+        what="DWPose's large network, 133 keypoints of a person in a box, 384 x 288",
+        file="dw-ll_ucoco_384.onnx",
+        bytes=134_399_116,
+        sha256="724f4ff2439ed61afb86fb8a1951ec39c6220682803b4a8bd4f598cd913b1843",
+        licence="Apache-2.0",
+        sources=(_DWPOSE,),
+    ),
+    Checkpoint(
+        name="yolox_l",
+        what="YOLOX's large network on COCO, boxes",
+        file="yolox_l.onnx",
+        bytes=216_746_733,
+        sha256="7860ae79de6c89a3c1eb72ae9a2756c0ccfbe04b7791bb5880afabd97855a411",
+        licence="Apache-2.0",
+        sources=(_DWPOSE,),
     ),
     Checkpoint(
         name="depth_anything_v2_small",

@@ -36,7 +36,7 @@ class Question:
         if not self.recipes:
             return list(CHECKPOINTS)
         networks = (network for name in self.recipes for network in load_recipe(name).networks)
-        named = {network.checkpoint for network in networks}
+        named = {name for network in networks for name in network.checkpoints}
         return sorted(named & CHECKPOINTS.keys())
 
     def captioners(self) -> dict[str, bool]:

@@ -116,8 +116,8 @@ def _users(recipe: str | None) -> dict[str, list[str]]:
     users: dict[str, list[str]] = {} if recipe else {name: [] for name in CHECKPOINTS}
     for name in [recipe] if recipe else shipped_recipes():
         for network in load_recipe(name).networks:
-            if network.checkpoint in CHECKPOINTS:
-                users.setdefault(network.checkpoint, []).append(f"recipe {name}")
+            for checkpoint in CHECKPOINTS.keys() & set(network.checkpoints):
+                users.setdefault(checkpoint, []).append(f"recipe {name}")
     for detector, checkpoint in _choices():
         if checkpoint in users:
             users[checkpoint].append(f"detector {detector}")

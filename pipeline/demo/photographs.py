@@ -83,9 +83,13 @@ def photograph_steps(folder: Path, conditions: Sequence[str], *, local: bool) ->
     ]
 
 
+_PACKAGES = {"movenet": "ai_edge_litert", "dwpose": "onnxruntime"}
+
+
 def _is_here(spec: Spec) -> bool:
     if spec.network is None:
         return True
-    if spec.condition == "movenet" and importlib.util.find_spec("ai_edge_litert") is None:
+    package = _PACKAGES.get(spec.condition)
+    if package is not None and importlib.util.find_spec(package) is None:
         return False
-    return weights.where(spec.network.checkpoint) is not None
+    return all(weights.where(name) is not None for name in spec.network.checkpoints)

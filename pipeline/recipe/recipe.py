@@ -22,6 +22,7 @@ from detectors.canny import CannySpec
 from detectors.colour_palette import ColourPaletteSpec
 from detectors.depth import DepthSpec
 from detectors.depth_anything import DepthAnythingSpec
+from detectors.dwpose import DwposeSpec
 from detectors.grey import GreySpec
 from detectors.hed import HedSpec
 from detectors.inpaint import InpaintSpec
@@ -77,6 +78,7 @@ AnySpec: TypeAlias = Annotated[
     | OpenposeLightSpec
     | OpenPifPafSpec
     | MoveNetSpec
+    | DwposeSpec
     | TileSpec
     | GreySpec
     | LowQualitySpec

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from catalog.images import decode_image
 from catalog.sample import Sample
+from detectors.dwpose import DwposeSpec
 from detectors.keypoints import PoseSpec
 from detectors.movenet import MoveNetSpec
 from detectors.normal import Convention, NormalBaeSpec, NormalLabelsSpec, NormalSpec
@@ -115,7 +116,7 @@ def test_normals_of_an_unknown_convention_are_not_flipped(noted):
 
 
 def test_the_names_are_those_of_the_detectors():
-    poses = (OpenposeSpec, OpenposeLightSpec, OpenPifPafSpec, MoveNetSpec)
+    poses = (OpenposeSpec, OpenposeLightSpec, OpenPifPafSpec, MoveNetSpec, DwposeSpec)
     assert {spec().detector for spec in poses} == POSES
     assert set(poses) <= set(PoseSpec.__subclasses__())
     normals = (NormalSpec, NormalLabelsSpec, NormalBaeSpec)
