@@ -13,6 +13,7 @@ from accelerate.utils import InitProcessGroupKwargs
 from torch import nn
 
 from catalog.dataset.latents import LatentsFolder
+from catalog.memory import keep_freed_memory
 from training.data.augment import Augment
 from training.data.examples import Examples
 from training.data.held_out import (
@@ -172,6 +173,8 @@ def open_session(config: TrainConfig, rows: Rows) -> Session:
     config = as_begun(config, run)
     accelerator = _accelerator(config)
     check_shared(accelerator, run)
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()  # activations of the step before, most of all
     held = list_checkpoints(run)
     keys = read_held_out(run)  # also of a new run: somebody may have chosen them before
     if not keys and not held:
