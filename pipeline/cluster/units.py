@@ -15,6 +15,7 @@ from pipeline.errors import BuildError
 from pipeline.recipe.execution import Execution
 
 _CPUS = 1
+_GIB = 2**30
 _CPUS_OF_A_SHARE = 4
 _ACTORS_A_GPU = 4  # each holds the networks once more
 _WAITING = 1  # units queued at an actor beside those it has in hand: no pause when one ends
@@ -49,6 +50,7 @@ def through_actors(
         batch_size=1,
         num_cpus=execution.cpus_per_actor or _CPUS,
         num_gpus=_gpus(execution),
+        memory=_memory(execution),
         compute=ActorPoolStrategy(
             min_size=min(execution.min_actors, most),
             max_size=most,
@@ -94,10 +96,13 @@ def room_for_actors(execution: Execution) -> int:
     fit = have.get("CPU", 0) / cpus
     if gpus:
         fit = min(fit, have.get("GPU", 0) / gpus)
+    if execution.memory_per_actor is not None:
+        fit = min(fit, have.get("memory", 0) / _GIB / execution.memory_per_actor)
     if fit < 1:
         raise BuildError(
             f"no room for an actor of {cpus:g} CPUs and {gpus:g} GPUs on the nodes that are up "
-            f"({have.get('CPU', 0):g} CPUs, {have.get('GPU', 0):g} GPUs): lower what an actor "
+            f"({have.get('CPU', 0):g} CPUs, {have.get('GPU', 0):g} GPUs, "
+            f"{have.get('memory', 0) / _GIB:.1f} GiB): lower what an actor "
             "takes or, where the cluster grows by itself, say how far with --actors"
         )
     return int(fit)
@@ -131,6 +136,11 @@ def shared_out(execution: Execution, nodes: Sequence[Mapping[str, float]]) -> Ex
     if cpus is None:
         cpus = max(math.floor(min(beside) * gpus + 1e-3), 1)
     return execution.model_copy(update={"cpus_per_actor": cpus, "gpus_per_actor": gpus})
+
+
+def _memory(execution: Execution) -> float | None:
+    """Return what Ray is told of an actor's memory, in bytes; None where nobody chose that."""
+    return None if execution.memory_per_actor is None else execution.memory_per_actor * _GIB
 
 
 def _gpus(execution: Execution) -> float:

@@ -152,6 +152,10 @@ def materialize(
     condition: Annotated[
         str | None, typer.Option(help="Of folders and hf: the map that is the conditioning_image.")
     ] = None,
+    people: Annotated[
+        str | None,
+        typer.Option(help="Of folders: poses as JSON, too, openpose (a file each) or coco (one)."),
+    ] = None,
     samples_per_tar: Annotated[int, typer.Option(min=1, help="Or file of another layout.")] = 1000,
 ) -> None:
     """Copy a view into plain WebDataset tars, or into what other trainers read."""
@@ -159,9 +163,15 @@ def materialize(
     from catalog.publish.folders import write_folders
     from catalog.publish.hugging_face import write_parquet
     from catalog.publish.mosaic import write_mds
+    from pipeline.export.people import FORMATS, require_people, write_people
 
     view = Dataset.open(dataset).view(subset)
     chosen = one_of("--layout", layout, ("tars", "folders", "hf", "mds"))
+    form = None if people is None else one_of("--people", people, FORMATS)
+    if form is not None and chosen != "folders":
+        raise UsageError("--people goes with --layout folders; the others hold each sample's json")
+    if form is not None:
+        require_people(view)
     if chosen == "folders":
         steps = write_folders(view, out_, condition=condition)
     elif chosen == "hf":
@@ -174,4 +184,6 @@ def materialize(
         steps = run(view, out_, samples_per_tar=samples_per_tar)
     for written in steps:
         err.print(f"{written:,} of {len(view):,} samples")
+    if form is not None:
+        write_people(view, out_, form)
     out.print(f"written: {len(view):,} samples to {escape(str(out_))}")

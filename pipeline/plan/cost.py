@@ -1,7 +1,7 @@
 """What a build will take, from measured rates; what was not measured is said, not guessed."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,12 @@ from pipeline.recipe.recipe import Recipe
 
 BASE = "base"
 """The work that every image needs beside the networks; see rates.json."""
+
+_MEASURE = {
+    "cpu": "python benchmarks/detectors.py --device cpu; then write it into "
+    "benchmarks/results/rates.json",
+    "cuda": "python benchmarks/gpu.py, which writes benchmarks/results/rates.json",
+}
 
 # At which the rates were measured; networks and codecs take as long as there are pixels.
 _SIDE = 512
@@ -24,6 +30,8 @@ class Rate(BaseModel):
     work: str = Field(description="a checkpoint's name, or base")
     device: str = Field(pattern="^(cpu|cuda)$", description="cpu: one thread; cuda: one GPU")
     images_per_second: float = Field(gt=0, description="at 512 x 512")
+    precision: str | None = Field(None, description="of the network, where it was chosen")
+    batch: int | None = Field(None, description="images at once, where that was chosen")
     command: str = Field(description="what measured it")
     results: str = Field(description="the file in benchmarks/results that holds it")
 
@@ -38,6 +46,7 @@ class Estimate:
         cost: hours times the price; None without either.
         beside: hours of CPU cores beside a GPU, for all that is no network; None on a CPU, or
             where their rate is missing.
+        limit: what limits the rate, in words; "" where that is not known.
         unknown: work for which no rate was measured on this device.
     """
 
@@ -46,6 +55,7 @@ class Estimate:
     cost: float | None
     unknown: tuple[str, ...]
     beside: float | None = None
+    limit: str = ""
 
     def lines(self) -> list[str]:
         """Return the estimate in words."""
@@ -54,14 +64,15 @@ class Estimate:
             named = ", ".join(self.unknown)
             return [
                 f"{kind}: not known; no rate was measured on {self.device} for {named}",
-                "  to measure one: python benchmarks/detectors.py --device "
-                f"{self.device}; then write it into benchmarks/results/rates.json",
+                f"  to measure one: {_MEASURE[self.device]}",
             ]
         lines = [f"{kind}: about {_short(self.hours)}, at rates of benchmarks/results/rates.json"]
         if not self.hours and self.device == "cuda":
             lines = [f"{kind}: none; no network of this recipe looks at an image"]
         if self.beside is not None:
             lines.append(f"core-hours beside: about {_short(self.beside)}, not in the cost")
+        if self.limit:
+            lines.append(f"limited by {self.limit}")
         if self.cost is not None:
             lines.append(f"cost: about {self.cost:,.2f}, in the currency of the price")
         return lines
@@ -108,11 +119,37 @@ def estimate(
     unknown = tuple(work for work in needed if work not in known)
     if unknown:
         return Estimate(device=device, hours=None, cost=None, unknown=unknown)
-    hours = sum(count / known[work] for work, count in needed.items()) / 3600
+    parts = {work: count / known[work] / 3600 for work, count in needed.items()}
+    hours = sum(parts.values())
     cost = None if price_per_hour is None else hours * price_per_hour
     base = [rate for rate in rates if (rate.work, rate.device) == (BASE, "cpu")]
     beside = looks / base[0].images_per_second / 3600 if base and device == "cuda" else None
-    return Estimate(device=device, hours=hours, cost=cost, unknown=(), beside=beside)
+    return Estimate(
+        device=device,
+        hours=hours,
+        cost=cost,
+        unknown=(),
+        beside=beside,
+        limit=_limit(parts, beside),
+    )
+
+
+def _limit(parts: Mapping[str, float], beside: float | None) -> str:
+    """Say what limits the rate.
+
+    Args:
+        parts: hours of the device by the work.
+        beside: hours of CPU cores beside a GPU.
+    """
+    hours = sum(parts.values())
+    if not hours:
+        return "" if beside is None else "the processor: no network looks at an image"
+    if beside is not None:
+        cores = beside / hours
+        return f"the processor below {cores:.1f} cores a GPU, by the networks above"
+    most = max(parts, key=lambda work: parts[work])
+    named = "decoding, drawing, encoding and writing" if most == BASE else most
+    return f"{named}: {parts[most] / hours:.0%} of the time"
 
 
 def _work(recipe: Recipe, device: str) -> list[str]:

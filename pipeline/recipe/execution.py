@@ -30,6 +30,12 @@ class Execution(BaseModel):
         description="GPUs, or a share of one, that Ray reserves where the device is cuda; default "
         "a share for each four CPUs that the nodes have beside a GPU, a quarter at least",
     )
+    memory_per_actor: float | None = Field(
+        None,
+        gt=0,
+        description="memory that Ray reserves for an actor, so that no node holds more than fit; "
+        "GiB, default none is counted",
+    )
     threads: int | None = Field(
         None,
         ge=1,

@@ -1,8 +1,12 @@
-"""What an actor takes of a node, where nobody chose it."""
+"""What an actor takes of a node, and how many find room."""
+
+from typing import Any
 
 import pytest
+import ray
 
-from pipeline.cluster.units import shared_out
+from pipeline.cluster.units import room_for_actors, shared_out
+from pipeline.errors import BuildError
 from pipeline.recipe.execution import Execution
 
 
@@ -35,3 +39,26 @@ def test_a_gpu_is_shared_by_actors_with_its_cpus(
 
 def test_on_cpus_nothing_is_chosen() -> None:
     assert shared_out(Execution(), [{"CPU": 16, "GPU": 1}]) == Execution()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "fit"),
+    [
+        ({}, 16),
+        ({"memory_per_actor": 4}, 8),
+        ({"memory_per_actor": 1}, 16),
+        ({"cpus_per_actor": 4, "memory_per_actor": 4}, 4),
+        ({"actors": 100, "memory_per_actor": 4}, 100),
+    ],
+)
+def test_no_more_actors_than_memory_holds(
+    chosen: dict[str, Any], fit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 16, "memory": 32 * 2**30})
+    assert room_for_actors(Execution(**chosen)) == fit
+
+
+def test_an_actor_that_fits_into_no_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 16, "memory": 3 * 2**30})
+    with pytest.raises(BuildError, match=r"no room .*\(16 CPUs, 0 GPUs, 3\.0 GiB\)"):
+        room_for_actors(Execution(memory_per_actor=4))

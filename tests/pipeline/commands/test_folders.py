@@ -12,6 +12,9 @@ import pytest
 from catalog.dataset.dataset import Dataset
 from catalog.images import decode_image
 from catalog.png import decode_png
+from detectors.base import Batch
+from detectors.keypoints import Person
+from detectors.openpose import LightNetwork
 from pipeline.build.build import BuildResult
 from pipeline.commands import cli
 from pipeline.errors import Exit
@@ -145,6 +148,60 @@ def test_mds_shards_hold_every_column_of_every_sample(dataset: Dataset, tmp_path
         (out / "index.json").read_bytes()
     )["shards"]}  # fmt: skip
     assert encodings == ("png", "str", "jpeg", "str", "png")  # canny, caption, image, key, tile
+
+
+class Poses:
+    """A network that finds one person of a foretellable shape in each picture."""
+
+    def __call__(self, images: Batch) -> list[list[Person]]:
+        keypoints = np.column_stack([np.arange(18) * 3 + 2, np.arange(18) + 5, np.full(18, 0.9)])
+        return [[Person(keypoints=keypoints, score=0.8)] for _ in images]
+
+
+@pytest.fixture
+def poses(
+    pictures: Path,
+    make: Callable[..., BuildResult],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Dataset:
+    monkeypatch.setattr(LightNetwork, "load", lambda self, device, precision: Poses())
+    recipe = tmp_path / "poses.yaml"
+    recipe.write_text(_RECIPE.replace("{detector: tile}", "{detector: openpose_light}"))
+    make(pictures, tmp_path / "p", recipe=load_recipe(str(recipe), ANY_LOOK))
+    return Dataset.open(str(tmp_path / "p"))
+
+
+def test_people_lie_beside_their_pictures(poses: Dataset, tmp_path: Path) -> None:
+    shown = ("--condition", "openpose_light")
+    assert materialize(poses, tmp_path / "one", *shown, "--people", "openpose") == Exit.DONE
+    keys = {path.stem for path in (tmp_path / "one" / "images").glob("*.jpg")}
+    files = list((tmp_path / "one" / "conditions" / "openpose_light").glob("*.json"))
+    assert {path.stem for path in files} == keys
+    told = json.loads(files[0].read_text())
+    assert told["people"][0]["pose_keypoints_2d"][:6] == [2, 5, 0.9, 5, 6, 0.9]
+    assert (told["canvas_width"], told["canvas_height"]) == (64, 64)
+    assert not list((tmp_path / "one" / "conditions" / "canny").glob("*.json"))
+
+    assert materialize(poses, tmp_path / "two", *shown, "--people", "coco") == Exit.DONE
+    coco = json.loads((tmp_path / "two" / "people" / "openpose_light.json").read_text())
+    names = {image["id"]: image["file_name"] for image in coco["images"]}
+    assert {Path(name).stem for name in names.values()} == keys
+    assert all((tmp_path / "two" / name).is_file() for name in names.values())
+    assert {one["image_id"] for one in coco["annotations"]} == names.keys()
+    assert [one["id"] for one in coco["annotations"]] == list(range(1, len(keys) + 1))
+
+
+def test_people_are_refused_where_there_are_none(
+    dataset: Dataset, poses: Dataset, tmp_path: Path, capsys: Any
+) -> None:
+    out = tmp_path / "out"
+    line = ("--condition", "tile", "--people", "coco")
+    assert materialize(dataset, out, *line) == Exit.USAGE
+    assert "none of the conditions (canny, tile) knows people" in capsys.readouterr().err
+    assert materialize(poses, out, "--people", "coco", layout="hf") == Exit.USAGE
+    assert "--people goes with --layout folders" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_what_cannot_be_is_refused(dataset: Dataset, tmp_path: Path, capsys: Any) -> None:

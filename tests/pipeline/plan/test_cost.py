@@ -68,8 +68,12 @@ def test_images_that_are_no_squares_count_by_their_pixels() -> None:
 def test_a_gpu_is_said_to_have_cores_beside_it() -> None:
     hed = estimate(3600, load_recipe("hed"), "cuda", 1.0, RATES, texts=3600).lines()
     assert hed[1] == "core-hours beside: about 0.1, not in the cost"
+    assert hed[2] == "limited by the processor below 10.0 cores a GPU, by the networks above"
     canny = estimate(3600, load_recipe("canny"), "cuda", None, RATES, texts=3600).lines()
     assert canny[0] == "GPU-hours: none; no network of this recipe looks at an image"
+    assert canny[2] == "limited by the processor: no network looks at an image"
+    on_cores = estimate(3600, load_recipe("hed"), "cpu", None, RATES, texts=3600).lines()
+    assert on_cores[1] == "limited by hed_bsds500: 95% of the time"
 
 
 @pytest.mark.parametrize(
@@ -87,14 +91,18 @@ def test_what_was_not_measured_is_said(
     assert (found.hours, found.cost, found.unknown) == (None, None, unknown)
     said = "\n".join(found.lines())
     assert f"not known; no rate was measured on {device} for {unknown[0]}" in said
-    assert f"benchmarks/detectors.py --device {device}" in said
+    command = {"cpu": "benchmarks/detectors.py --device cpu", "cuda": "benchmarks/gpu.py"}
+    assert command[device] in said
+
+
+_ALL = "limited by decoding, drawing, encoding and writing: 100% of the time"
 
 
 @pytest.mark.parametrize(
     ("images", "price", "said"),
     [
-        (3600, None, ["core-hours: about 0.1, at rates of benchmarks/results/rates.json"]),
-        (36_000_000, 0.05, ["core-hours: about 1,000, at", "cost: about 50.00, in the currency"]),
+        (3600, None, ["core-hours: about 0.1, at rates of benchmarks/results/rates.json", _ALL]),
+        (36_000_000, 0.05, ["core-hours: about 1,000, at", _ALL, "cost: about 50.00, in the cur"]),
     ],
 )
 def test_an_estimate_in_words(images: int, price: float | None, said: list[str]) -> None:
