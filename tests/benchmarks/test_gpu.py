@@ -1,0 +1,71 @@
+"""The benchmark of a card runs, every line of it, without one."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.gpu import RESULTS, SECTIONS, Row, measured, rates_of, table, write_rates
+from pipeline.plan.cost import Rate
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_section_has_its_rows(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "benchmarks/gpu.py", "--device", "cpu", "--quick", "--out", str(out)]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=500
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (file,) = out.iterdir()  # no rates: those of a hurried processor are nobody's
+    text = file.read_text()
+    assert "--device cpu --quick" in text
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    found = {row[0] for row in rows[2:]}
+    assert found == set(SECTIONS)
+    assert all(float(row[3]) > 0 for row in rows[2:])
+    networks = {row[1] for row in rows if row[0] == "networks"}
+    assert networks >= {"hed_bsds500", "midas_dpt_hybrid", "depth_anything_v2_small", "pidinet"}
+
+
+def test_a_section_that_fails_is_a_row() -> None:
+    (row,) = measured("loader", {"device": "cpu"})
+    assert (row.what, row.rate) == ("failed", None)
+    assert "quick" in row.error
+    assert "| loader | failed |" in table([row])
+
+
+def test_the_best_rate_of_a_network_goes_where_plans_look(tmp_path: Path) -> None:
+    rows = [
+        Row(section="networks", what="hed_bsds500", how="", rate=rate, settings=settings)
+        for rate, settings in (
+            (100.04, {"precision": "fp32", "batch": 8}),
+            (812.345, {"precision": "bf16", "batch": 32}),
+            (None, {"precision": "bf16", "batch": 128}),
+        )
+    ]
+    rows.append(Row(section="recipes", what="canny", how="", rate=5000.0))
+    made = rates_of(rows, "python benchmarks/gpu.py", "card.md")
+    (rate,) = map(Rate.model_validate, made)
+    assert (rate.work, rate.device, rate.images_per_second) == ("hed_bsds500", "cuda", 812.3)
+    assert (rate.precision, rate.batch, rate.results) == ("bf16", 32, "card.md")
+    for _ in range(2):
+        write_rates(tmp_path, made)
+    kept = json.loads((tmp_path / "rates.json").read_bytes())["rates"]
+    shipped = json.loads((RESULTS / "rates.json").read_bytes())["rates"]
+    assert [one for one in kept if one["device"] == "cuda" and one["work"] == rate.work] == made
+    assert [one for one in kept if one["device"] == "cpu"] == [
+        one for one in shipped if one["device"] == "cpu"
+    ]
+    assert "812.3" in table(rows)
+
+
+@pytest.mark.parametrize("only", ["nothing", "networks,nothing"])
+def test_an_unknown_section_is_told(only: str) -> None:
+    command = [sys.executable, "benchmarks/gpu.py", "--only", only]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "the sections are card, networks" in done.stderr
