@@ -236,6 +236,17 @@ _TABLE = (
         conversion="torch_pickle/1",
     ),
     Checkpoint(
+        name="teed",
+        what="TEED, trained on BIPED for seven epochs, 58,910 weights",
+        file="7_model.pth",
+        bytes=250_000,
+        exact=False,
+        sha256="d0109e7f40e7d9f1f495d34947eb08167e8fbb0a13b4e6ab3121261fb8d5a416",
+        licence="MIT",
+        origin="checkpoints/BIPED/7/ of github.com/xavysp/TEED",
+        conversion="torch_pickle/1",
+    ),
+    Checkpoint(
         name="dwpose_l_384",
         what="DWPose's large network, 133 keypoints of a person in a box, 384 x 288",
         file="dw-ll_ucoco_384.onnx",

@@ -38,6 +38,7 @@ from detectors.openpose import OpenposeLightSpec, OpenposeSpec
 from detectors.pidinet import PidinetSpec
 from detectors.scribble import ScribbleSpec
 from detectors.segmentation import SegDeepLabSpec, SegEomtSpec, SegLabelsSpec, SegUperNetSpec
+from detectors.teed import TeedSpec
 from detectors.tile import TileSpec
 from detectors.xdog import XdogSpec
 from pipeline.errors import RecipeError
@@ -61,6 +62,7 @@ AnySpec: TypeAlias = Annotated[
     CannySpec
     | HedSpec
     | PidinetSpec
+    | TeedSpec
     | ScribbleSpec
     | MlsdSpec
     | LsdSpec

@@ -34,6 +34,7 @@ from detectors.palettes import palette
 from detectors.pidinet import PidinetSpec
 from detectors.scribble import ScribbleSpec, Synthesis
 from detectors.segmentation import SegDeepLabSpec, SegEomtSpec, SegLabelsSpec, SegUperNetSpec
+from detectors.teed import TeedSpec
 from detectors.tile import TileSpec
 from detectors.xdog import XdogSpec
 from training.errors import DataError
@@ -113,6 +114,7 @@ METRICS: Mapping[type[Spec], Metric] = {
     ),
     HedSpec: Metric(name="HED SSIM", score=_soft_edges),
     PidinetSpec: Metric(name="PiDiNet SSIM", score=_soft_edges),
+    TeedSpec: Metric(name="TEED SSIM", score=_soft_edges),
     ScribbleSpec: Metric(name=f"scribble F1 ({LINE_TOLERANCE} px)", score=_LINES),
     LinesSpec: Metric(name=f"line F1 ({LINE_TOLERANCE} px)", score=_LINES),
     LineartAnimeSpec: Metric(name=f"line art F1 ({LINE_TOLERANCE} px)", score=_LINES),
