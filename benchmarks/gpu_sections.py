@@ -166,18 +166,18 @@ def recipes(settings: Settings) -> Iterator[Row]:
             line = [sys.executable, "-m", "pipeline", "build", name, "--out", str(folder / name)]
             line += ["--images", str(folder / "pictures"), "--device", settings["device"]]
             changes = ["captions.captioner=sidecar", "rules.min_chroma=0", "rules.min_sharpness=0"]
-            precision, batch = "fp32", 1
+            changes += ["samples_per_unit=128"]
             if settings["quick"]:
                 changes += ["image.resolution=64"]
                 line += ["--local"]
             elif settings["device"] == "cuda":
-                precision, batch = "bf16", 32
-            changes += [f"precision={precision}", f"batch_size={batch}", "samples_per_unit=128"]
+                changes += ["preset=gpu"]
+            recipe = load_recipe(name, changes)
             line += [word for change in changes for word in ("--set", change)]
             begun = time.perf_counter()
             done = subprocess.run(line, capture_output=True, text=True, check=False)
             rate = settings["images"] / (time.perf_counter() - begun)
-            row = {"what": name, "how": f"{precision}, batch {batch}"}
+            row = {"what": name, "how": f"{recipe.precision}, batch {recipe.batch_size}"}
             row["weights"] = "real" if checkpoints else ""
             failed = {"error": (done.stderr.strip().splitlines() or ["?"])[-1]}
             yield {**row, **({"rate": rate} if done.returncode == 0 else failed)}

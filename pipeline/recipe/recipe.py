@@ -1,7 +1,7 @@
 """What a dataset is made of: everything that changes its bytes, and nothing else."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -43,6 +43,7 @@ from detectors.tile import TileSpec
 from detectors.xdog import XdogSpec
 from pipeline.errors import RecipeError
 from pipeline.recipe.execution import Execution
+from pipeline.recipe.presets import PRESETS
 from pipeline.recipe.yaml_file import load_model
 from training.settings.phases import Phase
 
@@ -55,6 +56,7 @@ FORMAT: Format = 3
 What only one detector makes otherwise counts up its own `detectors.base.Spec.version`.
 """
 
+_PRESET = "preset="
 _PIXELS = 2  # counts up with FORMAT where maps come to have other pixels
 
 
@@ -296,9 +298,28 @@ class Recipe(_Strict):
 def load_recipe(source: str, overrides: Iterable[str] = ()) -> Recipe:
     """Read a recipe by path or URI, or by the name of one that ships with the project.
 
+    Args:
+        source: which.
+        overrides: ``dotted.path=value``, or ``preset=NAME``, see `pipeline.recipe.presets`.
+
     Raises:
         RecipeError: there is none, or it does not validate.
     """
+    given = list(overrides)
+    presets = [one.partition("=")[2] for one in given if one.startswith(_PRESET)]
+    others = [one for one in given if not one.startswith(_PRESET)]
+    recipe = _load(source, others)
+    meant = [change for name in presets for change in _preset(name)(recipe)]
+    return _load(source, [*meant, *others]) if meant else recipe
+
+
+def _preset(name: str) -> Callable[[Recipe], list[str]]:
+    if name not in PRESETS:
+        raise RecipeError(f"--set preset={name}: unknown; expected {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def _load(source: str, overrides: Iterable[str]) -> Recipe:
     uri = source if _is_file(source) else str(_shipped(source))
     text = storage.read_bytes(uri).decode("utf-8", errors="replace")
     return load_model(Recipe, text, name=source, overrides=overrides)

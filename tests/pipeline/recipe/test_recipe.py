@@ -293,6 +293,24 @@ def test_shipped_recipes_are_whole(name: str) -> None:
     assert again.fingerprint == recipe.fingerprint
 
 
+def test_a_preset_states_what_a_gpu_wants_and_yields_to_what_is_set_beside_it() -> None:
+    made = load_recipe("hed", ["preset=gpu"])
+    assert (made.precision, made.batch_size, made.execution.device) == ("bf16", 32, "cuda")
+    assert (made.captions.precision, made.captions.batch_size) == ("bf16", 256)
+    assert made.fingerprint != load_recipe("hed").fingerprint
+    own = load_recipe("hed", ["batch_size=8", "preset=gpu", "captions.captioner=sidecar"])
+    assert (own.precision, own.batch_size, own.captions.captioner) == ("bf16", 8, "sidecar")
+    plain = load_recipe("canny", ["preset=gpu", "captions.captioner=sidecar"])
+    assert plain.fingerprint == load_recipe("canny", ["captions.captioner=sidecar"]).fingerprint
+    with pytest.raises(RecipeError, match="preset=tpu: unknown; expected gpu"):
+        load_recipe("canny", ["preset=tpu"])
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_the_preset_suits_every_shipped_recipe(name: str) -> None:
+    assert load_recipe(name, ["preset=gpu"]).execution.device == "cuda"
+
+
 def test_the_papers_thirteen_are_shipped_and_start_from_each_other() -> None:
     starts = {name: load_recipe(name).training.start for name in shipped_recipes()}
     assert len(starts.keys() - _BEYOND) == 13
