@@ -47,15 +47,16 @@ class Eomt:
         along = 2 if upright else 3  # the dimension of the long side
         starts = _starts(pixels.shape[along], self._side)
         looks = [self._net(pixels.narrow(along, start, self._side)) for start in starts]
-        found = []
-        for at in range(len(images)):
+
+        def scores(at: int) -> Float[Tensor, "c h w"]:
             windows = [
                 self._scores(look.masks_queries_logits[at], look.class_queries_logits[at])
                 for look in looks
             ]
-            scores = _joined(windows, starts, pixels.shape[along], upright=upright)
-            found.append(best_classes(finite(scores, "EoMT"), images.shape[1:3]))
-        return found
+            joined = _joined(windows, starts, pixels.shape[along], upright=upright)
+            return finite(joined, "EoMT")
+
+        return best_classes(map(scores, range(len(images))), images.shape[1:3])
 
     def pixel_values(self, pixels: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 s t"]:
         """Resize and normalise as the folder's image processor says, on the device."""

@@ -34,7 +34,7 @@ class UperNet:
         """Return the class of each pixel, as ADE20K's annotations number them: 1..150."""
         pixels = self.pixel_values(to_device_nchw(images, self._device, torch.uint8))
         logits = finite(self._net(pixels).logits, "UperNet")  # (B, 150, side, side)
-        return [best_classes(one.float(), images.shape[1:3]) for one in logits]
+        return best_classes((one.float() for one in logits), images.shape[1:3])
 
     def pixel_values(self, pixels: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 s t"]:
         """Resize and normalise as the folder's image processor says, on the device."""

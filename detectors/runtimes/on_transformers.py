@@ -1,5 +1,6 @@
 """What networks in transformers' folders share: loaded whole or not at all; pixels as they want."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,20 @@ def require_ade20k(net: Any, folder: Path) -> None:
         )
 
 
-def best_classes(scores: Float[Tensor, "c s t"], size: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:
-    """Return each pixel's best class at the image's size, as annotations number them: from 1."""
-    if scores.shape[1:] != size:
-        scores = F.interpolate(scores[None], size, mode="bilinear", align_corners=False)[0]
-    return (scores.argmax(0) + 1).to(torch.uint8).cpu().numpy()
+def best_classes(
+    scores: Iterable[Float[Tensor, "c s t"]], size: tuple[int, int]
+) -> list[UInt8[np.ndarray, "h w"]]:
+    """Return each pixel's best class at the images' size, as annotations number them: from 1.
+
+    One image's scores are brought to that size at a time, as they take 150 floats a pixel; what
+    comes of all of them leaves the device at once.
+    """
+    found = []
+    for one in scores:
+        if one.shape[1:] != size:
+            one = F.interpolate(one[None], size, mode="bilinear", align_corners=False)[0]
+        found.append((one.argmax(0) + 1).to(torch.uint8))
+    return list(torch.stack(found).cpu().numpy())
 
 
 def pixel_values(
