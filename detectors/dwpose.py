@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import Field
 
 from detectors.base import ConditionName, Network, NetworkSpec, Precision
-from detectors.keypoints import Person, PoseSpec, to_openpose18
+from detectors.keypoints import Person, PoseSpec, people_above, to_openpose18
 from detectors.skeleton import Canvas, draw_faces, draw_hands, draw_people
 
 DwposeCheckpoint = Literal["dwpose_l_384"]
@@ -47,7 +46,7 @@ class DwposeSpec(PoseSpec):
     condition: ConditionName = "dwpose"
     checkpoint: DwposeCheckpoint = "dwpose_l_384"
     boxes: BoxesCheckpoint = "yolox_l"
-    person_score: float = Field(0.3, ge=0, le=1, description="lowest of a person's box")
+    person_score: float = Field(0.3, ge=0.1, le=1, description="lowest of a person's box")
     joint_score: float = Field(0.3, ge=0, le=1, description="lowest of a keypoint that is found")
     hands: bool = Field(True, description="draw them")
     face: bool = Field(True, description="draw it")
@@ -59,15 +58,7 @@ class DwposeSpec(PoseSpec):
 
     def people_in(self, found: Any) -> Sequence[Person]:
         """Return the people above the thresholds, best first."""
-        bodies, scores = found
-        people = []
-        for at in np.argsort(-scores, kind="stable"):
-            keypoints = bodies[at].astype(np.float64)
-            keypoints[keypoints[:, 2] < self.joint_score] = np.nan
-            person = Person(keypoints=keypoints, score=float(scores[at]))
-            if person.score >= self.person_score and person.found:
-                people.append(person)
-        return people
+        return people_above(*found, person_score=self.person_score, joint_score=self.joint_score)
 
     def draw(self, people: Sequence[Person], size: tuple[int, int]) -> Canvas:
         """Draw people on black: all bodies, then all hands, then all faces."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float32, Float64
 from pydantic import Field
 
 from detectors.base import Annotation, Image, Refusal, Result, Spec, keep_or_refuse
@@ -114,6 +114,31 @@ class PoseSpec(Spec):
         """Return the people in a network's finding; a spec with thresholds of its own chooses."""
         people: Sequence[Person] = found
         return people
+
+
+def people_above(
+    bodies: Float32[np.ndarray, "n joints 3"],
+    scores: Float32[np.ndarray, " n"],
+    *,
+    person_score: float,
+    joint_score: float,
+) -> list[Person]:
+    """Return the people, best first, whose score is high enough, with the joints whose is.
+
+    Args:
+        bodies: x, y in pixels and a score; a row a joint.
+        scores: of each person.
+        person_score: lowest of a person that counts.
+        joint_score: lowest of a joint that is found; whoever has none is nobody.
+    """
+    people = []
+    for at in np.argsort(-scores, kind="stable"):
+        keypoints = bodies[at].astype(np.float64)
+        keypoints[keypoints[:, 2] < joint_score] = np.nan
+        person = Person(keypoints=keypoints, score=float(scores[at]))
+        if person.score >= person_score and person.found:
+            people.append(person)
+    return people
 
 
 def needed(fraction: float, joints: int) -> int:

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import Field
 
 from detectors.base import ConditionName, Network, NetworkSpec, Precision
-from detectors.keypoints import COCO17, Person, PoseSpec
+from detectors.keypoints import COCO17, Person, PoseSpec, people_above
 
 MoveNetCheckpoint = Literal["movenet_multipose"]
 
@@ -43,11 +42,9 @@ class MoveNetSpec(PoseSpec):
 
     def people_in(self, found: Any) -> Sequence[Person]:
         """Return the candidates above the thresholds, best first."""
-        people = []
-        for row in sorted(found.astype(np.float64), key=lambda row: -row[-1]):
-            keypoints = row[:-1].reshape(len(COCO17), 3).copy()
-            keypoints[keypoints[:, 2] < self.joint_score] = np.nan
-            person = Person(keypoints=keypoints, score=float(row[-1]))
-            if person.score >= self.person_score and person.found:
-                people.append(person)
-        return people
+        return people_above(
+            found[:, :-1].reshape(-1, len(COCO17), 3),
+            found[:, -1],
+            person_score=self.person_score,
+            joint_score=self.joint_score,
+        )

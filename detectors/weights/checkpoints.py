@@ -236,6 +236,32 @@ _TABLE = (
         conversion="torch_pickle/1",
     ),
     Checkpoint(
+        name="vitpose_plus_base",
+        what="ViTPose++ on ViT-B, a mixture of experts, 17 joints by that for COCO",
+        file="model.safetensors",
+        bytes=501_627_628,
+        sha256="640225e4a9dd544239f1da0ae36af865a6e76e21e5f33a12656aa7b77fa5a5fa",
+        licence="Apache-2.0",
+        sources=(
+            Hub(
+                repo="usyd-community/vitpose-plus-base",
+                revision="92be54d7a29e42fad47b6e2ca01dd9e685a61e0d",
+            ),
+        ),
+        beside=("config.json", "preprocessor_config.json"),
+    ),
+    Checkpoint(
+        name="rtdetr_r50vd",
+        what="RT-DETR on ResNet-50, Objects365 and COCO, boxes",
+        file="model.safetensors",
+        bytes=172_000_000,
+        exact=False,
+        sha256=None,
+        licence="Apache-2.0",
+        origin="PekingU/rtdetr_r50vd_coco_o365 on the Hugging Face hub",
+        beside=("config.json", "preprocessor_config.json"),
+    ),
+    Checkpoint(
         name="teed",
         what="TEED, trained on BIPED for seven epochs, 58,910 weights",
         file="7_model.pth",

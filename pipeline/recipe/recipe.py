@@ -40,6 +40,7 @@ from detectors.scribble import ScribbleSpec
 from detectors.segmentation import SegDeepLabSpec, SegEomtSpec, SegLabelsSpec, SegUperNetSpec
 from detectors.teed import TeedSpec
 from detectors.tile import TileSpec
+from detectors.vitpose import VitposeSpec
 from detectors.xdog import XdogSpec
 from pipeline.errors import RecipeError
 from pipeline.recipe.execution import Execution
@@ -83,6 +84,7 @@ AnySpec: TypeAlias = Annotated[
     | OpenPifPafSpec
     | MoveNetSpec
     | DwposeSpec
+    | VitposeSpec
     | TileSpec
     | GreySpec
     | LowQualitySpec

@@ -21,7 +21,7 @@ Pixels = UInt8[np.ndarray, "h w 3"]
 NORMALS = frozenset(("normal", "normal_bae", "normal_labels"))
 """Detectors whose colours name the directions left or right."""
 
-POSES = frozenset(("openpose", "openpose_light", "openpifpaf", "movenet", "dwpose"))
+POSES = frozenset(("openpose", "openpose_light", "openpifpaf", "movenet", "dwpose", "vitpose"))
 """Detectors whose colours name the left and the right limbs."""
 
 _OPPOSITES = 254  # levels of n and -n together: 127.5 + 127.5 n, both rounded down

@@ -17,6 +17,7 @@ from detectors.movenet import MoveNetSpec
 from detectors.normal import Convention, NormalBaeSpec, NormalLabelsSpec, NormalSpec
 from detectors.openpifpaf import OpenPifPafSpec
 from detectors.openpose import OpenposeLightSpec, OpenposeSpec
+from detectors.vitpose import VitposeSpec
 from training.data.augment import NORMALS, POSES, Augment, crop_square, flip_hint, flips
 from training.data.examples import Examples
 from training.data.held_out import Rows
@@ -116,7 +117,7 @@ def test_normals_of_an_unknown_convention_are_not_flipped(noted):
 
 
 def test_the_names_are_those_of_the_detectors():
-    poses = (OpenposeSpec, OpenposeLightSpec, OpenPifPafSpec, MoveNetSpec, DwposeSpec)
+    poses = (OpenposeSpec, OpenposeLightSpec, OpenPifPafSpec, MoveNetSpec, DwposeSpec, VitposeSpec)
     assert {spec().detector for spec in poses} == POSES
     assert set(poses) <= set(PoseSpec.__subclasses__())
     normals = (NormalSpec, NormalLabelsSpec, NormalBaeSpec)
