@@ -13,6 +13,7 @@ from tests.random_blip import save_random_blip
 
 # The cores are for the tests beside each other: threads inside one would wait for another's.
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, and for commands
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test asks a network, nor waits for one
 os.environ.setdefault("RAY_worker_niceness", "0")  # else every other test goes before Ray's workers
 
 _ON_RAY = ("_on_ray.py", "test_cluster.py")
