@@ -54,6 +54,9 @@ def status(dataset: DatasetUri, json: Json = False) -> None:
 @app.command()
 def verify(
     dataset: DatasetUri,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Sizes and tables alone; reads no shard.")
+    ] = False,
     rebuild: Annotated[int, typer.Option(help="Annotate this many units again and compare.")] = 0,
     device: Device = "cpu",
     network_threads: NetworkThreads = 1,
@@ -68,7 +71,7 @@ def verify(
     from pipeline.ledger.remake import rebuild_sampled
 
     opened = Dataset.open(dataset)
-    faults = run(opened)
+    faults = run(opened, quick=quick)
     if rebuild:
         check_here(device)
         execution = execution_of({"device": device, "network_threads": network_threads})
@@ -87,6 +90,7 @@ def verify(
     if json:
         return
     extra = f", {min(rebuild, len(opened.unit_ids))} units rebuilt" if rebuild else ""
+    extra += ", by size: no bytes were read" if quick else ""
     extra += f", byte-identical to {against}" if against else ""
     out.print(
         f"good: {opened.sample_count():,} samples in {len(opened.unit_ids):,} units{escape(extra)}"

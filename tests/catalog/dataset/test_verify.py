@@ -114,3 +114,28 @@ def test_each_byte_of_a_shard_is_read_once(
     tars = {name: times for name, times in opened.items() if name.endswith(".tar")}
     assert len(tars) == 3
     assert set(tars.values()) == {1}
+
+
+def test_a_quick_look_reads_no_shard_and_finds_what_is_not_whole(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = sorted(Path(dataset.path("shards")).glob("*.tar"))
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "open_binary", lambda uri: pytest.fail(f"read {uri}"))
+        assert verify(dataset, quick=True) == []
+    flipped = bytearray(shards[0].read_bytes())
+    flipped[2000] ^= 1
+    shards[0].write_bytes(flipped)
+    assert verify(dataset, quick=True) == []  # which needs the bytes
+    assert len(verify(dataset)) == 1
+    shards[1].write_bytes(shards[1].read_bytes()[:-512])
+    shards[2].unlink()
+    cut, gone = sorted(verify(dataset, quick=True))
+    assert shards[1].name in cut
+    assert "bytes, committed" in cut
+    assert gone.startswith(f"{shards[2].name}: FileNotFoundError")
+
+
+def test_a_quick_look_compares_the_tables_all_the_same(dataset: Dataset) -> None:
+    rewrite(dataset, "manifest.parquet", with_value("offset", 512))
+    assert any("manifest.parquet and the rows of" in one for one in verify(dataset, quick=True))
