@@ -1,15 +1,18 @@
 """RT-DETR and ViTPose++ with transformers' layers and their checkpoints' folders.
 
 Boxes, crops and heatmaps are handled as transformers' image processors do; the crop is OpenCV's,
-where theirs is scipy's, an image and a channel at a time.
+where theirs is scipy's, an image and a channel at a time. Peaks are told on the device, for all
+people together, where theirs are told on the CPU.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Float64
+from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
@@ -25,7 +28,7 @@ _COCO = 0  # of ViTPose++'s experts, that for COCO's joints
 _BOX_SCORE = 0.1  # a box below it is not looked at
 _MARGIN = 1.25  # around a person's box
 _TOGETHER = 64  # people at once
-_BLUR, _SIGMA = 11, 0.8  # of a heatmap, before its peak is told between its cells
+_REACH, _SIGMA = 5, 0.8  # cells that a heatmap is blurred over before its peak is told
 _LOWEST, _HIGHEST = 0.001, 50.0  # of a blurred heatmap, before its logarithm
 
 People = tuple[Float32[np.ndarray, "n 17 3"], Float32[np.ndarray, " n"]]
@@ -45,6 +48,8 @@ class Vitpose:
         if net.config.num_labels != JOINTS:
             raise WeightsError(f"{folder} has {net.config.num_labels} joints, not {JOINTS}")
         self._experts = getattr(net.config.backbone_config, "num_experts", 1) > 1
+        if self._experts:
+            _keep_one_expert(net)
         self._size = int(how.size["height"]), int(how.size["width"])
         self._mean = torch.tensor(how.image_mean, device=self._device).reshape(1, 3, 1, 1)
         self._std = torch.tensor(how.image_std, device=self._device).reshape(1, 3, 1, 1)
@@ -59,10 +64,11 @@ class Vitpose:
             for image, (boxes, _) in zip(images, found, strict=True)
             for box in boxes
         ]
-        bodies = np.concatenate(
-            [np.empty((0, JOINTS, 3), np.float32)]
-            + [self._bodies(pairs[at : at + _TOGETHER]) for at in range(0, len(pairs), _TOGETHER)]
-        )
+        bodies = np.empty((0, JOINTS, 3), np.float32)
+        if pairs:
+            starts = range(0, len(pairs), _TOGETHER)
+            parts = [self._bodies(pairs[at : at + _TOGETHER]) for at in starts]
+            bodies = torch.cat(parts).cpu().numpy()
         ends = np.cumsum([len(scores) for _, scores in found])
         each = np.split(bodies, ends[:-1])
         return [(body, scores) for body, (_, scores) in zip(each, found, strict=True)]
@@ -97,7 +103,7 @@ class Vitpose:
 
     def _bodies(
         self, pairs: list[tuple[Image, Float[np.ndarray, " 4"]]]
-    ) -> Float32[np.ndarray, "n 17 3"]:
+    ) -> Float32[Tensor, "n 17 3"]:
         crops = np.stack([crop for crop, _ in pairs])
         pixels = to_device_nchw(crops, self._device, torch.float32) / 255
         normal = ((pixels - self._mean) / self._std).to(self._dtype)
@@ -105,11 +111,12 @@ class Vitpose:
         if self._experts:
             expert = {"dataset_index": torch.full((len(pairs),), _COCO, device=self._device)}
         heatmaps = finite(self._net(normal, **expert).heatmaps.float(), "ViTPose")
-        places, scores = peaks(heatmaps.cpu().numpy())
-        frames = np.stack([frame for _, frame in pairs])[:, None]  # (n, 1, 4)
-        last = np.array(heatmaps.shape[:1:-1]) - 1  # across, down
+        places, scores = peaks(heatmaps)
+        frames = torch.from_numpy(np.stack([frame for _, frame in pairs])[:, None])
+        frames = frames.to(self._device)  # (n, 1, 4)
+        last = places.new_tensor(heatmaps.shape[:1:-1]) - 1  # across, down
         found = frames[..., :2] + places * frames[..., 2:] / last
-        return np.concatenate([found, scores[..., None]], -1).astype(np.float32)
+        return torch.cat([found.float(), scores[..., None]], -1)
 
 
 def cut_out(
@@ -129,46 +136,68 @@ def cut_out(
     begin = middle - sides / 2
     step = sides / (np.array([width, height]) - 1.0)
     into = np.array([[1 / step[0], 0, -begin[0] / step[0]], [0, 1 / step[1], -begin[1] / step[1]]])
-    crop = cv2.warpAffine(image, into, (width, height), flags=cv2.INTER_LINEAR)
+    crop = cv2.warpAffine(
+        image, into, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    x, y = (begin[at] + np.arange(count) * step[at] for at, count in enumerate((width, height)))
+    crop[(y < 0) | (y > image.shape[0] - 1)] = 0  # never blended with the picture's last pixels
+    crop[:, (x < 0) | (x > image.shape[1] - 1)] = 0
     return np.asarray(crop, np.uint8), np.array([*begin, *sides])
 
 
 def peaks(
-    heatmaps: Float32[np.ndarray, "n j h w"],
-) -> tuple[Float[np.ndarray, "n j 2"], Float32[np.ndarray, "n j"]]:
+    heatmaps: Float32[Tensor, "n j h w"],
+) -> tuple[Float64[Tensor, "n j 2"], Float32[Tensor, "n j"]]:
     """Return x and y of each heatmap's peak, told between its cells, and the peak's height.
+
+    In float64, since TF32 would touch the products of float32.
 
     Source: Zhang et al., Distribution-Aware Coordinate Representation (2020): the logarithm of a
     blurred heatmap is a parabola around its peak.
     """
-    count, joints, height, width = heatmaps.shape
-    flat = heatmaps.reshape(count * joints, -1)
-    at = flat.argmax(1)
-    y, x = np.divmod(at, width)
-    surfaces = np.stack([_logarithm(one) for one in heatmaps.reshape(-1, height, width)])
-    padded = np.pad(surfaces, ((0, 0), (1, 1), (1, 1)), mode="edge").astype(np.float64)
-    rows = np.arange(len(at))
-
-    def near(right: int, down: int) -> Float[np.ndarray, " nj"]:
-        return np.asarray(padded[rows, y + 1 + down, x + 1 + right])
-
-    slope = np.stack([near(1, 0) - near(-1, 0), near(0, 1) - near(0, -1)], -1) / 2
-    across = near(1, 0) - 2 * near(0, 0) + near(-1, 0)
-    down = near(0, 1) - 2 * near(0, 0) + near(0, -1)
-    mixed = near(1, 1) - near(1, 0) - near(0, 1) + 2 * near(0, 0) - near(-1, 0) - near(0, -1)
-    mixed = (mixed + near(-1, -1)) / 2
-    bend = np.stack([across, mixed, mixed, down], -1).reshape(-1, 2, 2)
-    bend += np.finfo(np.float32).eps * np.eye(2)
-    offset = np.linalg.solve(bend, slope[..., None])[..., 0]
-    places = np.stack([x, y], -1) - offset
-    return places.reshape(count, joints, 2), flat.max(1).reshape(count, joints)
+    height, width = heatmaps.shape[2:]
+    heights, at = heatmaps.flatten(2).max(-1)
+    y, x = at // width, at % width
+    soft = _blur(height, heatmaps) @ heatmaps.double() @ _blur(width, heatmaps).T
+    beside = torch.arange(-1, 2, device=at.device)
+    rows = (y[..., None] + beside).clamp(0, height - 1)
+    columns = (x[..., None] + beside).clamp(0, width - 1)
+    cells = (rows[..., :, None] * width + columns[..., None, :]).flatten(2)  # (n, j, 9)
+    surface = soft.flatten(2).gather(2, cells).clamp(_LOWEST, _HIGHEST).log()
+    return torch.stack([x, y], -1) - _beyond(surface), heights
 
 
-def _logarithm(heatmap: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
-    soft = cv2.GaussianBlur(
-        heatmap, (_BLUR, _BLUR), _SIGMA, sigmaY=_SIGMA, borderType=cv2.BORDER_REFLECT
-    )
-    return np.log(np.clip(soft, _LOWEST, _HIGHEST))
+def _beyond(surface: Float64[Tensor, "n j 9"]) -> Float64[Tensor, "n j 2"]:
+    """Return how far a cell lies beyond its parabola's top, to the right and down, in cells.
+
+    It is told by the cell and its eight neighbours, row by row.
+    """
+    north_west, north, _, west, here, east, _, south, south_east = surface.unbind(-1)
+    right, down = (east - west) / 2, (south - north) / 2
+    tiny = torch.finfo(torch.float32).eps  # a flat surface has its top anywhere: where it is
+    across, along = east - 2 * here + west + tiny, south - 2 * here + north + tiny
+    mixed = (south_east - east - south + 2 * here - west - north + north_west) / 2
+    area = across * along - mixed * mixed
+    steps = (along * right - mixed * down, across * down - mixed * right)
+    return torch.stack(steps, -1) / area[..., None]
+
+
+def _blur(length: int, like: Tensor) -> Float64[Tensor, "length length"]:
+    """Return the matrix that blurs one side of a heatmap, mirrored at its ends."""
+    offsets = np.arange(-_REACH, _REACH + 1)
+    shares = np.exp(-0.5 * (offsets / _SIGMA) ** 2)
+    made = np.zeros((length, length))
+    for at in range(length):
+        cells = (at + offsets) % (2 * length)
+        np.add.at(made[at], np.minimum(cells, 2 * length - 1 - cells), shares / shares.sum())
+    return torch.from_numpy(made).to(like.device)
+
+
+def _keep_one_expert(net: Any) -> None:
+    """Drop the experts for other joints: transformers runs them all and multiplies them by zero."""
+    for layer in net.backbone.encoder.layer:
+        del layer.mlp.experts[_COCO + 1 :]
+        layer.mlp.experts.num_experts = _COCO + 1
 
 
 def _corners(boxes: Float32[np.ndarray, "b q 4"]) -> Float32[np.ndarray, "b q 4"]:
