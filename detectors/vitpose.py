@@ -8,7 +8,7 @@ from pydantic import Field
 from detectors.base import ConditionName, Network, NetworkSpec, Precision
 from detectors.keypoints import Person, PoseSpec, people_above
 
-VitposeCheckpoint = Literal["vitpose_plus_base"]
+VitposeCheckpoint = Literal["vitpose_plus_base", "vitpose_plus_small"]
 BoxesCheckpoint = Literal["rtdetr_r50vd"]
 
 

@@ -251,6 +251,21 @@ _TABLE = (
         beside=("config.json", "preprocessor_config.json"),
     ),
     Checkpoint(
+        name="vitpose_plus_small",
+        what="ViTPose++ on ViT-S, a quarter of the base's weights",
+        file="model.safetensors",
+        bytes=132_619_932,
+        sha256="f7bad8ed09eeeb2a7de6b38faaa8a88d07838e23e9c06a2a782099bca7467cb9",
+        licence="Apache-2.0",
+        sources=(
+            Hub(
+                repo="usyd-community/vitpose-plus-small",
+                revision="0c30b6534bb621af0162b481176742577264e36e",
+            ),
+        ),
+        beside=("config.json", "preprocessor_config.json"),
+    ),
+    Checkpoint(
         name="rtdetr_r50vd",
         what="RT-DETR on ResNet-50, Objects365 and COCO, boxes",
         file="model.safetensors",

@@ -287,3 +287,6 @@ def test_other_networks_and_missing_ones_are_told(
 def test_the_pose_network_is_known_by_its_hash() -> None:
     assert VitposeNetwork().checkpoints == ("vitpose_plus_base", "rtdetr_r50vd")
     assert weights.identity("vitpose_plus_base").startswith("640225e4")
+    small = VitposeSpec(checkpoint="vitpose_plus_small").network
+    assert small.checkpoints == ("vitpose_plus_small", "rtdetr_r50vd")
+    assert weights.identity("vitpose_plus_small").startswith("f7bad8ed")
