@@ -255,11 +255,8 @@ class Latents:
         self._columns = {name: table[name].to_numpy() for name in _ROWS.names if name != "sha256"}
         digests = b"".join(table["sha256"].to_pylist())
         self._digests = np.frombuffer(digests, np.uint8).reshape(-1, 32)
-
-    @property
-    def pooled(self) -> bool:
+        self.pooled = self._place(pooled_name("")) is not None
         """Whether captions have a second embedding; that of "" is in every unit."""
-        return bool(np.isin(np.uint64(_number(pooled_name(""))), self._columns["name"]))
 
     def lacking(self, keys: Iterable[str]) -> int:
         """Return how many of the samples with these keys have no latents here."""
@@ -275,9 +272,8 @@ class Latents:
             DatasetError: there is none.
             CorruptSampleError: the bytes are not those that were committed.
         """
-        number, names = _number(name), self._columns["name"]
-        at = int(np.searchsorted(names, np.uint64(number)))
-        if at == len(names) or int(names[at]) != number:
+        at = self._place(name)
+        if at is None:
             raise DatasetError(f"{self._uri} has no {name}: run precompute again")
         file, offset, length, height, width = (
             int(self._columns[column][at])
@@ -289,6 +285,12 @@ class Latents:
             raise CorruptSampleError(f"{uri}: the bytes of {name} changed after the commit")
         dtype = _DTYPES[self.identity.stored]
         return np.frombuffer(data, dtype).reshape(-1, height, width)
+
+    def _place(self, name: str) -> int | None:
+        """Return the row of an array; None where there is none."""
+        number, names = _number(name), self._columns["name"]
+        at = int(np.searchsorted(names, np.uint64(number)))
+        return at if at < len(names) and int(names[at]) == number else None
 
 
 def find_latents(dataset: str) -> list[LatentsFolder]:

@@ -72,7 +72,6 @@ def locate_base(
     )
 
 
-@cache  # of files of some 800 MB
 def weights_sha256(folder: Path) -> str:
     """Return the hex sha256 of the file that holds a part's weights, in whatever type.
 
@@ -84,8 +83,18 @@ def weights_sha256(folder: Path) -> str:
     """
     for names in ("*model.safetensors", "*model.bin"):
         if files := sorted(folder.glob(names)):
-            return sha256_hex("".join(sha256_file(str(file)) for file in files).encode())
+            return sha256_hex("".join(_sha256(file) for file in files).encode())
     raise BaseModelError(f"{folder} holds no weights: no *model.safetensors")
+
+
+def _sha256(file: Path) -> str:
+    found = file.stat()
+    return _hash_once(str(file), found.st_size, found.st_mtime_ns)
+
+
+@cache  # of files of some 800 MB; size and time of change tell a changed file from a known one
+def _hash_once(file: str, size: int, modified: int) -> str:
+    return sha256_file(file)
 
 
 def cannot_load(base: str, reason: str) -> str:
