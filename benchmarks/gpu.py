@@ -16,9 +16,10 @@ latents   autoencoder and text encoder of Stable Diffusion 1.5's size
 training  a ControlNet on a base of that size, 512 x 512, from shards (training.py's own way)
 loader    batches of decoded pairs from shards
 
-Each section is a process of its own (gpu_sections.py): one that fails is a row with its error, and
-the exit status is 1. Written are <card>-<date>.md and, where the card is a GPU, its rates into
-rates.json beside it, which `plan --dry-run` reads.
+Each section is a process of its own (gpu_sections.py): one that fails is a row with its error, as
+is a network or a recipe, and the exit status is 1; a batch that does not fit into memory only ends
+its sweep. Written are <card>-<date>.md and, where the card is a GPU, its rates into rates.json
+beside it, which `plan --dry-run` reads.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 SECTIONS = ("card", "networks", "captions", "recipes", "latents", "training", "loader")
+OUT_OF_MEMORY = "out of memory"
 RESULTS = Path(__file__).with_name("results")
 _SECTION = Path(__file__).with_name("gpu_sections.py")
 _HEAD = ("section", "what", "how", "images/s", "of the peak", "MiB", "weights")
@@ -170,7 +172,7 @@ def main() -> None:
     if options.device == "cuda":
         write_rates(options.out, rates_of(rows, command, name))
     print(f"written: {options.out / name}")
-    sys.exit(any(row.what == "failed" for row in rows))
+    sys.exit(any(row.error not in ("", OUT_OF_MEMORY) for row in rows))
 
 
 if __name__ == "__main__":

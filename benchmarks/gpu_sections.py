@@ -1,7 +1,8 @@
 """The sections of gpu.py, each run as ``python gpu_sections.py SECTION SETTINGS`` in its process.
 
 A row is a line that begins with ROW, and JSON. Running out of a device's memory ends a sweep over
-batches; anything else that goes wrong ends the process, after the rows that it had.
+batches; a network that fails is a row, and the next one has its turn; anything else that goes wrong
+ends the process, after the rows that it had.
 """
 
 import json
@@ -24,6 +25,7 @@ import numpy as np
 import torch
 
 HERE = Path(__file__).parent
+OUT_OF_MEMORY = "out of memory"  # as in gpu.py
 PRECISIONS = ("fp32", "bf16")
 SHAPES = 512, 128  # side of a picture in pixels: measured, quick
 
@@ -77,7 +79,7 @@ def sweep(
         try:
             rate, peak = rate_of(run_of(batch), batch, settings)
         except torch.cuda.OutOfMemoryError:
-            yield {**row, "error": "out of memory"}
+            yield {**row, "error": OUT_OF_MEMORY}
             return
         yield {**row, "rate": rate, "memory": peak}
 
@@ -87,7 +89,7 @@ def card(settings: Settings) -> Iterator[Row]:
     cuda = settings["device"] == "cuda"
     size = 8192 if cuda else 512
     a = torch.randn(size, size, device=settings["device"], dtype=torch.bfloat16)
-    rate, _ = rate_of(lambda: a @ a, 1, settings)
+    rate, _ = rate_of(lambda: a @ a, 1, {**settings, "quick": False})  # a cold one is too low
     name = torch.cuda.get_device_name() if cuda else f"cpu, {os.cpu_count()} cores"
     memory = torch.cuda.get_device_properties(0).total_memory / 2**20 if cuda else None
     trillions = rate * 2 * size**3 / 1e12
@@ -99,10 +101,15 @@ def networks(settings: Settings) -> Iterator[Row]:
     stand_ins, peers = sibling("random_networks"), sibling("detectors")
     with tempfile.TemporaryDirectory() as scratch:
         for module in stand_ins.SPECS:
-            kind = stand_ins.prepare(module, Path(scratch), peers)
+            kind = stand_ins.prepare(module, Path(scratch), peers, quick=settings["quick"])
             for precision in PRECISIONS[settings["quick"] :]:
-                for row in network(stand_ins.SPECS[module], precision, settings):
-                    yield {**row, "weights": kind}
+                spec = stand_ins.SPECS[module]
+                try:
+                    for row in network(spec, precision, settings):
+                        yield {**row, "weights": kind}
+                except Exception as error:  # on this card, in this precision; not the others
+                    what = {"what": spec.network.checkpoint, "how": precision, "weights": kind}
+                    yield {**what, "error": f"{type(error).__name__}: {error}".splitlines()[0]}
 
 
 def network(spec: Any, precision: str, settings: Settings) -> Iterator[Row]:
@@ -120,12 +127,29 @@ def network(spec: Any, precision: str, settings: Settings) -> Iterator[Row]:
                 graph.run(noise(1, side))
             work = counter.get_total_flops()
         images = noise(batch, side)
-        return lambda: graph.run(images)
+        return lambda: run_whole(graph, images)
 
     for row in sweep(spec.network.checkpoint, precision, settings, run_of):
         if "rate" in row and settings["peak"]:
             row["share"] = work * row["rate"] / (settings["peak"] * 1e12)
         yield row
+
+
+def run_whole(graph: Any, images: list[np.ndarray]) -> None:
+    """Run all images at once, or raise: a graph goes on in halves, and keeps what networks raise.
+
+    Raises:
+        OutOfMemoryError: the batch did not fit, though its halves may.
+        Exception: what a network raised on an image.
+    """
+    batch = graph.micro_batch
+    findings = graph.run(images)
+    if graph.micro_batch < batch:
+        raise torch.cuda.OutOfMemoryError
+    for one in findings:
+        for found in one.values():
+            if isinstance(found, Exception):
+                raise found
 
 
 def captions(settings: Settings) -> Iterator[Row]:
@@ -200,7 +224,8 @@ def latents(settings: Settings) -> Iterator[Row]:
                 network.to(settings["device"])
 
             def images_of(batch: int, base: Any = base) -> Any:
-                return lambda: image_moments(base, noise(batch, side))
+                pictures = noise(batch, side)
+                return lambda: image_moments(base, pictures)
 
             def texts_of(batch: int, base: Any = base) -> Any:
                 return lambda: text_embeddings(base, [f"picture {at}" for at in range(batch)])
@@ -251,7 +276,7 @@ def training(settings: Settings) -> Iterator[Row]:
                 found = benchmark.measure_ours(folder, setting, **changes)
                 row = {"what": f"ControlNet, {name}", "how": f"batch {batch}", "weights": "random"}
                 if found is None:
-                    yield {**row, "error": "out of memory"}
+                    yield {**row, "error": OUT_OF_MEMORY}
                     break
                 yield {**row, "rate": found.rate, "memory": found.memory}
 

@@ -6,6 +6,7 @@ Random weights have the published networks' sizes, so that a network's time is t
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -17,19 +18,24 @@ from detectors.depth_anything import DepthAnythingSpec
 from detectors.hed import HedSpec
 from detectors.lineart_anime import LineartAnimeSpec
 from detectors.mlsd import MlsdSpec
+from detectors.normal import NormalBaeSpec
 from detectors.openpose import OpenposeSpec
 from detectors.pidinet import PidinetSpec
 from detectors.runtimes.on_torch import quietly
-from detectors.segmentation import SegUperNetSpec
+from detectors.segmentation import SegEomtSpec, SegUperNetSpec
+from detectors.teed import TeedSpec
 
 SPECS: dict[str, Spec] = {
     "hed": HedSpec(),
     "pidinet": PidinetSpec(),
+    "teed": TeedSpec(),
     "mlsd": MlsdSpec(),
     "openpose": OpenposeSpec(),
     "midas": DepthSpec(),
     "depth_anything": DepthAnythingSpec(),
+    "normal_bae": NormalBaeSpec(),
     "upernet": SegUperNetSpec(),
+    "eomt": SegEomtSpec(),
     "anime2sketch": LineartAnimeSpec(),
 }
 """By the module of `detectors.networks` that holds the network."""
@@ -37,13 +43,14 @@ SPECS: dict[str, Spec] = {
 _NAMES = {"midas": "depth", "anime2sketch": "lineart_anime"}  # in detectors.py
 
 
-def prepare(module: str, folder: Path, peers: Any) -> str:
+def prepare(module: str, folder: Path, peers: Any, *, quick: bool = False) -> str:
     """See to it that a network can be loaded; return ``real`` or ``random``.
 
     Args:
         module: of `SPECS`.
         folder: for what random weights take.
         peers: the module of detectors.py, which has controlnet_aux's own layers.
+        quick: take a fraction of the layers of the largest, EoMT.
     """
     network = SPECS[module].network
     assert network is not None, module
@@ -51,20 +58,40 @@ def prepare(module: str, folder: Path, peers: Any) -> str:
         return "real"
     torch.manual_seed(0)
     loaded = import_module(f"detectors.networks.{module}")
-    if module in _FOLDERS:
+    if module in (*_FOLDERS, "eomt"):
         with quietly():
-            _FOLDERS[module](folder / module)
+            if module == "eomt":
+                _eomt(folder / module, layers=5 if quick else 24)
+            else:
+                _FOLDERS[module](folder / module)
         loaded.resolve = lambda name: folder / module
         return "random"
-    state = _pidinet() if module == "pidinet" else peers.weights_of(_NAMES.get(module, module))[0]
+    if module in _STATES:
+        with quietly():
+            state = _STATES[module]()
+    else:
+        state = peers.weights_of(_NAMES.get(module, module))[0]
     loaded.load_state_dict = lambda checkpoint: state
     return "random"
 
 
 def _pidinet() -> dict[str, Any]:
-    with quietly():
-        from controlnet_aux.pidi.model import PiDiNet, nets
+    from controlnet_aux.pidi.model import PiDiNet, nets
+
     return dict(PiDiNet(60, list(nets["carv4"].values()), dil=24, sa=True).state_dict())
+
+
+def _teed() -> dict[str, Any]:
+    from controlnet_aux.teed.ted import TED
+
+    return dict(TED().state_dict())
+
+
+def _normal_bae() -> dict[str, Any]:
+    from controlnet_aux.normalbae.nets.NNET import NNET
+
+    how = SimpleNamespace(architecture="BN", sampling_ratio=0.4, importance_ratio=0.7)
+    return dict(NNET(how).state_dict())
 
 
 def _depth_anything(folder: Path) -> None:
@@ -117,6 +144,26 @@ def _upernet(folder: Path) -> None:
     SegformerImageProcessor(size={"height": 512, "width": 512}).save_pretrained(folder)
 
 
+def _eomt(folder: Path, *, layers: int) -> None:
+    """Write EoMT on DINOv2's large network, for squares of 512, with so many of its 24 layers."""
+    from transformers import EomtConfig, EomtForUniversalSegmentation, EomtImageProcessor
+
+    config = EomtConfig(
+        num_hidden_layers=layers, image_size=512, num_queries=100, num_labels=150
+    )  # the others are DINOv2 large's by default
+    net = EomtForUniversalSegmentation(config)
+    net.attn_mask_probs.zero_()  # as after training: queries look at every patch
+    net.save_pretrained(folder)
+    EomtImageProcessor(
+        size={"shortest_edge": 512, "longest_edge": None}, do_split_image=True
+    ).save_pretrained(folder)
+
+
+_STATES: dict[str, Callable[[], dict[str, Any]]] = {
+    "pidinet": _pidinet,
+    "teed": _teed,
+    "normal_bae": _normal_bae,
+}
 _FOLDERS: dict[str, Callable[[Path], None]] = {
     "depth_anything": _depth_anything,
     "upernet": _upernet,

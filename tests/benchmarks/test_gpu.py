@@ -4,13 +4,41 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
 from benchmarks.gpu import RESULTS, SECTIONS, Row, measured, rates_of, table, write_rates
+from benchmarks.gpu_sections import network, run_whole
+from detectors.base import Batch, Network, NetworkSpec, Precision
+from detectors.graph import Graph
 from pipeline.plan.cost import Rate
 
 ROOT = Path(__file__).parents[2]
+QUICK = {"device": "cpu", "batches": [1], "quick": True, "peak": 1.0}
+
+
+class Planted(NetworkSpec):
+    """A network that takes `most` images at once, and fails on any if that is none."""
+
+    checkpoint: str = "planted"
+    most: int
+
+    def load(self, device: str, precision: Precision) -> Network:
+        def run(images: Batch) -> list[int]:
+            if not self.most:
+                raise RuntimeError("no kernel image")
+            if len(images) > self.most:
+                raise torch.OutOfMemoryError("no room")
+            return [0] * len(images)
+
+        return run
+
+
+def planted(most: int) -> SimpleNamespace:
+    return SimpleNamespace(network=Planted(most=most))
 
 
 def test_every_section_has_its_rows(tmp_path: Path) -> None:
@@ -29,6 +57,24 @@ def test_every_section_has_its_rows(tmp_path: Path) -> None:
     assert all(float(row[3]) > 0 for row in rows[2:])
     networks = {row[1] for row in rows if row[0] == "networks"}
     assert networks >= {"hed_bsds500", "midas_dpt_hybrid", "depth_anything_v2_small", "pidinet"}
+    assert networks >= {"teed", "normal_bae", "eomt_ade20k_large", "upernet_convnext_small"}
+
+
+def test_a_network_that_fails_has_no_rate() -> None:
+    with pytest.raises(RuntimeError, match="no kernel image"):
+        list(network(planted(0), "bf16", QUICK))
+    (row,) = network(planted(1), "bf16", QUICK)
+    assert row["rate"] > 0
+
+
+def test_a_batch_that_goes_on_in_halves_did_not_fit() -> None:
+    graph = Graph([planted(2)])
+    graph.micro_batch = 8  # a CPU's is one
+    images = [np.zeros((8, 8, 3), np.uint8)] * 8
+    with pytest.raises(torch.OutOfMemoryError):
+        run_whole(graph, images)
+    assert graph.micro_batch == 2
+    run_whole(graph, images)
 
 
 def test_a_section_that_fails_is_a_row() -> None:
