@@ -47,6 +47,7 @@ class Estimate:
         beside: hours of CPU cores beside a GPU, for all that is no network; None on a CPU, or
             where their rate is missing.
         limit: what limits the rate, in words; "" where that is not known.
+        settings: precision and batch that rates were measured with, in words by the work.
         unknown: work for which no rate was measured on this device.
     """
 
@@ -56,6 +57,7 @@ class Estimate:
     unknown: tuple[str, ...]
     beside: float | None = None
     limit: str = ""
+    settings: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Return the estimate in words."""
@@ -69,6 +71,7 @@ class Estimate:
         lines = [f"{kind}: about {_short(self.hours)}, at rates of benchmarks/results/rates.json"]
         if not self.hours and self.device == "cuda":
             lines = [f"{kind}: none; no network of this recipe looks at an image"]
+        lines += [f"  {told}" for told in self.settings]
         if self.beside is not None:
             lines.append(f"core-hours beside: about {_short(self.beside)}, not in the cost")
         if self.limit:
@@ -111,7 +114,7 @@ def estimate(
     """
     side = recipe.image.resolution
     looks = (images * side**2 if pixels is None else pixels) / _SIDE**2
-    known = {rate.work: rate.images_per_second for rate in rates if rate.device == device}
+    known = {rate.work: rate for rate in rates if rate.device == device}
     needed = dict.fromkeys(_work(recipe, device), looks)
     untold = images if recipe.captions.wants_all else images - texts
     if recipe.captions.network is not None and untold:
@@ -119,7 +122,7 @@ def estimate(
     unknown = tuple(work for work in needed if work not in known)
     if unknown:
         return Estimate(device=device, hours=None, cost=None, unknown=unknown)
-    parts = {work: count / known[work] / 3600 for work, count in needed.items()}
+    parts = {work: count / known[work].images_per_second / 3600 for work, count in needed.items()}
     hours = sum(parts.values())
     cost = None if price_per_hour is None else hours * price_per_hour
     base = [rate for rate in rates if (rate.work, rate.device) == (BASE, "cpu")]
@@ -131,7 +134,15 @@ def estimate(
         unknown=(),
         beside=beside,
         limit=_limit(parts, beside),
+        settings=tuple(filter(None, (_settings(known[work]) for work in needed))),
     )
+
+
+def _settings(rate: Rate) -> str:
+    """Say what a rate was measured with, or "" where nothing was chosen."""
+    batch = None if rate.batch is None else f"batch {rate.batch}"
+    told = ", ".join(filter(None, (rate.precision, batch)))
+    return told and f"{rate.work}: measured with {told}"
 
 
 def _limit(parts: Mapping[str, float], beside: float | None) -> str:

@@ -76,6 +76,13 @@ def test_a_gpu_is_said_to_have_cores_beside_it() -> None:
     assert on_cores[1] == "limited by hed_bsds500: 95% of the time"
 
 
+def test_precision_and_batch_of_a_rate_are_said() -> None:
+    chosen = RATES[2].model_copy(update={"precision": "bf16", "batch": 32})
+    found = estimate(3600, load_recipe("hed"), "cuda", None, [RATES[0], chosen], texts=3600)
+    assert found.lines()[1] == "  hed_bsds500: measured with bf16, batch 32"
+    assert estimate(3600, load_recipe("hed"), "cuda", None, RATES, texts=3600).settings == ()
+
+
 @pytest.mark.parametrize(
     ("recipe", "overrides", "device", "unknown"),
     [
