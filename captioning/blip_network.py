@@ -1,9 +1,6 @@
 """BLIP with transformers' layers and tokenizer; batches, pixels and attention are ours."""
 
-import io
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +14,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from captioning.base import Image
 from captioning.errors import WeightsError
+from captioning.on_torch import cannot_load, quietly, require_whole, stated
 
 _BICUBIC = 3  # PIL's number
 _DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
@@ -106,27 +104,6 @@ class Blip:
         return made.cpu()
 
 
-@contextmanager
-def stated(precision: str, device: str) -> Iterator[None]:
-    """Compute on a GPU in the precision that is stated, and in the same way each time.
-
-    The settings are the process's; they are as they were afterwards. On a CPU nothing is set.
-    """
-    if device == "cpu":
-        yield
-        return
-    tf32 = precision == "tf32"
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    try:
-        with torch.backends.cudnn.flags(
-            enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32
-        ):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
 def fuse_attention(model: Any) -> Any:
     """Give the vision layers torch's fused attention; theirs writes out every score.
 
@@ -160,9 +137,7 @@ def _from_folder(folder: Path) -> tuple[Any, Any, Any]:
     Raises:
         WeightsError: the folder is another model's, or lacks weights, which would be random.
     """
-    # Its bars go to stderr; what it says of missing weights is in the report.
-    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
+    with quietly():
         from transformers import AutoTokenizer, BlipForConditionalGeneration, BlipImageProcessor
 
         try:
@@ -172,14 +147,8 @@ def _from_folder(folder: Path) -> tuple[Any, Any, Any]:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             how = BlipImageProcessor.from_pretrained(folder, local_files_only=True)
         except Exception as error:  # a damaged file may raise anything
-            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-            raise WeightsError(f"{folder} cannot be loaded as BLIP: {reason}") from error
-    lacking = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
-    if lacking:
-        raise WeightsError(
-            f"{folder} is no whole BLIP captioner: {len(lacking)} of its tensors are missing or of "
-            f"another shape, the first is {lacking[0]}"
-        )
+            raise cannot_load(folder, "BLIP", error) from error
+    require_whole(folder, report, "BLIP captioner")
     if how.resample != _BICUBIC:
         raise WeightsError(f"{folder} asks for resampling {how.resample}, expected bicubic")
     return model, tokenizer, how

@@ -41,12 +41,9 @@ class VisionLanguageSpec(LoadedSpec):
 
     @property
     def prompts(self) -> dict[str, str]:
-        """What the model is asked, by length, the caption's first."""
-        asked = {"short": self.prompt, "long": self.long_prompt}
-        wanted = ["short", "long"] if self.both else [self.length]
-        return {
-            length: asked[length] for length in sorted(wanted, key=lambda one: one != self.length)
-        }
+        """What the model is asked, by length."""
+        asked = {"long": self.long_prompt, "short": self.prompt}
+        return asked if self.both else {self.length: asked[self.length]}
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -63,7 +60,7 @@ class VisionLanguageSpec(LoadedSpec):
         """
         fields = self.model_dump(mode="json", include=_OF_A_TEXT)
         told = weights.identity(self.model, self.revision)
-        return {**fields, "prompts": dict(sorted(self.prompts.items())), "weights": told}
+        return {**fields, "prompts": self.prompts, "weights": told}
 
     @property
     def network(self) -> "VisionLanguageSpec":
@@ -78,7 +75,7 @@ class VisionLanguageSpec(LoadedSpec):
         return VisionLanguage(
             folder,
             device,
-            prompts=dict(sorted(self.prompts.items())),
+            prompts=self.prompts,
             precision=self.precision,
             beams=self.beams,
             max_new_tokens=self.max_new_tokens,

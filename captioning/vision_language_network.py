@@ -1,10 +1,7 @@
 """Vision-language models with transformers' processors and layers; batches are ours."""
 
-import io
 import json
-import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -13,8 +10,7 @@ import torch
 from torch import Tensor
 
 from captioning.base import Image
-from captioning.blip_network import stated
-from captioning.errors import WeightsError
+from captioning.on_torch import cannot_load, quietly, require_whole, stated
 
 Inputs: TypeAlias = dict[str, Tensor]
 """What a model takes of one image and one prompt, by the processor's names; on the CPU."""
@@ -128,8 +124,7 @@ def _from_folder(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     Raises:
         WeightsError: the folder is another model's, or lacks weights, which would be random.
     """
-    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
+    with quietly():
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         try:
@@ -138,14 +133,6 @@ def _from_folder(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
             )
             processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
         except Exception as error:  # a damaged file may raise anything
-            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-            raise WeightsError(
-                f"{folder} cannot be loaded as a vision-language model: {reason}"
-            ) from error
-    lacking = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
-    if lacking:
-        raise WeightsError(
-            f"{folder} is no whole model: {len(lacking)} of its tensors are missing or of another "
-            f"shape, the first is {lacking[0]}"
-        )
+            raise cannot_load(folder, "a vision-language model", error) from error
+    require_whole(folder, report, "model")
     return model, processor

@@ -1,12 +1,12 @@
 """People with hands and faces by DWPose (Yang et al., 2023): COCO-WholeBody's 133 keypoints."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from detectors.base import ConditionName, Network, NetworkSpec, Precision
-from detectors.keypoints import Person, PoseSpec, people_above, to_openpose18
+from detectors.base import ConditionName, Network, Precision
+from detectors.keypoints import BoxedPoseSpec, BoxesNetwork, Person, to_openpose18
 from detectors.skeleton import Canvas, draw_faces, draw_hands, draw_people
 
 DwposeCheckpoint = Literal["dwpose_l_384"]
@@ -17,37 +17,26 @@ BODY, FEET, FACE, HANDS = slice(0, 17), slice(17, 23), slice(23, 91), slice(91, 
 one's first."""
 
 
-class DwposeNetwork(NetworkSpec):
+class DwposeNetwork(BoxesNetwork):
     """YOLOX finds people, a distilled RTMPose their keypoints; in fp32, whatever is asked for."""
 
     checkpoint: DwposeCheckpoint = "dwpose_l_384"
     boxes: BoxesCheckpoint = "yolox_l"
 
-    @property
-    def checkpoints(self) -> tuple[str, ...]:
-        """Both networks' files."""
-        return self.checkpoint, self.boxes
-
     def load(self, device: str, precision: Precision) -> Network:
-        """Load both networks.
-
-        Their findings are people, float32 (n, 133, 3): x, y in pixels and a score; and the score of
-        each person's box, float32 (n,).
-        """
+        """Load both networks; see `BoxesNetwork` for their findings."""
         from detectors.networks.dwpose import Dwpose
 
         return Dwpose(self.checkpoint, self.boxes, device)
 
 
-class DwposeSpec(PoseSpec):
+class DwposeSpec(BoxedPoseSpec):
     """Bodies as OpenPose's skeletons, with hands and faces; the rule counts all 133 keypoints."""
 
     detector: Literal["dwpose"] = "dwpose"
     condition: ConditionName = "dwpose"
     checkpoint: DwposeCheckpoint = "dwpose_l_384"
     boxes: BoxesCheckpoint = "yolox_l"
-    person_score: float = Field(0.3, ge=0.1, le=1, description="lowest of a person's box")
-    joint_score: float = Field(0.3, ge=0, le=1, description="lowest of a keypoint that is found")
     hands: bool = Field(True, description="draw them")
     face: bool = Field(True, description="draw it")
 
@@ -55,10 +44,6 @@ class DwposeSpec(PoseSpec):
     def network(self) -> DwposeNetwork:
         """DWPose; shared by all thresholds."""
         return DwposeNetwork(checkpoint=self.checkpoint, boxes=self.boxes)
-
-    def people_in(self, found: Any) -> Sequence[Person]:
-        """Return the people above the thresholds, best first."""
-        return people_above(*found, person_score=self.person_score, joint_score=self.joint_score)
 
     def draw(self, people: Sequence[Person], size: tuple[int, int]) -> Canvas:
         """Draw people on black: all bodies, then all hands, then all faces."""

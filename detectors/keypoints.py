@@ -12,7 +12,15 @@ import numpy as np
 from jaxtyping import Float32, Float64
 from pydantic import Field
 
-from detectors.base import Annotation, Image, Refusal, Result, Spec, keep_or_refuse
+from detectors.base import (
+    Annotation,
+    Image,
+    NetworkSpec,
+    Refusal,
+    Result,
+    Spec,
+    keep_or_refuse,
+)
 from detectors.skeleton import Canvas, Rendering, draw_people
 
 OPENPOSE18 = (
@@ -114,6 +122,32 @@ class PoseSpec(Spec):
         """Return the people in a network's finding; a spec with thresholds of its own chooses."""
         people: Sequence[Person] = found
         return people
+
+
+class BoxesNetwork(NetworkSpec):
+    """Two networks: one finds people's boxes, the other keypoints in them.
+
+    Their findings are people, float32 (n, joints, 3): x, y in pixels and a score; and the score of
+    each person's box, float32 (n,).
+    """
+
+    boxes: str
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """Both networks' files."""
+        return self.checkpoint, self.boxes
+
+
+class BoxedPoseSpec(PoseSpec):
+    """People whose boxes a network of its own has found, see `BoxesNetwork`."""
+
+    person_score: float = Field(0.3, ge=0.1, le=1, description="lowest of a person's box")
+    joint_score: float = Field(0.3, ge=0, le=1, description="lowest of a keypoint that is found")
+
+    def people_in(self, found: Any) -> Sequence[Person]:
+        """Return the people above the thresholds, best first."""
+        return people_above(*found, person_score=self.person_score, joint_score=self.joint_score)
 
 
 def people_above(

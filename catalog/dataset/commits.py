@@ -45,6 +45,22 @@ class StoredFile:
     bytes: int
     sha256: str
 
+    def fault(self, uri: str, *, quick: bool = False) -> str | None:
+        """Return what is wrong with the file that lies at `uri`; None where it is the committed.
+
+        Args:
+            uri: where it should lie.
+            quick: look at its size alone, not at its bytes.
+        """
+        try:
+            if quick:
+                size = storage.size(uri)
+                return None if size == self.bytes else f"{size:,} bytes, committed {self.bytes:,}"
+            found = storage.sha256_file(uri)
+        except OSError as error:
+            return f"{type(error).__name__}: {error}"
+        return None if found == self.sha256 else f"sha256 {found}, committed {self.sha256}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:

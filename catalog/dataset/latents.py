@@ -220,17 +220,8 @@ class LatentsFolder:
 
     def _fault(self, unit_id: str, quick: bool) -> str | None:
         file = self._commit(unit_id).file
-        where = f"{LATENTS}/{self.identity.name}/{file.name}"
-        uri = storage.join(self.uri, file.name)
-        try:
-            if quick:
-                held = storage.size(uri)
-                said = f"{where}: {held:,} bytes, committed {file.bytes:,}"
-                return None if held == file.bytes else said
-            found = storage.sha256_file(uri)
-        except OSError as error:
-            return f"{where}: {type(error).__name__}: {error}"
-        return None if found == file.sha256 else f"{where}: sha256 {found}, committed {file.sha256}"
+        fault = file.fault(storage.join(self.uri, file.name), quick=quick)
+        return None if fault is None else f"{LATENTS}/{self.identity.name}/{file.name}: {fault}"
 
     def open(self) -> "Latents | None":
         """Return what is folded; None where nothing is."""

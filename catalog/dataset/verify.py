@@ -130,15 +130,15 @@ def check_commit(
 ) -> Checked:
     """Re-hash one unit's files and samples; `quick` looks at the files' sizes alone."""
     placed = places.of(commit.shard.name)
-    check = _check_size if quick else _check_file
+    check = partial(_check_file, dataset, quick=quick)
     if quick:
-        faults = list(_check_size(dataset, commit.shard))
+        faults = check(commit.shard)
     else:
         faults = list(_check_shard(dataset, commit.shard, placed.to_pylist()))
     if commit.held is not None:
-        faults += check(dataset, commit.held)
+        faults += check(commit.held)
     lost, agrees = None, False
-    if found := list(check(dataset, commit.rows)):
+    if found := check(commit.rows):
         faults += found
     else:
         rows = tables.read_table(dataset.path(commits.SHARDS, commit.rows.name))
@@ -186,24 +186,9 @@ def _pass(stream: IO[bytes], digest: Any, length: int | None) -> int:
     return passed
 
 
-def _check_file(dataset: Dataset, file: StoredFile) -> Iterator[str]:
-    try:
-        found = storage.sha256_file(dataset.path(commits.SHARDS, file.name))
-    except OSError as error:
-        yield f"{file.name}: {type(error).__name__}: {error}"
-        return
-    if found != file.sha256:
-        yield f"{file.name}: sha256 {found}, committed {file.sha256}"
-
-
-def _check_size(dataset: Dataset, file: StoredFile) -> Iterator[str]:
-    try:
-        found = storage.size(dataset.path(commits.SHARDS, file.name))
-    except OSError as error:
-        yield f"{file.name}: {type(error).__name__}: {error}"
-        return
-    if found != file.bytes:
-        yield f"{file.name}: {found:,} bytes, committed {file.bytes:,}"
+def _check_file(dataset: Dataset, file: StoredFile, *, quick: bool) -> list[str]:
+    fault = file.fault(dataset.path(commits.SHARDS, file.name), quick=quick)
+    return [] if fault is None else [f"{file.name}: {fault}"]
 
 
 def _some(names: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ No name has "train" or "test" in it, by which ImageFolder would tell splits apar
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -23,13 +23,20 @@ IMAGES, CONDITIONS = "images", "conditions"
 _EVERY = 1000
 
 
-def write_folders(view: View, out: Path, *, condition: str | None = None) -> Iterator[int]:
+def write_folders(
+    view: View,
+    out: Path,
+    *,
+    condition: str | None = None,
+    beside: Callable[[Sample], None] | None = None,
+) -> Iterator[int]:
     """Write a view's samples, verified and in order; yield how many are written now and then.
 
     Args:
         view: the samples.
         out: an empty or new local folder.
         condition: which map is the ``conditioning_image``; None for the only one.
+        beside: is given each sample, once its folders stand, to write more of it.
 
     Raises:
         CatalogError: `out` holds something already, or there is no such condition, or several.
@@ -42,7 +49,10 @@ def write_folders(view: View, out: Path, *, condition: str | None = None) -> Ite
         (out / CONDITIONS / name).mkdir(parents=True)
     with (out / "metadata.jsonl").open("w") as hugging, (out / "paths.jsonl").open("w") as paths:
         for index in range(len(view)):
-            _write(view.read(index), out, chosen, hugging, paths)
+            sample = view.read(index)
+            _write(sample, out, chosen, hugging, paths)
+            if beside is not None:
+                beside(sample)
             if (index + 1) % _EVERY == 0 or index + 1 == len(view):
                 yield index + 1
 

@@ -45,13 +45,15 @@ def write_mds(view: View, out: Path, *, samples_per_file: int = 1000) -> Iterato
     shards: list[dict[str, Any]] = []
     columns: dict[str, Any] = {}
     held: list[bytes] = []
+    size = 0
     for at in range(len(view)):
         sample = view.read(at)
         columns = columns or _columns(sample, view.conditions)
         held.append(_packed(sample, columns["column_names"]))
-        if len(held) == samples_per_file or sum(map(len, held)) >= _LARGEST or at + 1 == len(view):
+        size += len(held[-1])
+        if len(held) == samples_per_file or size >= _LARGEST or at + 1 == len(view):
             shards.append(_write(out, len(shards), columns, held))
-            held = []
+            held, size = [], 0
             yield at + 1
     index = {"version": 2, "shards": shards}
     write_atomic(str(out / "index.json"), json.dumps(index, sort_keys=True).encode())

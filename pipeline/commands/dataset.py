@@ -167,17 +167,19 @@ def materialize(
     from catalog.publish.folders import write_folders
     from catalog.publish.hugging_face import write_parquet
     from catalog.publish.mosaic import write_mds
-    from pipeline.export.people import FORMATS, require_people, write_people
+    from pipeline.export.people import FORMATS, People, require_people
 
     view = Dataset.open(dataset).view(subset)
     chosen = one_of("--layout", layout, ("tars", "folders", "hf", "mds"))
     form = None if people is None else one_of("--people", people, FORMATS)
     if form is not None and chosen != "folders":
         raise UsageError("--people goes with --layout folders; the others hold each sample's json")
-    if form is not None:
+    poses = None if form is None else People(out_, form)
+    if poses is not None:
         require_people(view)
     if chosen == "folders":
-        steps = write_folders(view, out_, condition=condition)
+        beside = None if poses is None else poses.add
+        steps = write_folders(view, out_, condition=condition, beside=beside)
     elif chosen == "hf":
         steps = write_parquet(view, out_, condition=condition, samples_per_file=samples_per_tar)
     elif condition is not None:
@@ -188,6 +190,6 @@ def materialize(
         steps = run(view, out_, samples_per_tar=samples_per_tar)
     for written in steps:
         err.print(f"{written:,} of {len(view):,} samples")
-    if form is not None:
-        write_people(view, out_, form)
+    if poses is not None:
+        poses.finish()
     out.print(f"written: {len(view):,} samples to {escape(str(out_))}")

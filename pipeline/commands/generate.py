@@ -7,7 +7,7 @@ import typer
 from pydantic import ValidationError
 from rich.markup import escape
 
-from pipeline.commands.options import DeviceHere, SubsetName
+from pipeline.commands.options import DeviceHere, SubsetName, Vae
 from pipeline.errors import UsageError, in_flags
 from pipeline.terminal.bars import sampling_bar
 from pipeline.terminal.console import err, out
@@ -88,9 +88,7 @@ def generate(
     device: DeviceHere = "cpu",
     precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp32",
     revision: Annotated[str | None, typer.Option(help="Of the base on the hub.")] = None,
-    vae: Annotated[
-        str | None, typer.Option(help="Autoencoder in place of the base's: folder or hub id.")
-    ] = None,
+    vae: Vae = None,
     local_files_only: Annotated[bool, typer.Option(help="Never ask the hub.")] = False,
 ) -> None:
     """Sample with trained ControlNets: PNGs, a labelled grid and a record of every setting."""

@@ -94,6 +94,11 @@ MaxFailedShare = Annotated[
 ]
 LogFormatName = Annotated[str, typer.Option(help="text, or json: one object a line.")]
 
+# Of bases:
+Vae = Annotated[
+    str | None, typer.Option(help="Autoencoder in place of the base's: folder or hub id.")
+]
+
 # Of trainings:
 TrainFile = Annotated[
     Path | None, typer.Option(help="YAML with any of the settings; docs/training.md has all.")

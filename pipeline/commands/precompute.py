@@ -14,6 +14,7 @@ from pipeline.commands.options import (
     Device,
     Local,
     SubsetName,
+    Vae,
     check_here,
     execution_of,
 )
@@ -36,9 +37,7 @@ def precompute(
         typer.Option(help="Stable Diffusion or SDXL: folder or hub id; default the recipe's."),
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Of the base on the hub.")] = None,
-    vae: Annotated[
-        str | None, typer.Option(help="Autoencoder in place of the base's: folder or hub id.")
-    ] = None,
+    vae: Vae = None,
     local_files_only: Annotated[
         bool, typer.Option("--local-files-only", help="Never ask the hub.")
     ] = False,

@@ -22,6 +22,7 @@ from pipeline.commands.options import (
     Steps,
     SubsetName,
     TrainFile,
+    Vae,
 )
 from pipeline.errors import UsageError
 from pipeline.terminal.console import err, out
@@ -98,9 +99,7 @@ def train(
         int | None, typer.Option(help="Checkpoints kept, with the best; default all.")
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Of the base on the hub.")] = None,
-    vae: Annotated[
-        str | None, typer.Option(help="Autoencoder in place of the base's: folder or hub id.")
-    ] = None,
+    vae: Vae = None,
     local_files_only: Annotated[
         bool | None, typer.Option("--local-files-only", help="Never ask the hub.")
     ] = None,

@@ -26,28 +26,35 @@ def require_people(view: View) -> None:
         raise UsageError(f"--people: none of the conditions ({known}) knows people")
 
 
-def write_people(view: View, out: Path, form: PeopleFormat) -> None:
-    """Write the people of all conditions that know any.
+class People:
+    """Writes the people of all conditions that know any, a sample after the other.
 
     Args:
-        view: the samples.
-        out: the folder that `catalog.publish.folders.write_folders` wrote.
+        out: the folder that `catalog.publish.folders.write_folders` writes.
         form: of the files.
     """
-    coco: dict[str, dict[str, Any]] = {}
-    for index in range(len(view)):
-        sample = view.read(index)
+
+    def __init__(self, out: Path, form: PeopleFormat) -> None:
+        self._out = out
+        self._form = form
+        self._coco: dict[str, dict[str, Any]] = {}
+        self._added = 0
+
+    def add(self, sample: Sample) -> None:
+        """Write a sample's file, or keep its people for the one file of all."""
+        index, self._added = self._added, self._added + 1
         for name, people in _people(sample).items():
-            if form == "coco":
-                _add(coco.setdefault(name, _empty()), sample, index, people)
+            if self._form == "coco":
+                _add(self._coco.setdefault(name, _empty()), sample, index, people)
                 continue
-            said = openpose_json(
-                people, height=sample.metadata["height"], width=sample.metadata["width"]
-            )
-            (out / CONDITIONS / name / f"{sample.key}.json").write_text(json.dumps(said))
-    for name, content in coco.items():
-        (out / "people").mkdir(exist_ok=True)
-        (out / "people" / f"{name}.json").write_text(json.dumps(content))
+            said = json.dumps(openpose_json(people, **_size(sample)))
+            (self._out / CONDITIONS / name / f"{sample.key}.json").write_text(said)
+
+    def finish(self) -> None:
+        """Write the files that hold the people of all samples."""
+        for name, content in self._coco.items():
+            (self._out / "people").mkdir(exist_ok=True)
+            (self._out / "people" / f"{name}.json").write_text(json.dumps(content))
 
 
 def _people(sample: Sample) -> dict[str, list[Person]]:
@@ -63,10 +70,13 @@ def _empty() -> dict[str, Any]:
     return {"images": [], "annotations": [], "categories": [PERSON]}
 
 
+def _size(sample: Sample) -> dict[str, int]:
+    return {side: sample.metadata[side] for side in ("height", "width")}
+
+
 def _add(content: dict[str, Any], sample: Sample, index: int, people: list[Person]) -> None:
     file = f"{IMAGES}/{sample.key}.{sample.image_format}"
-    size = {side: sample.metadata[side] for side in ("height", "width")}
-    content["images"].append({"id": index, "file_name": file, **size})
+    content["images"].append({"id": index, "file_name": file, **_size(sample)})
     for person in people:
         if person.found:
             number = len(content["annotations"]) + 1

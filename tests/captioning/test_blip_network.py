@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from captioning.blip import BlipSpec
-from captioning.blip_network import Blip, stated
+from captioning.blip_network import Blip
 from captioning.errors import WeightsError
+from captioning.on_torch import stated
 from tests.random_blip import save_random_blip
 
 SIZES = [(96, 128), (64, 64), (512, 384), (40, 200), (17, 31), (32, 32)]

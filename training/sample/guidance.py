@@ -131,12 +131,13 @@ class Adding:
 
     def _outputs(self, influence: Influence, noisy: Tensor, t: Tensor, text: Text) -> _Outputs:
         controlnet, dtype = influence.controlnet, influence.controlnet.dtype
+        seen = text.to(dtype)
         copies = len(noisy) // len(influence.hint)
         down, middle = controlnet(
             noisy.to(dtype),
             t,
-            encoder_hidden_states=text.tokens.to(dtype),
-            added_cond_kwargs=text.to(dtype).added,
+            encoder_hidden_states=seen.tokens,
+            added_cond_kwargs=seen.added,
             controlnet_cond=torch.cat([influence.hint] * copies).to(dtype),
             conditioning_scale=influence.scale,
             guess_mode=self._weighting == "guess",
