@@ -1,10 +1,11 @@
 """What planning millions of images costs: rank, plan, resume, status, finalize; no pixel is read.
 
-    python benchmarks/planning.py [--rows 3000000] [--units 6000] [--scratch FOLDER]
+    python benchmarks/planning.py [--rows 3000000] [--units 6000] [--no-build] [--scratch FOLDER]
 
 Source rows are made up as columns, with sizes, captions and URIs as a crawl has them. Each step
-runs in a process of its own, so that its peak memory is its own. The commits name shards that are
-never written, as no step reads them; their parquets of rows are real.
+runs in a process of its own, so that its peak memory is its own: what the process alone holds, and
+beside it what it has mapped of files, whose pages the system may drop. The commits name shards that
+are never written, as no step reads them; their parquets of rows are real.
 """
 
 import argparse
@@ -14,8 +15,10 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +44,7 @@ from pipeline.scan.source import Inputs
 
 SUBSETS = (1_000, 10_000, 50_000, 500_000)
 SOURCE = "source.parquet"
+_PIECE = 500_000  # rows made at a time
 DATASET = "dataset"
 
 
@@ -48,9 +52,10 @@ def recipe_for(rows: int, units: int) -> Recipe:
     return load_recipe("canny", [f"samples_per_unit={-(-rows // units)}"])
 
 
-def hex_column(count: int) -> pa.Array:
-    """Return hex sha256s of 0, 1, 2, ...: rows of 64 characters, without a Python string each."""
-    digests = b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(count))
+def hex_column(first: int, count: int) -> pa.Array:
+    """Return hex sha256s of `first`, ...: rows of 64 characters, without a Python string each."""
+    numbers = range(first, first + count)
+    digests = b"".join(hashlib.sha256(b"%d" % number).digest() for number in numbers)
     letters = np.frombuffer(digests.hex().encode(), np.uint8)
     offsets = np.arange(0, 64 * count + 1, 64, dtype=np.int64)
     wide = pa.Array.from_buffers(
@@ -62,25 +67,34 @@ def hex_column(count: int) -> pa.Array:
 def make_source(scratch: Path, rows: int, units: int) -> None:
     """Write a scanned table, as `scan` leaves it but for the ranking."""
     draw = np.random.default_rng(0)
-    numbers = np.arange(rows)
+    firsts = range(0, rows, _PIECE)
+    pieces = (some_rows(draw, first, min(_PIECE, rows - first)) for first in firsts)
+    tables.write_parquet(str(scratch / SOURCE), tables.SOURCE, pieces)
+
+
+def some_rows(draw: np.random.Generator, first: int, count: int) -> pa.Table:
+    numbers = np.arange(first, first + count)
     columns: dict[str, Any] = {
         "uri": pa.array([f"s3://crawl/{at // 10_000:05d}/{at:09d}.jpg" for at in numbers]),
-        "length": pa.array(draw.integers(20_000, 3_000_000, rows)),
-        "sha256": hex_column(rows),
-        "width": pa.array(draw.integers(256, 4096, rows).astype(np.int32)),
-        "height": pa.array(draw.integers(256, 4096, rows).astype(np.int32)),
-        "format": pa.array(["JPEG"] * rows),
+        "length": pa.array(draw.integers(20_000, 3_000_000, count)),
+        "sha256": hex_column(first, count),
+        "width": pa.array(draw.integers(256, 4096, count).astype(np.int32)),
+        "height": pa.array(draw.integers(256, 4096, count).astype(np.int32)),
+        "format": pa.array(["JPEG"] * count),
         "caption": pa.array([f"a photograph of the thing number {at}" for at in numbers]),
-        "status": pa.array([OK] * rows),
+        "status": pa.array([OK] * count),
     }
-    empty = {field.name: pa.nulls(rows, field.type) for field in tables.SOURCE}
-    table = pa.table({**empty, **columns}).select(tables.SOURCE.names).cast(tables.SOURCE)
-    pq.write_table(table, scratch / SOURCE)
+    empty = {field.name: pa.nulls(count, field.type) for field in tables.SOURCE}
+    return pa.table({**empty, **columns}).select(tables.SOURCE.names).cast(tables.SOURCE)
+
+
+def read_source(scratch: Path) -> pa.Table:
+    return tables.read_table(str(scratch / SOURCE)).cast(tables.SOURCE)
 
 
 def fold_scan(scratch: Path, rows: int, units: int) -> None:
     """Find exact duplicates among scanned rows, and rank the others."""
-    to_ranked_table(mark_duplicates(pq.read_table(scratch / SOURCE)))
+    to_ranked_table(mark_duplicates(read_source(scratch)))
 
 
 def plan(scratch: Path, rows: int, units: int) -> None:
@@ -88,7 +102,7 @@ def plan(scratch: Path, rows: int, units: int) -> None:
     recipe = recipe_for(rows, units)
     dataset = str(scratch / DATASET)
     claim(dataset, recipe)
-    freeze(dataset, recipe, pq.read_table(scratch / SOURCE), {})
+    freeze(dataset, recipe, read_source(scratch), {})
 
 
 def make_commits(scratch: Path, rows: int, units: int) -> None:
@@ -161,7 +175,7 @@ def write_subsets(scratch: Path, rows: int, units: int) -> None:
 
 def build_empty(scratch: Path, rows: int, units: int) -> None:
     """Build a third of the rows, none of whose files is there: what a row and a unit cost."""
-    source = pq.read_table(scratch / SOURCE).slice(0, rows // 3)
+    source = read_source(scratch).slice(0, rows // 3)
     gone = pa.array([f"file:///gone/{at:09d}.jpg" for at in range(source.num_rows)])
     at = source.schema.get_field_index("uri")
     pq.write_table(source.set_column(at, "uri", gone), scratch / "gone.parquet")
@@ -212,26 +226,48 @@ def run_step(name: str, options: argparse.Namespace) -> dict[str, float]:
     return found
 
 
+@contextmanager
+def measured() -> Iterator[list[float]]:
+    """Yield a list that gets the process's own memory, in MiB, twenty times a second."""
+    own, done = [0.0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.05):
+            lines = Path("/proc/self/status").read_text().splitlines()
+            own.append(int(next(one for one in lines if "RssAnon" in one).split()[1]) / 1024)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield own
+    finally:
+        done.set()
+        watcher.join()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=3_000_000)
     parser.add_argument("--units", type=int, default=6_000)
+    parser.add_argument("--no-build", action="store_true", help="leave the last step out")
     parser.add_argument("--scratch", type=Path)
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
-        start = time.perf_counter()
-        STEPS[options.step](options.scratch, options.rows, options.units)
-        seconds = time.perf_counter() - start
+        with measured() as own:
+            start = time.perf_counter()
+            STEPS[options.step](options.scratch, options.rows, options.units)
+            seconds = time.perf_counter() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"seconds": seconds, "peak": peak}))
+        print(json.dumps({"seconds": seconds, "own": max(own), "peak": peak}))
         return
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         options.scratch = Path(scratch)
         print(f"{options.rows:,} source rows, {options.units:,} units")
-        for name in STEPS:
+        for name in list(STEPS)[: -1 if options.no_build else None]:
             found = run_step(name, options)
-            figures = f"{found['seconds']:7.1f} s  peak {found['peak']:6,.0f} MiB"
+            memory = f"own {found['own']:6,.0f} MiB, with files {found['peak']:6,.0f} MiB"
+            figures = f"{found['seconds']:7.1f} s  {memory}"
             print(f"{name:32} {figures}", flush=True)
 
 

@@ -293,17 +293,25 @@ def write_atomic(uri: str, data: bytes) -> None:
 def replacing(uri: str) -> Iterator[Path]:
     """Yield a local path to write to; what is there at the end replaces `uri`, whole."""
     path = local_path(uri)
-    temporary = _temporary(path or Path(tempfile.gettempdir()) / uri.rpartition("/")[2])
-    try:
-        yield temporary
+    with temporary(uri) as made:
+        yield made
         if path is None:
             with remote(uri) as (fs, name):
-                fs.put_file(str(temporary), name)
+                fs.put_file(str(made), name)
         else:
-            os.replace(temporary, path)
+            os.replace(made, path)
             sync_folder(path.parent)
+
+
+@contextmanager
+def temporary(uri: str) -> Iterator[Path]:
+    """Yield a local path for what will stand at `uri`, beside it where that is local."""
+    path = local_path(uri)
+    made = _temporary(path or Path(tempfile.gettempdir()) / uri.rpartition("/")[2])
+    try:
+        yield made
     finally:
-        temporary.unlink(missing_ok=True)
+        made.unlink(missing_ok=True)
 
 
 def create_once(uri: str, data: bytes) -> None:

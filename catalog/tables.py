@@ -1,17 +1,20 @@
 """The columns of every parquet file in a dataset, and the one way to write and read them."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from catalog import storage
+from catalog import spill, storage
 from catalog.errors import DatasetError
 
 _SCORES = pa.map_(pa.string(), pa.float64())
+
+GROUP = 65_536
+"""Rows of a row group, where nothing else is said."""
 
 _BATCH = 65_536  # rows held at a time where a file is gone through
 
@@ -86,7 +89,7 @@ REJECTS = pa.schema(
 
 
 def to_parquet(
-    table: pa.Table, metadata: dict[str, Any] | None = None, *, row_group_size: int = 65_536
+    table: pa.Table, metadata: dict[str, Any] | None = None, *, row_group_size: int = GROUP
 ) -> bytes:
     """Return a table as parquet bytes; equal tables and metadata give equal bytes.
 
@@ -96,10 +99,27 @@ def to_parquet(
         row_group_size: rows in a group, the smallest piece that a reader fetches.
     """
     sink = pa.BufferOutputStream()
-    starts = range(0, max(table.num_rows, 1), row_group_size)
-    groups = (table.slice(start, row_group_size) for start in starts)
-    _write_groups(sink, table.schema, groups, metadata)
+    _write_groups(sink, table.schema, cut(table, row_group_size), metadata)
     return bytes(sink.getvalue())
+
+
+def create_parquet(
+    uri: str, table: pa.Table, metadata: dict[str, Any], *, row_group_size: int = GROUP
+) -> None:
+    """Create the file that `to_parquet` gives; one of the same bytes that stands there is no harm.
+
+    Raises:
+        FileExistsError: another one stands there.
+    """
+    with storage.temporary(uri) as path:
+        with path.open("wb") as file:
+            _write_groups(file, table.schema, cut(table, row_group_size), metadata)
+            storage.sync_file(file)
+        try:
+            storage.publish(path, uri)
+        except FileExistsError:
+            if storage.sha256_file(uri) != storage.sha256_file(str(path)):
+                raise
 
 
 def write_parquet(
@@ -112,6 +132,11 @@ def write_parquet(
     with storage.replacing(uri) as path, path.open("wb") as file:
         _write_groups(file, schema, groups, metadata)
         storage.sync_file(file)
+
+
+def cut(table: pa.Table, rows: int = GROUP) -> Iterator[pa.Table]:
+    """Yield a table in pieces of so many rows; an empty one is one piece."""
+    return (table.slice(start, rows) for start in range(0, max(table.num_rows, 1), rows))
 
 
 def _write_groups(
@@ -156,9 +181,22 @@ def parse_parquet(data: bytes, columns: list[str]) -> pa.Table:
 
 
 def read_table(uri: str, columns: list[str] | None = None) -> pa.Table:
-    """Read a parquet file of a dataset whole; raises DatasetError as `open_parquet` does."""
+    """Read a parquet file of a dataset whole; raises DatasetError as `open_parquet` does.
+
+    A large one lies on disk, see `catalog.spill`.
+    """
     with open_parquet(uri) as file:
-        return file.read(columns=columns)
+        if file.metadata.num_rows <= spill.ROWS_IN_MEMORY:
+            return file.read(columns=columns)
+        schema = file.schema_arrow
+        if columns is not None:
+            schema = pa.schema([schema.field(name) for name in columns], schema.metadata)
+        batches = (
+            pa.Table.from_batches([batch]).select(schema.names).replace_schema_metadata(None)
+            for batch in file.iter_batches(_BATCH, columns=columns)
+        )
+        table = spill.settle(schema.remove_metadata(), batches)
+        return table.replace_schema_metadata(schema.metadata)
 
 
 def read_first(uri: str, count: int) -> pa.Table:

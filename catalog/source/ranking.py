@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from catalog import spill
 from catalog.errors import CatalogError
 
 Policy: TypeAlias = Literal["top", "stratified"]
@@ -22,6 +23,8 @@ Ranking: TypeAlias = Literal["resolution", "popularity"]
 
 STRATA = 10
 """Resolution quantiles from which a stratified subset draws equally."""
+
+_KEYS = ["sha256", "width", "height", "popularity"]
 
 _SUFFIXES = {"k": 1_000, "m": 1_000_000}
 
@@ -38,18 +41,23 @@ def rank(
     By ``popularity``, the column of that name goes first, largest first and unknown last.
     """
     order = rank_order(rows, by=by, width_column=width_column, height_column=height_column)
-    if order.equals(pa.array(np.arange(rows.num_rows), order.type)):
-        return rows  # a scanned table is ranked already; taking its rows would copy all of them
-    return rows.take(order)
+    return spill.take(rows, order.to_numpy())
+
+
+def rank_where(rows: pa.Table, mask: pa.ChunkedArray, *, by: Ranking = "resolution") -> np.ndarray:
+    """Return the positions of the rows at which a mask is true, best first."""
+    places = np.flatnonzero(mask.to_numpy())
+    keys = spill.take(rows.select(_KEYS), places)
+    order: np.ndarray = rank_order(keys, by=by).to_numpy()
+    return np.asarray(places[order])
 
 
 def in_order_of_place(rows: pa.Table) -> pa.Table:
     """Return rows in the stable order of a source: by URI, then by place in the container."""
     place = pc.fill_null(pc.coalesce(rows["offset"], rows["row"]), 0)
     keys = pa.table({"uri": rows["uri"], "place": place})
-    return rows.take(
-        pc.sort_indices(keys, sort_keys=[("uri", "ascending"), ("place", "ascending")])
-    )
+    order = pc.sort_indices(keys, sort_keys=[("uri", "ascending"), ("place", "ascending")])
+    return spill.take(rows, order.to_numpy())
 
 
 def rank_order(

@@ -79,9 +79,9 @@ def freeze(dataset: str, recipe: Recipe, source: pa.Table, metadata: dict[str, A
             why += f"\n  all of them: {uri}"
         raise UsageError(why)
     metadata = {**metadata, "captions": count_captions(judged)}
-    _create_same(dataset, layout.SOURCE, tables.to_parquet(judged, metadata))
-    data = tables.to_parquet(plan, {"unit_ids": unit_ids}, row_group_size=recipe.samples_per_unit)
-    _create_same(dataset, layout.PLAN, data)
+    _create_same(dataset, layout.SOURCE, judged, metadata)
+    size = recipe.samples_per_unit
+    _create_same(dataset, layout.PLAN, plan, {"unit_ids": unit_ids}, row_group_size=size)
 
 
 def _why_none(judged: pa.Table, metadata: Mapping[str, Any]) -> str:
@@ -99,16 +99,23 @@ def _why_none(judged: pa.Table, metadata: Mapping[str, Any]) -> str:
     return f"{why}\n  passed over: {counted(ignored)}" if ignored else why
 
 
-def _create_same(dataset: str, name: str, data: bytes) -> None:
-    uri = storage.join(dataset, name)
+def _create_same(
+    dataset: str,
+    name: str,
+    table: pa.Table,
+    metadata: dict[str, Any],
+    *,
+    row_group_size: int = tables.GROUP,
+) -> None:
     try:
-        storage.create_once(uri, data)
+        tables.create_parquet(
+            storage.join(dataset, name), table, metadata, row_group_size=row_group_size
+        )
     except FileExistsError:
-        if storage.read_bytes(uri) != data:
-            raise DatasetError(
-                f"{dataset} was planned from other images: its {name} differs from this scan. "
-                "A dataset's plan is frozen; choose another --out for other images."
-            ) from None
+        raise DatasetError(
+            f"{dataset} was planned from other images: its {name} differs from this scan. "
+            "A dataset's plan is frozen; choose another --out for other images."
+        ) from None
 
 
 def _differences(theirs: Any, ours: Any, path: str = "") -> list[str]:

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog import tables
+from catalog import spill, tables
 from catalog.images import target_size
 from catalog.sample import OK
-from catalog.source.ranking import in_order_of_place, rank, unit_id
+from catalog.source.ranking import in_order_of_place, rank_where, unit_id
 from pipeline.plan import source_rules
 from pipeline.recipe.recipe import Recipe
 
@@ -74,8 +74,9 @@ def judge(source: pa.Table, recipe: Recipe) -> pa.Table:
         source = _set(source, "status", pc.if_else(hit, "rejected:label", source["status"]))
     if rules.filter is not None:
         source = source_rules.apply_filter(source, rules.filter)
-    kept = rank(source.filter(pc.equal(source["status"], OK)), by=recipe.ranking)
-    lost = source.filter(pc.not_equal(source["status"], OK))
+    usable = pc.equal(source["status"], OK)
+    kept = spill.take(source, rank_where(source, usable, by=recipe.ranking))
+    lost = spill.where(source, pc.invert(usable))
     if rules.near_duplicates is not None:
         kept, near = source_rules.split_near_duplicates(kept, rules.near_duplicates)
         lost = pa.concat_tables([lost, near])
@@ -100,8 +101,8 @@ def _cut_off(ranked: pa.Table, most: int) -> pa.Table:
 
 def cut_units(source: pa.Table, recipe: Recipe) -> tuple[pa.Table, list[str]]:
     """Cut the usable rows of a judged source into units; return the plan and the unit ids."""
-    rows = source.filter(pc.equal(source["status"], OK)).drop_columns(tables.OF_SCAN_ALONE)
-    return cut_rows(rows, recipe)
+    rows = spill.where(source, pc.equal(source["status"], OK))
+    return cut_rows(rows.drop_columns(tables.OF_SCAN_ALONE), recipe)
 
 
 def cut_rows(
@@ -118,7 +119,6 @@ def cut_rows(
     hashes = rows["sha256"]
     if recipe.labels is not None:
         hashes = pc.binary_join_element_wise(hashes, rows["label_sha256"], " ")
-    hashes = hashes.combine_chunks()
     cuts = [hashes[at : at + size].to_pylist() for at in range(0, len(hashes), size)]
     return plan, [unit_id(recipe.fingerprint, cut, generation=generation) for cut in cuts]
 

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from catalog import spill
 from catalog.sample import OK
 from catalog.source import filters
 from catalog.source.near_duplicates import find_near_duplicates
@@ -64,15 +65,15 @@ def split_near_duplicates(ranked: pa.Table, distance: int) -> tuple[pa.Table, pa
     hashes = ranked["phash"].take(pa.array(places)).to_numpy().astype(np.uint64)
     nearest, apart = find_near_duplicates(hashes, distance)
     near = np.flatnonzero(nearest >= 0)
-    lost = ranked.take(pa.array(places[near]))
-    kept_ones = ranked["sha256"].take(pa.array(places[nearest[near]]))
+    lost = spill.take(ranked, places[near])
+    kept_ones = spill.take(ranked.select(["sha256"]), places[nearest[near]])["sha256"]
     lost = _set(lost, "status", pa.array(["rejected:near_duplicate"] * len(near), pa.string()))
     lost = _set(lost, "value", pa.array(apart[near].astype(np.float64)))
     lost = _set(lost, "threshold", pa.array(np.full(len(near), float(distance))))
     lost = _set(lost, "against", kept_ones)
     stays = np.ones(ranked.num_rows, bool)
     stays[places[near]] = False
-    return ranked.filter(pa.array(stays)), lost
+    return spill.take(ranked, np.flatnonzero(stays)), lost
 
 
 def _set(table: pa.Table, name: str, values: object) -> pa.Table:

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog import storage, tables
+from catalog import spill, storage, tables
 from catalog.sample import canonical_json, sha256_hex
 from catalog.source.listing import PARTS, to_parts
 from catalog.source.parts import Part, scan_part
@@ -59,6 +60,7 @@ FOUND = tables.SOURCE.append(pa.field("part", pa.string()))
 """Rows as they are found, before they are compared; `part` is what `name_parts` says of theirs."""
 
 _THREADS = 8  # reading waits for the disk or the network; hashing releases the interpreter lock
+_AHEAD = 64  # chunks whose rows are read before they are put together
 _READERS = 16
 
 
@@ -98,11 +100,10 @@ class Chunks:
         """
         uris = [chunk.uri for chunk in chunks]
         with ThreadPoolExecutor(_READERS) as pool:
-            read = list(pool.map(tables.read_table, uris))
             told = list(pool.map(tables.read_metadata, uris))
-        table = pa.concat_tables(
-            [FOUND.empty_table(), *(table.replace_schema_metadata(None) for table in read)]
-        )
+            groups = (uris[at : at + _AHEAD] for at in range(0, len(uris), _AHEAD))
+            read = chain.from_iterable(pool.map(tables.read_table, group) for group in groups)
+            table = spill.settle(FOUND, (one.replace_schema_metadata(None) for one in read))
         return table, {part: passed for one in told for part, passed in one["passed"].items()}
 
     def _chunk(self, listed: pa.Table) -> Chunk:

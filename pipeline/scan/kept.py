@@ -30,9 +30,10 @@ def read_found(dataset: str) -> Found | None:
 
 def keep_found(dataset: str, found: Found) -> None:
     """Keep what a scan found for the next one; where that cannot be, only say so."""
-    data = tables.to_parquet(found.rows, {"passed": found.passed, "form": found.form})
+    metadata = {"passed": found.passed, "form": found.form}
     try:
-        storage.write_atomic(storage.join(dataset, NAME), data)
+        uri, pieces = storage.join(dataset, NAME), tables.cut(found.rows)
+        tables.write_parquet(uri, found.rows.schema, pieces, metadata)
     except (OSError, StorageUnavailable) as error:
         _log.warning("%s cannot be kept, so the next scan reads all again: %s", NAME, error)
 

@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog import storage
+from catalog import spill, storage
 from catalog.sample import OK
 from catalog.source.labels import Labels
 from catalog.source.listing import list_parts
-from catalog.source.ranking import rank
+from catalog.source.ranking import rank_where
 from catalog.tables import SOURCE
 from pipeline.errors import UsageError
 from pipeline.figures import counted
@@ -169,9 +169,11 @@ def count_captions(rows: pa.Table) -> list[int]:
 
 def to_ranked_table(rows: pa.Table) -> pa.Table:
     """Return the usable rows ranked, in rank order, then the others in the order given."""
-    ranked = rank(rows.filter(pc.equal(rows["status"], OK)))
-    ranked = _set(ranked, "rank", pa.array(np.arange(ranked.num_rows)))
-    return pa.concat_tables([ranked, rows.filter(pc.not_equal(rows["status"], OK))])
+    usable = pc.equal(rows["status"], OK)
+    ranked, others = rank_where(rows, usable), np.flatnonzero(pc.invert(usable).to_numpy())
+    rows = spill.take(rows, np.concatenate([ranked, others]))
+    ranks = [pa.array(np.arange(len(ranked))), *rows["rank"].slice(len(ranked)).chunks]
+    return _set(rows, "rank", pa.chunked_array(ranks))
 
 
 def _run(
