@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog import tables
+from catalog import spill, tables
 from catalog.dataset import dataset as layout
 from catalog.dataset.dataset import Dataset
 from catalog.errors import DatasetError
@@ -23,6 +23,8 @@ from pipeline.plan.freeze import as_begun, claim, freeze
 from pipeline.plan.judge import cut_units, judge, summarize
 from pipeline.recipe.made_by import recipe_of
 from pipeline.recipe.recipe import Recipe, load_recipe
+from pipeline.scan.duplicates import mark_duplicates
+from pipeline.scan.scan import to_ranked_table
 
 
 def source(sizes: list[tuple[int, int]], **columns: list[Any]) -> pa.Table:
@@ -206,6 +208,32 @@ def test_the_same_freeze_is_harmless_and_another_refused(tmp_path: Path) -> None
         dataset_of(rows.slice(1), _RECIPE, tmp_path)
     with pytest.raises(DatasetError, match=r"differ in: seed \(0 there, 4 here\)"):
         claim(str(tmp_path), _RECIPE.model_copy(update={"seed": 4}))
+
+
+def test_rows_put_together_on_disk_make_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw, count = np.random.default_rng(0), 60
+    found = source(
+        [(int(width), int(height)) for width, height in draw.integers(32, 900, (count, 2))],
+        sha256=[sha256_hex(b"%d" % at) for at in draw.integers(0, 40, count)],
+        caption=[None if at % 3 else f"caption {at}" for at in range(count)],
+        scores=[[("a", float(at))] if at % 4 == 0 else [] for at in range(count)],
+        phash=draw.integers(0, 1 << 16, count).astype(np.uint64),
+    )
+    recipe = recipe_with("samples_per_unit=7", "rules.min_side=64", "rules.near_duplicates=3")
+
+    def made(name: str) -> list[bytes]:
+        table = to_ranked_table(mark_duplicates(found))
+        assert tables.count_values(table["status"])["rejected:duplicate"] > 5
+        claim(str(tmp_path / name), recipe)
+        freeze(str(tmp_path / name), recipe, table, {})
+        return [(tmp_path / name / file).read_bytes() for file in (layout.SOURCE, layout.PLAN)]
+
+    in_memory = made("memory")
+    monkeypatch.setattr(spill, "ROWS_IN_MEMORY", 4)
+    monkeypatch.setattr(spill, "_PIECE", 3)
+    assert made("disk") == in_memory
 
 
 def test_a_dataset_of_another_format_is_refused(tmp_path: Path) -> None:
