@@ -1,6 +1,5 @@
 """Commands that make datasets: scan, plan, build."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 from rich.markup import escape
 
-from catalog import storage, tables
+from catalog import tables
 from catalog.dataset.dataset import Dataset
 from pipeline.commands.options import (
     Actors,
@@ -117,9 +116,9 @@ def scan(
             progress=view.scanning(),
         )
     table, metadata = found.table, found.metadata
-    storage.write_atomic(out_, tables.to_parquet(table, metadata))
+    tables.write_parquet(out_, table.schema, tables.cut(table), metadata)
     forget(pieces)
-    for status, count in sorted(Counter(table["status"].to_pylist()).items()):
+    for status, count in tables.count_values(table["status"]).items():
         out.print(f"{count:>9,}  {escape(status)}")
     console.show_source({**metadata, "captions": count_captions(table)})
     out.print(f"written: {escape(out_)}")
