@@ -27,6 +27,11 @@ def take(table: pa.Table, positions: np.ndarray) -> pa.Table:
     return settle(table.schema, _gather(table, positions))
 
 
+def take_values(column: pa.ChunkedArray, positions: np.ndarray) -> pa.ChunkedArray:
+    """Return the values of one column at `positions`, as `take` does."""
+    return take(pa.table({"values": column}), positions)["values"]
+
+
 def where(table: pa.Table, mask: Any) -> pa.Table:
     """Return the rows at which a mask is true; null is not."""
     return take(table, np.flatnonzero(mask.fill_null(False).to_numpy()))

@@ -188,15 +188,9 @@ def read_table(uri: str, columns: list[str] | None = None) -> pa.Table:
     with open_parquet(uri) as file:
         if file.metadata.num_rows <= spill.ROWS_IN_MEMORY:
             return file.read(columns=columns)
-        schema = file.schema_arrow
-        if columns is not None:
-            schema = pa.schema([schema.field(name) for name in columns], schema.metadata)
-        batches = (
-            pa.Table.from_batches([batch]).select(schema.names).replace_schema_metadata(None)
-            for batch in file.iter_batches(_BATCH, columns=columns)
-        )
-        table = spill.settle(schema.remove_metadata(), batches)
-        return table.replace_schema_metadata(schema.metadata)
+        metadata = file.schema_arrow.metadata
+        names = file.schema_arrow.names if columns is None else columns
+        return _read_batches(file, names, lambda rows: rows).replace_schema_metadata(metadata)
 
 
 def read_first(uri: str, count: int) -> pa.Table:
@@ -210,12 +204,17 @@ def read_first(uri: str, count: int) -> pa.Table:
 def read_where(uri: str, columns: list[str], keep: Callable[[pa.Table], Any]) -> pa.Table:
     """Read the rows that `keep` masks, without holding the others; metadata is left out."""
     with open_parquet(uri) as file:
-        schema = pa.schema([file.schema_arrow.field(name) for name in columns])
-        parts = [schema.empty_table()]
-        for batch in file.iter_batches(_BATCH, columns=columns):
-            rows = pa.Table.from_batches([batch]).select(columns).replace_schema_metadata(None)
-            parts.append(rows.filter(keep(rows)))
-    return pa.concat_tables(parts)
+        return _read_batches(file, columns, lambda rows: rows.filter(keep(rows)))
+
+
+def _read_batches(
+    file: pq.ParquetFile, columns: list[str], choose: Callable[[pa.Table], pa.Table]
+) -> pa.Table:
+    """Return what `choose` leaves of each batch; metadata is left out."""
+    schema = pa.schema([file.schema_arrow.field(name) for name in columns])
+    batches = file.iter_batches(_BATCH, columns=columns)
+    rows = (pa.Table.from_batches([batch]).select(columns) for batch in batches)
+    return spill.settle(schema, (choose(one.replace_schema_metadata(None)) for one in rows))
 
 
 def read_metadata(uri: str) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def split_near_duplicates(ranked: pa.Table, distance: int) -> tuple[pa.Table, pa
     nearest, apart = find_near_duplicates(hashes, distance)
     near = np.flatnonzero(nearest >= 0)
     lost = spill.take(ranked, places[near])
-    kept_ones = spill.take(ranked.select(["sha256"]), places[nearest[near]])["sha256"]
+    kept_ones = spill.take_values(ranked["sha256"], places[nearest[near]])
     lost = _set(lost, "status", pa.array(["rejected:near_duplicate"] * len(near), pa.string()))
     lost = _set(lost, "value", pa.array(apart[near].astype(np.float64)))
     lost = _set(lost, "threshold", pa.array(np.full(len(near), float(distance))))

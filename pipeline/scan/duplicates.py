@@ -47,13 +47,15 @@ def mark_duplicates(rows: pa.Table) -> pa.Table:
 def _shared(hashes: pa.ChunkedArray, usable: np.ndarray) -> np.ndarray:
     """Return the places of usable rows whose hash another one has, too, in order.
 
-    A first digit at a time: the table in which equal ones meet is a sixteenth of all.
+    A first digit at a time, what begins with none last: the table in which equal ones meet is a
+    sixteenth of all.
     """
-    table, found = pa.table({"sha256": hashes}), [np.zeros(0, np.int64)]
-    for digit in _DIGITS:
-        begins = pc.fill_null(pc.starts_with(hashes, digit), False).to_numpy()
-        places = np.flatnonzero(usable & begins)
-        codes = _codes(spill.take(table, places)["sha256"])
+    left, found = usable, []
+    for digit in (*_DIGITS, ""):
+        here = left & pc.fill_null(pc.starts_with(hashes, digit), False).to_numpy()
+        left = left & ~here
+        places = np.flatnonzero(here)
+        codes = _codes(spill.take_values(hashes, places))
         found.append(places[np.bincount(codes, minlength=1)[codes] > 1])
     return np.sort(np.concatenate(found))
 
@@ -102,7 +104,7 @@ def _merge(
         return rows
     source[places[asking]] = said[codes[asking]]
     for name in names:
-        rows = _set(rows, name, spill.take(rows.select([name]), source)[name])
+        rows = _set(rows, name, spill.take_values(rows[name], source))
     return rows
 
 
@@ -113,7 +115,7 @@ def _merge_scores(rows: pa.Table, places: np.ndarray, keeps: np.ndarray) -> pa.T
     last, told, own = -1, dict[str, float](), dict[str, float]()
     for start in range(0, len(order), _BATCH):
         some = order[start : start + _BATCH]
-        values = spill.take(rows.select(["scores"]), places[some])["scores"].to_pylist()
+        values = spill.take_values(rows["scores"], places[some]).to_pylist()
         for keep, at, value in zip(
             keeps[some].tolist(), places[some].tolist(), values, strict=True
         ):
@@ -130,14 +132,14 @@ def _merge_scores(rows: pa.Table, places: np.ndarray, keeps: np.ndarray) -> pa.T
     source = np.arange(rows.num_rows)
     source[kept] = rows.num_rows + np.arange(len(kept))
     column = pa.chunked_array([*rows["scores"].chunks, pa.array(new, rows["scores"].type)])
-    return _set(rows, "scores", spill.take(pa.table({"scores": column}), source)["scores"])
+    return _set(rows, "scores", spill.take_values(column, source))
 
 
 def _reject(rows: pa.Table, places: np.ndarray, keeps: np.ndarray) -> pa.Table:
     again = places != keeps
     places, keeps = places[again], keeps[again]
     order = np.argsort(places)
-    uris = spill.take(rows.select(["uri"]), keeps[order])["uri"]
+    uris = spill.take_values(rows["uri"], keeps[order])
     told = pc.binary_join_element_wise("same bytes as", uris, " ")
     doubled = np.zeros(rows.num_rows, bool)
     doubled[places] = True
@@ -146,7 +148,7 @@ def _reject(rows: pa.Table, places: np.ndarray, keeps: np.ndarray) -> pa.Table:
     details = pa.chunked_array([*rows["detail"].chunks, *told.chunks], pa.string())
     source = np.arange(rows.num_rows)
     source[places[order]] = rows.num_rows + np.arange(len(order))
-    return _set(rows, "detail", spill.take(pa.table({"detail": details}), source)["detail"])
+    return _set(rows, "detail", spill.take_values(details, source))
 
 
 def _set(table: pa.Table, name: str, values: Any) -> pa.Table:
