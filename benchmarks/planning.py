@@ -1,4 +1,4 @@
-"""What planning millions of images costs: rank, plan, resume, status, finalize; no pixel is read.
+"""What planning millions of images costs: plan, fold, compare, append; no pixel is read.
 
     python benchmarks/planning.py [--rows 3000000] [--units 6000] [--no-build] [--scratch FOLDER]
 
@@ -27,15 +27,20 @@ if sys.path[0] == str(Path(__file__).parent):
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from catalog import tables
+from catalog.dataset import snapshots
 from catalog.dataset.commits import Commit, StoredFile
 from catalog.dataset.dataset import Dataset
 from catalog.sample import OK, sample_key
 from pipeline.build.build import build
 from pipeline.build.local import run_local
+from pipeline.ledger.diff import diff
+from pipeline.ledger.requery import changed_recipe, requery
 from pipeline.plan.freeze import claim, freeze
+from pipeline.plan.growth import grow
 from pipeline.recipe.execution import Execution
 from pipeline.recipe.recipe import Recipe, load_recipe
 from pipeline.scan.duplicates import mark_duplicates
@@ -173,6 +178,34 @@ def write_subsets(scratch: Path, rows: int, units: int) -> None:
             dataset.write_subset(size, policy="top", seed=0)
 
 
+def compare(scratch: Path, rows: int, units: int) -> None:
+    """Compare the dataset with a snapshot of itself, by the keys and hashes of all samples."""
+    dataset = Dataset.open(str(scratch / DATASET))
+    snapshots.take_snapshot(dataset, "night")
+    found = diff(dataset, "night")
+    assert (found.before, found.added, found.changed) == (rows, [], []), found
+
+
+def foretell(scratch: Path, rows: int, units: int) -> None:
+    """Judge every row of the ledger by another threshold."""
+    dataset = Dataset.open(str(scratch / DATASET))
+    found = requery(dataset, changed_recipe(dataset, ["rules.min_sharpness=0.1"]))
+    assert sum(found.after.values()) == rows, found
+
+
+def append(scratch: Path, rows: int, units: int) -> None:
+    """Plan the next generation: of every hundred images one is another one now."""
+    source = read_source(scratch)
+    hashes = source["sha256"]
+    other = pc.if_else(pc.ends_with(source["uri"], "00.jpg"), pc.utf8_reverse(hashes), hashes)
+    column = source.schema.get_field_index("sha256")
+    dataset = Dataset.open(str(scratch / DATASET))
+    new = source.set_column(column, source.schema.field("sha256"), other)
+    growth = grow(dataset, recipe_for(rows, units), new, {})
+    assert growth is not None
+    assert (growth.added, growth.gone) == (rows // 100, rows // 100), growth
+
+
 def build_empty(scratch: Path, rows: int, units: int) -> None:
     """Build a third of the rows, none of whose files is there: what a row and a unit cost."""
     source = read_source(scratch).slice(0, rows // 3)
@@ -213,6 +246,9 @@ STEPS: dict[str, Callable[[Path, int, int], None]] = {
     "status": status,
     "finalize": finalize,
     "subsets 1k, 10k, 50k, 500k": write_subsets,
+    "snapshot, diff": compare,
+    "requery": foretell,
+    "append: one in 100 is new": append,
     "build a third, all files gone": build_empty,
 }
 

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,8 @@ _SCORES = pa.map_(pa.string(), pa.float64())
 
 GROUP = 65_536
 """Rows of a row group, where nothing else is said."""
+
+_NAME = 32  # characters of a hash
 
 _BATCH = 65_536  # rows held at a time where a file is gone through
 
@@ -112,14 +116,22 @@ def create_parquet(
         FileExistsError: another one stands there.
     """
     with storage.temporary(uri) as path:
-        with path.open("wb") as file:
-            _write_groups(file, table.schema, cut(table, row_group_size), metadata)
-            storage.sync_file(file)
+        _write_file(path, cut(table, row_group_size), table.schema, metadata)
         try:
             storage.publish(path, uri)
         except FileExistsError:
             if storage.sha256_file(uri) != storage.sha256_file(str(path)):
                 raise
+
+
+def create_named_parquet(folder: str, table: pa.Table, metadata: dict[str, Any]) -> str:
+    """Create the file that `to_parquet` gives, in a folder; return its name, made of its hash."""
+    with storage.temporary(storage.join(folder, "table.parquet")) as path:
+        _write_file(path, cut(table), table.schema, metadata)
+        name = f"{storage.sha256_file(str(path))[:_NAME]}.parquet"
+        with suppress(FileExistsError):  # of the same bytes
+            storage.publish(path, storage.join(folder, name))
+    return name
 
 
 def write_parquet(
@@ -129,7 +141,14 @@ def write_parquet(
 
     The bytes are those that `to_parquet` gives for groups of its `row_group_size`.
     """
-    with storage.replacing(uri) as path, path.open("wb") as file:
+    with storage.replacing(uri) as path:
+        _write_file(path, groups, schema, metadata)
+
+
+def _write_file(
+    path: Path, groups: Iterable[pa.Table], schema: pa.Schema, metadata: dict[str, Any] | None
+) -> None:
+    with path.open("wb") as file:
         _write_groups(file, schema, groups, metadata)
         storage.sync_file(file)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from catalog import lookup, spill
 from tests.random_blip import save_random_blip
 
 # The cores are for the tests beside each other: threads inside one would wait for another's.
@@ -63,6 +64,14 @@ def s3(s3_server: str) -> Iterator[str]:
 def random_blip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a small, randomly initialised BLIP in the hub's layout."""
     return save_random_blip(tmp_path_factory.mktemp("blip") / "random-blip")
+
+
+@pytest.fixture
+def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every table count as one that is too long for memory, and for one array."""
+    monkeypatch.setattr(spill, "ROWS_IN_MEMORY", 5)
+    monkeypatch.setattr(spill, "_PIECE", 3)
+    monkeypatch.setattr(lookup, "_LONG", 0)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

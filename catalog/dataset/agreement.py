@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from catalog import tables
+from catalog import lookup, spill, tables
 from catalog.dataset import commits, snapshots, tombstones
 from catalog.dataset.dataset import MANIFEST, PLAN, REJECTS, SUBSETS, Dataset, View
 from catalog.dataset.needed import places as lie
@@ -37,7 +37,8 @@ class Places:
     def __init__(self, dataset: Dataset) -> None:
         table = tables.read_table(dataset.path(MANIFEST), [*_PLACE, "shard"])
         self.table = table.replace_schema_metadata(None)
-        shards = self.table["shard"].combine_chunks().dictionary_encode()
+        encoded = self.table["shard"].dictionary_encode().unify_dictionaries()
+        shards = encoded.combine_chunks()
         codes = shards.indices.to_numpy()
         self._order = np.argsort(codes, kind="stable")
         bounds = np.searchsorted(codes[self._order], np.arange(len(shards.dictionary) + 1))
@@ -53,7 +54,7 @@ class Places:
 
     def of(self, shard: str) -> pa.Table:
         """Return the rows of one shard in the order of their bytes: key, offset, length, hash."""
-        rows = self.table.take(pa.array(self._order[self._slices.get(shard, slice(0))]))
+        rows = spill.take(self.table, self._order[self._slices.get(shard, slice(0))])
         return rows.sort_by("offset")
 
 
@@ -136,7 +137,7 @@ def _check_source(dataset: Dataset, path: str) -> Iterator[str]:
         ranks = _column(source, "rank")
         ranked = pc.is_valid(ranks)
         # Which rows of the source each generation holds.
-        planned = [pc.is_in(ranks, _column(plan, "rank").combine_chunks()) for plan in plans]
+        planned = [pc.is_in(ranks, _column(plan, "rank")) for plan in plans]
         planned = [
             ranked if name == PLAN else mask for name, mask in zip(names, planned, strict=True)
         ]
@@ -171,9 +172,10 @@ def _check_rejects(dataset: Dataset, lost: pa.Table) -> Iterator[str]:
 def _check_subset(dataset: Dataset, path: str, places: Places) -> Iterator[str]:
     names = [*_PLACE, "shard"]
     rows = tables.read_table(dataset.path(path)).replace_schema_metadata(None).select(names)
-    at = pc.index_in(rows["key"], places.table["key"].combine_chunks())
+    at = lookup.index_in(rows["key"], places.table["key"])
     wrong = pc.is_null(at)
-    found = places.table.take(pc.fill_null(at, 0)) if places.table.num_rows else rows
+    somewhere = pc.fill_null(at, 0).to_numpy()
+    found = spill.take(places.table, somewhere) if places.table.num_rows else rows
     for name in names:
         wrong = pc.or_(wrong, pc.not_equal(found[name].cast(rows[name].type), rows[name]))
     if number := pc.sum(wrong).as_py():

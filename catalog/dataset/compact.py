@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog import storage, tables
+from catalog import lookup, spill, storage, tables
 from catalog.dataset import busy, commits, snapshots, tombstones
 from catalog.dataset.agreement import Places
 from catalog.dataset.commits import UNIT_FILE, Attempt, Commit
@@ -168,8 +168,9 @@ def _fold_subsets(dataset: Dataset) -> None:
     for name in dataset.subsets():
         uri = dataset.path(SUBSETS, f"{name}.parquet")
         chosen = tables.read_table(uri, ["key"])["key"]
-        places = pc.index_in(chosen, manifest["key"].combine_chunks()).drop_null()
-        data = tables.to_parquet(manifest.take(places), tables.read_metadata(uri))
+        places = lookup.index_in(chosen, manifest["key"]).drop_null()
+        found = spill.take(manifest, places.to_numpy())
+        data = tables.to_parquet(found, tables.read_metadata(uri))
         storage.write_atomic(uri, data)
 
 
@@ -188,13 +189,13 @@ def _fold_snapshots(dataset: Dataset, keys: set[str]) -> None:
 def _moved(rows: pa.Table, *, places: pa.Table, keys: set[str], name: str) -> pa.Table:
     """Return a snapshot's rows less what was taken down, each where its sample lies now."""
     rows = rows.filter(pc.invert(tombstones.is_removed(rows["sha256"], keys)))
-    at = pc.index_in(rows["block_sha256"], places["block_sha256"].combine_chunks())
+    at = lookup.index_in(rows["block_sha256"], places["block_sha256"])
     if at.null_count:
         lost = rows.filter(pc.is_null(at))["key"][0].as_py()
         raise DatasetError(f"sample {lost} of snapshot {name} is in no shard; run verify")
     for column in ("shard", "offset"):
         field = rows.schema.field(column)
-        found = places[column].take(at).cast(field.type)
+        found = spill.take_values(places[column], at.to_numpy()).cast(field.type)
         rows = rows.set_column(rows.schema.get_field_index(column), field, found)
     return rows
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from catalog import storage, tables
 from catalog.dataset.commits import Commit
 from catalog.dataset.plans import Plans, never_planned
+from catalog.lookup import Hashes
 from catalog.sample import OK
 from catalog.source.ranking import Ranking, rank_order
 
@@ -74,11 +75,11 @@ class Fold:
         names = tables.REJECTS.names
         scanned = tables.read_where(source, [*names, "rank"], never_planned).select(names)
         lost = self._lost.select(_JUDGED)
-        hashes = lost["sha256"].combine_chunks()
+        hashes = Hashes(lost["sha256"])
         planned = tables.read_where(
             source,
             [*_WHERE, "status", "rank"],
-            lambda rows: pc.and_(pc.invert(never_planned(rows)), pc.is_in(rows["sha256"], hashes)),
+            lambda rows: pc.and_(pc.invert(never_planned(rows)), hashes.has(rows["sha256"])),
         ).select(_WHERE)
         joined = lost.join(planned, "sha256", join_type="left outer").sort_by("sha256")
         joined = joined.append_column("against", pa.nulls(joined.num_rows, pa.string()))

@@ -23,9 +23,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from catalog import storage, tables
+from catalog import lookup, spill, storage, tables
 from catalog.dataset.commits import SHARDS, Commit
 from catalog.errors import DatasetError
+from catalog.lookup import Hashes
 from catalog.sample import OK, REMOVED
 
 PLAN = "plan.parquet"
@@ -117,20 +118,17 @@ class Plans:
         """Return the generation that a unit belongs to."""
         return int(np.searchsorted(self.firsts, index, side="right")) - 1
 
-    def planned_last(self, sha256s: pa.Array, columns: Sequence[str]) -> pa.Table:
+    def planned_last(self, sha256s: pa.ChunkedArray, columns: Sequence[str]) -> pa.Table:
         """Return of those images that are planned what the last generation that holds each says."""
-        parts = [tables.PLAN.empty_table().select([*columns, "sha256"])]
+        wanted = Hashes(sha256s)
+        found = tables.PLAN.empty_table().select([*columns, "sha256"])
         for generation in reversed(range(len(self.names))):
             rows = tables.read_where(
-                self.path(generation),
-                parts[0].schema.names,
-                lambda rows: pc.is_in(rows["sha256"], sha256s),
+                self.path(generation), found.schema.names, lambda rows: wanted.has(rows["sha256"])
             )
-            for part in parts:
-                known = pc.is_in(rows["sha256"], part["sha256"].combine_chunks())
-                rows = rows.filter(pc.invert(known))
-            parts.append(rows)
-        return pa.concat_tables(parts)
+            known = lookup.is_in(rows["sha256"], found["sha256"])
+            found = pa.concat_tables([found, spill.where(rows, pc.invert(known))])
+        return found
 
     def current(self, rows: pa.Table) -> pa.Table:
         """Leave out the rows of images that a later generation holds again, or that are gone.
@@ -139,13 +137,13 @@ class Plans:
             rows: of units, with the columns ``sha256`` and ``unit``, the index of the unit.
         """
         rows = self.latest(rows)
-        return rows.filter(pc.is_in(rows["sha256"], self._wanted)) if self.grown else rows
+        return spill.where(rows, self._wanted.has(rows["sha256"])) if self.grown else rows
 
     def latest(self, rows: pa.Table) -> pa.Table:
         """Leave out the rows of images that a later generation holds again; as for `current`."""
         for first, hashes in zip(self.firsts[1:], self._later_hashes, strict=True):
-            replaced = pc.and_(pc.less(rows["unit"], first), pc.is_in(rows["sha256"], hashes))
-            rows = rows.filter(pc.invert(replaced))
+            replaced = pc.and_(pc.less(rows["unit"], first), hashes.has(rows["sha256"]))
+            rows = spill.where(rows, pc.invert(replaced))
         return rows
 
     def tried_again(self, units: Collection[str]) -> pa.Table:
@@ -179,17 +177,16 @@ class Plans:
         return [told["unit_ids"] for told in self._told]
 
     @cached_property
-    def _wanted(self) -> pa.Array:
+    def _wanted(self) -> Hashes:
         source = storage.join(self._dataset, self.source)
         columns = ["sha256", "status", "rank"]
         rows = tables.read_where(source, columns, lambda rows: pc.invert(never_planned(rows)))
-        return rows["sha256"].combine_chunks()
+        return Hashes(rows["sha256"])
 
     @cached_property
-    def _later_hashes(self) -> list[pa.Array]:
+    def _later_hashes(self) -> list[Hashes]:
         later = range(1, len(self.names))
-        read = (tables.read_table(self.path(at), ["sha256"])["sha256"] for at in later)
-        return [hashes.combine_chunks() for hashes in read]
+        return [Hashes(tables.read_table(self.path(at), ["sha256"])["sha256"]) for at in later]
 
     @cached_property
     def _files(self) -> dict[int, pq.ParquetFile]:

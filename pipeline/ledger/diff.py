@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from catalog import lookup, spill
 from catalog.dataset import snapshots, tombstones
 from catalog.dataset.dataset import Dataset
 from catalog.sample import REMOVED, sample_key
@@ -60,13 +61,14 @@ def diff(dataset: Dataset, first: str, second: str | None = None) -> Difference:
     else:
         after = snapshots.read_samples(dataset.uri, second, columns=_COLUMNS)
         rejects = snapshots.read_rejects(dataset.uri, second)
-    at = pc.index_in(before["key"], after["key"].combine_chunks())
+    at = lookup.index_in(before["key"], after["key"])
     there = pc.is_valid(at)
     same = pc.equal(
-        after["block_sha256"].take(at.filter(there)), before["block_sha256"].filter(there)
+        spill.take_values(after["block_sha256"], at.filter(there).to_numpy()),
+        before["block_sha256"].filter(there),
     )
     removed = before.filter(pc.invert(there))["key"].to_pylist()
-    new = pc.invert(pc.is_in(after["key"], before["key"].combine_chunks()))
+    new = pc.invert(lookup.is_in(after["key"], before["key"]))
     return Difference(
         before=before.num_rows,
         after=after.num_rows,

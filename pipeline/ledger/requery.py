@@ -13,6 +13,7 @@ from catalog import tables
 from catalog.dataset import commits, tombstones
 from catalog.dataset import dataset as layout
 from catalog.dataset.dataset import Dataset
+from catalog.lookup import Hashes
 from catalog.sample import OK
 from catalog.source.quality import Measures
 from detectors.keypoints import PoseSpec
@@ -81,12 +82,13 @@ def requery(dataset: Dataset, recipe: Recipe) -> Answer:
     source = tables.read_table(dataset.source)
     judged = judge(tombstones.mark_removed(source, keys), recipe)
     good = pc.equal(judged["status"], OK)
-    wanted = judged.filter(good)["sha256"].combine_chunks()
+    good_ones = judged.filter(good)["sha256"]
+    wanted = Hashes(good_ones)
     after = Counter(judged.filter(pc.invert(good))["status"].to_pylist())
     added = removed = seen = 0
     for unit in _rows_of_units(dataset):
         rows = unit.filter(pc.invert(tombstones.is_removed(unit["sha256"], keys)))
-        stays = pc.is_in(rows["sha256"], wanted)
+        stays = wanted.has(rows["sha256"])
         removed += pc.sum(pc.equal(rows.filter(pc.invert(stays))["status"], OK)).as_py() or 0
         for row in rows.filter(stays).to_pylist():
             status = status_of(row, recipe)
@@ -94,8 +96,8 @@ def requery(dataset: Dataset, recipe: Recipe) -> Answer:
             added += status == OK != row["status"]
             removed += row["status"] == OK != status
             seen += 1
-    if len(wanted) > seen:
-        after[UNKNOWN] += len(wanted) - seen
+    if len(good_ones) > seen:
+        after[UNKNOWN] += len(good_ones) - seen
     state = dataset.status()
     before = {OK: state.samples, **state.rejects}
     return Answer(before=before, after=dict(after), added=added, removed=removed)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog import tables
+from catalog import lookup, tables
 from catalog.dataset import busy
 from catalog.dataset.dataset import Dataset
 from catalog.errors import DatasetError
@@ -92,10 +92,10 @@ def _plan_failed(dataset: Dataset, recipe: Recipe) -> bool:
     """Plan what failed in the units and was not taken down; say whether there is any."""
     lost = dataset.rejects().select(["sha256", "status"])
     lost = lost.filter(pc.starts_with(lost["status"], _FAILED))
-    rows = planned_rows(dataset, lost["sha256"].combine_chunks())
+    rows = planned_rows(dataset, lost["sha256"])
     if not rows.num_rows:  # what the scan could not read is in no plan
         return False
-    statuses = lost["status"].take(pc.index_in(rows["sha256"], lost["sha256"].combine_chunks()))
+    statuses = lost["status"].take(lookup.index_in(rows["sha256"], lost["sha256"]))
     at = rows.schema.get_field_index("status")
     quarantine.release(dataset.uri, rows["sha256"].to_pylist())
     append(dataset, recipe, rows.set_column(at, pa.field("status", pa.string()), statuses))

@@ -3,10 +3,11 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog import storage, tables
+from catalog import tables
 from catalog.dataset.dataset import Dataset
 from catalog.dataset.plans import never_planned, plan_name
 from catalog.errors import DatasetError
+from catalog.lookup import Hashes
 from catalog.source.ranking import rank
 from pipeline.plan.judge import cut_rows
 from pipeline.recipe.made_by import recipe_of
@@ -47,22 +48,21 @@ def append(dataset: Dataset, recipe: Recipe, rows: pa.Table, *, source: str | No
     plan, unit_ids = cut_rows(ranked, recipe, generation=generation, first=first)
     size = recipe.samples_per_unit
     named = {} if source is None else {"source": source}
-    data = tables.to_parquet(plan, {"unit_ids": unit_ids, **named}, row_group_size=size)
     uri = dataset.path(plan_name(generation))
     try:
-        storage.create_once(uri, data)
+        tables.create_parquet(uri, plan, {"unit_ids": unit_ids, **named}, row_group_size=size)
     except FileExistsError:
-        if storage.read_bytes(uri) != data:
-            raise DatasetError(
-                f"{dataset.uri}: other images were planned meanwhile; run the same command again"
-            ) from None
+        raise DatasetError(
+            f"{dataset.uri}: other images were planned meanwhile; run the same command again"
+        ) from None
 
 
-def planned_rows(dataset: Dataset, sha256s: pa.Array) -> pa.Table:
+def planned_rows(dataset: Dataset, sha256s: pa.ChunkedArray) -> pa.Table:
     """Return what the source, as it is now, tells of these images where it has them to annotate."""
     names = [name for name in tables.PLAN.names if name != "unit"]
+    wanted = Hashes(sha256s)
     return tables.read_where(
         dataset.source,
         names,
-        lambda rows: pc.and_(pc.is_in(rows["sha256"], sha256s), pc.invert(never_planned(rows))),
+        lambda rows: pc.and_(wanted.has(rows["sha256"]), pc.invert(never_planned(rows))),
     )

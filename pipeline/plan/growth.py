@@ -6,12 +6,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog import storage, tables
+from catalog import lookup, spill, storage, tables
 from catalog.dataset.commits import SHARDS, read_commits
 from catalog.dataset.dataset import Dataset
 from catalog.dataset.plans import SOURCES, never_planned
 from catalog.errors import DatasetError
-from catalog.sample import DROPPED, sha256_hex
+from catalog.sample import DROPPED
 from pipeline.plan.generation import append
 from pipeline.plan.judge import judge
 from pipeline.recipe.recipe import Recipe
@@ -60,10 +60,9 @@ def grow(
     """
     judged = judge(source, recipe)
     metadata = {**metadata, "captions": count_captions(judged)}
-    data = tables.to_parquet(judged, metadata)
     dropped = _dropped(dataset)
-    wanted = judged.filter(pc.invert(never_planned(judged)))
-    if judged.equals(_read(dataset.source)) and not _count(pc.is_in(wanted["sha256"], dropped)):
+    wanted = spill.where(judged, pc.invert(never_planned(judged)))
+    if judged.equals(_read(dataset.source)) and not _count(lookup.is_in(wanted["sha256"], dropped)):
         return None
     if not wanted.num_rows:
         raise DatasetError(
@@ -71,13 +70,13 @@ def grow(
             "meant, delete it; else mend the source"
         )
     planned, changed = _compare(dataset, recipe, wanted, dropped)
-    rows = wanted.filter(pc.or_(pc.invert(planned), changed)).drop_columns(tables.OF_SCAN_ALONE)
-    name = f"{SOURCES}/{sha256_hex(data)[:32]}.parquet"
-    storage.write_atomic(dataset.path(name), data)
-    append(dataset, recipe, rows, source=name)
+    rows = spill.where(wanted, pc.or_(pc.invert(planned), changed))
+    name = tables.create_named_parquet(dataset.path(SOURCES), judged, metadata)
+    rows = rows.drop_columns(tables.OF_SCAN_ALONE)
+    append(dataset, recipe, rows, source=storage.join(SOURCES, name))
     before = tables.read_table(dataset.source, ["sha256", "status", "rank"])
-    before = before.filter(pc.invert(never_planned(before)))["sha256"].combine_chunks()
-    there = pc.is_in(wanted["sha256"], before)
+    before = before.filter(pc.invert(never_planned(before)))["sha256"]
+    there = lookup.is_in(wanted["sha256"], before)
     stayed = _count(there)
     came_back = _count(pc.and_(pc.invert(there), pc.and_(planned, pc.invert(changed))))
     return Growth(
@@ -90,26 +89,29 @@ def grow(
 
 
 def _compare(
-    dataset: Dataset, recipe: Recipe, wanted: pa.Table, dropped: pa.Array
+    dataset: Dataset, recipe: Recipe, wanted: pa.Table, dropped: pa.ChunkedArray
 ) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
     """Return which images are planned, and of which of them the plan tells something else."""
     told = ["label_sha256", "popularity"]
     if not recipe.captions.wants("a caption that is there"):
         told.append("caption")
-    known = dataset.plans.planned_last(wanted["sha256"].combine_chunks(), told)
-    known = known.filter(pc.invert(pc.is_in(known["sha256"], dropped)))
-    at = pc.index_in(wanted["sha256"], known["sha256"].combine_chunks())
+    known = dataset.plans.planned_last(wanted["sha256"], told)
+    known = spill.where(known, pc.invert(lookup.is_in(known["sha256"], dropped)))
+    at = lookup.index_in(wanted["sha256"], known["sha256"])
     planned = pc.is_valid(at)
     differs = pc.and_(planned, False)
+    if not known.num_rows:
+        return planned, differs
+    somewhere = pc.fill_null(at, 0).to_numpy()
     for name in told:
-        ours, theirs = wanted[name], known[name].take(at)
+        ours, theirs = wanted[name], spill.take_values(known[name], somewhere)
         equal = pc.fill_null(pc.equal(ours, theirs), False)
         both_null = pc.and_(pc.is_null(ours), pc.is_null(theirs))
         differs = pc.or_(differs, pc.and_(planned, pc.invert(pc.or_(equal, both_null))))
     return planned, differs
 
 
-def _dropped(dataset: Dataset) -> pa.Array:
+def _dropped(dataset: Dataset) -> pa.ChunkedArray:
     """Return the sha256s of images of whose latest sample a compaction left nothing."""
     parts = [pa.table({"sha256": pa.array([], pa.string()), "unit": pa.array([], pa.int32())})]
     for commit in read_commits(dataset.uri):
@@ -121,7 +123,7 @@ def _dropped(dataset: Dataset) -> pa.Array:
             )
             unit = pa.array([commit.index] * rows.num_rows, pa.int32())
             parts.append(rows.select(["sha256"]).append_column("unit", unit))
-    return dataset.plans.latest(pa.concat_tables(parts))["sha256"].combine_chunks()
+    return dataset.plans.latest(pa.concat_tables(parts))["sha256"]
 
 
 def _read(uri: str) -> pa.Table:

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog import tables
+from catalog import lookup, tables
 from catalog.dataset.dataset import Dataset
 from pipeline.ledger.diff import diff
 from pipeline.retrain.gate import Figures
@@ -45,22 +45,20 @@ def of_what_came(dataset: str, night: str, before: Promotion | None) -> Figures 
     sources = opened.plans.sources
     earlier = tables.read_table(opened.path(sources[before.generation - 1]), ["uri", "sha256"])
     rows = tables.read_table(opened.source, ["uri", "sha256"])
-    known = pc.is_in(rows["sha256"], earlier["sha256"].drop_null().combine_chunks())
-    unread = pc.and_(
-        pc.is_null(rows["sha256"]), pc.is_in(rows["uri"], earlier["uri"].combine_chunks())
-    )
+    known = lookup.is_in(rows["sha256"], earlier["sha256"].drop_null())
+    unread = pc.and_(pc.is_null(rows["sha256"]), lookup.is_in(rows["uri"], earlier["uri"]))
     came = rows.filter(pc.invert(pc.or_(known, unread)))
-    hashes = pc.unique(came["sha256"].drop_null())
+    hashes = came["sha256"].drop_null()
     kept = opened.view(snapshot=night).table["sha256"]
     rejects = opened.rejects()
     failed = rejects.filter(pc.starts_with(rejects["status"], _FAILED))
     mine = pc.or_(
-        pc.fill_null(pc.is_in(failed["sha256"], hashes), False),
-        pc.is_in(failed["uri"], came["uri"].combine_chunks()),
+        pc.fill_null(lookup.is_in(failed["sha256"], hashes), False),
+        lookup.is_in(failed["uri"], came["uri"]),
     )
     return Figures(
         images=came.num_rows,
-        samples=_count(pc.is_in(kept, hashes)),
+        samples=_count(lookup.is_in(kept, hashes)),
         failed=_count(mine),
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog import spill, storage
+from catalog import lookup, spill, storage
 from catalog.sample import OK
 from catalog.source.labels import Labels
 from catalog.source.listing import list_parts
@@ -132,7 +132,7 @@ def _split(listed: pa.Table, earlier: Found | None) -> tuple[Found | None, pa.Ta
     uris = pc.list_element(pc.split_pattern(rows["part"], "\n", max_splits=1), 0)
     doubtful = pc.or_(pc.starts_with(rows["status"], "failed:"), pc.not_equal(uris, rows["uri"]))
     doubtful = rows["part"].filter(pc.fill_null(doubtful, True))
-    known = rows.filter(pc.invert(pc.is_in(rows["part"], doubtful.combine_chunks())))
+    known = rows.filter(pc.invert(lookup.is_in(rows["part"], doubtful)))
     stays = pc.is_in(parts, pc.unique(known["part"]), skip_nulls=True)
     kept = known.filter(pc.is_in(known["part"], pc.unique(parts.filter(stays))))
     there = set(listed["uri"].filter(stays).to_pylist()) & earlier.passed.keys()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog import storage, tables
+from catalog import lookup, spill, storage, tables
 from catalog.dataset import dataset as layout
 from catalog.dataset import tombstones
 from catalog.dataset.dataset import Dataset
@@ -167,9 +167,12 @@ def _same_rows(dataset: str, source: str) -> bool:
     )
     gone = ours.filter(pc.equal(ours["status"], REMOVED))["sha256"]
     ours, theirs = (
-        one.filter(pc.invert(pc.is_in(one["sha256"], gone.combine_chunks())))
-        .select(["sha256", "caption"])
-        .sort_by([("sha256", "ascending"), ("caption", "ascending")])
+        _sorted(one.filter(pc.invert(lookup.is_in(one["sha256"], gone))), "sha256", "caption")
         for one in (ours, theirs)
     )
     return bool(ours.equals(theirs))
+
+
+def _sorted(table: pa.Table, *names: str) -> pa.Table:
+    order = pc.sort_indices(table, [(name, "ascending") for name in names])
+    return spill.take(table.select(names), order.to_numpy())

@@ -9,12 +9,6 @@ from hypothesis import strategies as st
 from catalog import spill, tables
 
 
-@pytest.fixture
-def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spill, "ROWS_IN_MEMORY", 5)
-    monkeypatch.setattr(spill, "_PIECE", 3)
-
-
 def some_table(rows: int = 20, chunk: int = 7) -> pa.Table:
     columns = {
         "at": list(range(rows)),

@@ -147,6 +147,7 @@ def test_while_a_compaction_stands_none_is_taken(dataset: Dataset) -> None:
     assert dataset.snapshots() == []
 
 
+@pytest.mark.usefixtures("on_disk")
 def test_verify_finds_rows_that_lie_elsewhere_or_are_missing(dataset: Dataset) -> None:
     take_snapshot(dataset, "a")
     uri = dataset.path(snapshots.manifest_of("a"))

@@ -118,6 +118,7 @@ def test_a_source_that_is_as_it_was_plans_nothing(
     assert _committed(grown) == before
 
 
+@pytest.mark.usefixtures("on_disk")
 def test_what_went_comes_back_as_it_was(
     source: Path,
     grown: str,
@@ -231,6 +232,7 @@ def test_subsets_are_cut_again(source: Path, grown: str, append: Callable[..., A
     assert opened.view("3").keys() == opened.view().keys()[:3]
 
 
+@pytest.mark.usefixtures("on_disk")
 def test_the_ledger_knows_all_generations(
     source: Path, grown: str, append: Callable[..., Appended], recipe: Recipe
 ) -> None:

@@ -76,6 +76,7 @@ def shard_samples(uri: str) -> int:
     return sum(one.counts.get("ok", 0) for one in read_commits(uri))
 
 
+@pytest.mark.usefixtures("on_disk")
 def test_growth_and_compaction_leave_a_snapshot_as_it_was(
     source: Path, uri: str, follow: Follow
 ) -> None:
@@ -192,6 +193,7 @@ def test_the_card_names_no_tar_with_samples_of_another_time(
     assert write_card(Dataset.open(uri)).configs[0].samples == 6
 
 
+@pytest.mark.usefixtures("on_disk")
 def test_a_diff_says_what_came_and_why_something_went(
     source: Path, uri: str, follow: Follow
 ) -> None:

@@ -189,6 +189,7 @@ def _network_images(dataset: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("changes", [["detectors.1.fraction=0.3"], *CHANGES], ids=str)
+@pytest.mark.usefixtures("on_disk")
 def test_the_ledger_foretells_what_a_build_keeps(
     changes: list[str],
     tmp_path: Path,

@@ -272,6 +272,7 @@ def test_subsets_are_cut_again_and_nest(sick: Dataset) -> None:
     assert verify(healed) == []
 
 
+@pytest.mark.usefixtures("on_disk")
 def test_other_commands_see_each_image_once(sick: Dataset, recipe: Recipe, tmp_path: Path) -> None:
     retry(sick)
     healed = reopened(sick)
