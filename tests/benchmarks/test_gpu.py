@@ -5,11 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from benchmarks import gpu, gpu_sections
 from benchmarks.gpu import RESULTS, SECTIONS, Row, measured, rates_of, table, write_rates
 from benchmarks.gpu_sections import network, run_whole
 from detectors.base import Batch, Network, NetworkSpec, Precision
@@ -41,13 +43,19 @@ def planted(most: int) -> SimpleNamespace:
     return SimpleNamespace(network=Planted(most=most))
 
 
-def test_every_section_has_its_rows(tmp_path: Path) -> None:
+def here(section: str, settings: dict[str, Any]) -> list[Row]:
+    """Run a section in this process, which has imported already what each needs."""
+    return [Row(section=section, **row) for row in gpu_sections.SECTIONS[section](settings)]
+
+
+@pytest.mark.filterwarnings("ignore")  # as its processes do
+def test_every_section_has_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "benchmarks/gpu.py", "--device", "cpu", "--quick", "--out", str(out)]
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=500
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    monkeypatch.setattr(gpu, "measured", here)
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--device", "cpu", "--quick", "--out", str(out)])
+    with pytest.raises(SystemExit) as ended:
+        gpu.main()
+    assert not ended.value.code
     (file,) = out.iterdir()  # no rates: those of a hurried processor are nobody's
     text = file.read_text()
     assert "--device cpu --quick" in text
@@ -77,11 +85,18 @@ def test_a_batch_that_goes_on_in_halves_did_not_fit() -> None:
     run_whole(graph, images)
 
 
+def test_a_section_is_a_process_and_its_rows() -> None:
+    (row,) = measured("card", QUICK)
+    assert row.what.startswith("cpu")
+    assert row.rate is not None
+    assert row.rate > 0
+
+
 def test_a_section_that_fails_is_a_row() -> None:
-    (row,) = measured("loader", {"device": "cpu"})
+    (row,) = measured("card", {})
     assert (row.what, row.rate) == ("failed", None)
-    assert "quick" in row.error
-    assert "| loader | failed |" in table([row])
+    assert "device" in row.error
+    assert "| card | failed |" in table([row])
 
 
 def test_the_best_rate_of_a_network_goes_where_plans_look(tmp_path: Path) -> None:
