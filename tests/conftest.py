@@ -19,6 +19,7 @@ os.environ.setdefault("RAY_worker_niceness", "0")  # else every other test goes 
 
 _ON_RAY = ("_on_ray.py", "test_cluster.py")
 _RAY = "ray"
+_LOCAL = "[--local"  # a parameter: the same test without Ray
 _AFTER_RAY = 5  # niceness
 
 # On a busy machine slow is no failure; what CI runs twice must say the same twice.
@@ -108,7 +109,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def _group(nodeid: str) -> str:
     file = nodeid.partition("::")[0].removeprefix("tests/")
-    return _RAY if file.endswith(_ON_RAY) else file
+    return _RAY if file.endswith(_ON_RAY) and _LOCAL not in nodeid else file
 
 
 def _place(group: str, folders: list[str]) -> int:

@@ -19,17 +19,12 @@ from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 
-from catalog.dataset.dataset import Dataset
-from catalog.errors import CatalogError, StorageUnavailable
-from detectors.errors import DetectorError
 from pipeline.cluster.connect import connected, from_anywhere
-from pipeline.errors import BuildError, UsageError
-from pipeline.recipe.made_by import condition_spec
-from training.errors import DataUnavailable, TrainingError
+from pipeline.errors import BuildError
+from pipeline.retrain.ray_worker import Mistakes, work
 from training.run.checkpoint import list_checkpoints
 from training.run.damage import count_damaged
-from training.run.device import for_device
-from training.run.loop import RunSummary, train
+from training.run.loop import RunSummary
 from training.settings.config import TrainConfig
 from training.watch.signals import LossRecord, losses
 
@@ -63,9 +58,9 @@ def train_on_ray(
     try:
         with connected(), tempfile.TemporaryDirectory() as scratch, _followed(run, progress):
             gpus = float(ray.cluster_resources().get("GPU", 0)) >= workers  # type: ignore[no-untyped-call]
-            mistakes: Any = ray.remote(num_cpus=0)(_Mistakes).remote()
+            mistakes: Any = ray.remote(num_cpus=0)(Mistakes).remote()
             trainer = TorchTrainer(
-                _work,
+                work,
                 train_loop_config={"settings": settings, "mistakes": mistakes},
                 scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus),
                 run_config=RunConfig(
@@ -90,37 +85,6 @@ def settings_for_workers(config: TrainConfig) -> dict[str, Any]:
         ):
             settings[name] = from_anywhere(settings[name])
     return settings
-
-
-class _Mistakes:
-    """An actor that the workers tell what only a person can mend: trying again would not help."""
-
-    def __init__(self) -> None:
-        self._said: list[str] = []
-
-    def tell(self, words: str) -> None:
-        self._said.append(words)
-
-    def said(self) -> list[str]:
-        return self._said
-
-
-def _work(told: dict[str, Any]) -> None:
-    """Train, in each worker."""
-    try:
-        _train(told["settings"])
-    except (DataUnavailable, StorageUnavailable):
-        raise  # of the place: another try may find it
-    except (CatalogError, DetectorError, TrainingError, UsageError) as error:
-        ray.get(told["mistakes"].tell.remote(str(error)))
-
-
-def _train(settings: dict[str, Any]) -> None:
-    if not ray.get_gpu_ids():
-        os.environ["ACCELERATE_USE_CPU"] = "true"
-    config, _ = for_device(TrainConfig.model_validate(settings))
-    spec = condition_spec(Dataset.open(config.dataset), config.condition)
-    train(config, lambda report: None, spec=spec)
 
 
 def _newest_step(run: Path) -> int | None:

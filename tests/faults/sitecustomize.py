@@ -1,10 +1,10 @@
 """Faults for the processes that a test starts: put this folder on PYTHONPATH and say which.
 
-CONTROLNET_FACTORY_TEST_FAULT: ``die`` (of a null pointer), ``hog`` (memory, until killed), ``sick``
-(an error of the disk), ``hang``, ``clutch`` (hang, and let no other thread run) or ``linger``
-(0.1 s). It strikes where the bytes of an image that holds MARK
-are hashed in one go, which is when a unit reads it; with CONTROLNET_FACTORY_TEST_TIMES, a folder
-and a number, only so often in all.
+CONTROLNET_FACTORY_TEST_FAULT names a file, which says the kind: ``die`` (of a null pointer),
+``hog`` (memory, until killed), ``sick`` (an error of the disk), ``hang``, ``clutch`` (hang, and let
+no other thread run) or ``linger`` (0.1 s). Where it has a second line, a number, it strikes only so
+often in all. It strikes where the bytes of an image that holds MARK are hashed in one go, which is
+when a unit reads it. While there is no such file, nothing happens.
 """
 
 import ctypes
@@ -19,10 +19,15 @@ _real = hashlib.sha256
 
 
 def _strike() -> None:
-    kind = os.environ["CONTROLNET_FACTORY_TEST_FAULT"]
+    path = os.environ["CONTROLNET_FACTORY_TEST_FAULT"]
+    try:
+        with open(path) as file:
+            kind, *times = file.read().split()
+    except FileNotFoundError:
+        return
     if kind == "linger":
         time.sleep(0.1)
-    elif _is_turn():
+    elif not times or _is_turn(path, int(times[0])):
         if kind == "sick":
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         if kind == "die":
@@ -36,15 +41,14 @@ def _strike() -> None:
         while kind == "hog" and time.monotonic() < until:
             held.append(bytearray(os.urandom(1 << 20)) * 64)
             time.sleep(0.05)
+        if kind == "hog":
+            open(f"{path}.survived", "x").close()
 
 
-def _is_turn() -> bool:
-    folder, _, times = os.environ.get("CONTROLNET_FACTORY_TEST_TIMES", "").rpartition(":")
-    if not folder:
-        return True
-    for turn in range(int(times)):
+def _is_turn(path: str, times: int) -> bool:
+    for turn in range(times):
         try:
-            os.close(os.open(f"{folder}/{turn}", os.O_CREAT | os.O_EXCL))
+            os.close(os.open(f"{path}.{turn}", os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             continue
         return True

@@ -43,14 +43,19 @@ class Head:
 
 
 @contextmanager
-def ray_head(cpus: int) -> Iterator[Head]:
-    """Start a head with this many CPUs; stop it, and only it, at the end of the block."""
+def ray_head(cpus: int, **more: str) -> Iterator[Head]:
+    """Start a head with this many CPUs; stop it, and only it, at the end of the block.
+
+    Args:
+        cpus: that it has to give.
+        more: environment variables for it and its clients.
+    """
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # sockets allow no longer path
     ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
     head = Head(
         address=f"127.0.0.1:{ports['port']}",
         metrics=f"http://127.0.0.1:{ports['metrics-export-port']}/metrics",
-        environment=_environment(ports["dashboard-port"]),
+        environment=_environment(ports["dashboard-port"]) | more,
     )
     options = [f"--{name}={port}" for name, port in ports.items()]
     options += ["--head", "--block", "--disable-usage-stats", f"--num-cpus={cpus}"]

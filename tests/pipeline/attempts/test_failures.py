@@ -229,7 +229,8 @@ def _plan_with_faults(
         path.write_bytes(path.read_bytes() + b"a planted fault")
     make(images, tmp_path / "d")
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "faults"))
-    monkeypatch.setenv("CONTROLNET_FACTORY_TEST_FAULT", "clutch")
+    (tmp_path / "fault").write_text("clutch")
+    monkeypatch.setenv("CONTROLNET_FACTORY_TEST_FAULT", str(tmp_path / "fault"))
     rows = tables.read_table(str(tmp_path / "d" / "plan.parquet")).to_pylist()
     return [row for row in rows if "/odd/" in row["uri"]]
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ import pytest
 from catalog.dataset.dataset import Dataset
 from catalog.dataset.verify import verify
 from tests.pipeline.plain_readers import assert_as_undisturbed
+from tests.pipeline.ray_head import Head, ray_head
 from tests.rules import ANY_LOOK_FLAGS
 
 TESTS = Path(__file__).parents[2]
@@ -45,17 +46,42 @@ def undisturbed(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture
 def start(tmp_path: Path) -> Start:
     """Start a command of ours with a fault planted in it and in all its workers."""
+    return _starter(_faulty(tmp_path / "fault"))
+
+
+@pytest.fixture(scope="module")
+def faulty_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    """A Ray head in whose workers faults can be planted."""
+    with ray_head(2, **_faulty(tmp_path_factory.mktemp("head") / "fault")) as running:
+        yield running
+
+
+@pytest.fixture
+def start_at(start: Start, where: str | None, request: pytest.FixtureRequest) -> Start:
+    """Start a command as `start` does: one without --local on a head that is up already."""
+    if where == "--local":
+        return start
+    head: Head = request.getfixturevalue("faulty_head")
+    return _starter(head.environment | {"RAY_ADDRESS": head.address})
+
+
+def _faulty(fault: Path) -> dict[str, str]:
+    """Return an environment in which a file may hold a fault."""
+    path = f"{TESTS / 'faults'}:{os.getcwd()}"
+    return {"PYTHONPATH": path, "CONTROLNET_FACTORY_TEST_FAULT": str(fault)}
+
+
+def _starter(environment: dict[str, str]) -> Start:
+    place = Path(environment["CONTROLNET_FACTORY_TEST_FAULT"])
 
     def run(*command: str, fault: str = "", times: int | None = None) -> subprocess.Popen[str]:
-        environment = os.environ | {"PYTHONPATH": f"{TESTS / 'faults'}:{os.getcwd()}"}
+        for turn in place.parent.glob(f"{place.name}*"):
+            turn.unlink()
         if fault:
-            environment["CONTROLNET_FACTORY_TEST_FAULT"] = fault
-        if times is not None:
-            turns = tmp_path / "turns"
-            turns.mkdir(exist_ok=True)
-            environment["CONTROLNET_FACTORY_TEST_TIMES"] = f"{turns}:{times}"
+            place.write_text(fault if times is None else f"{fault}\n{times}")
         pipe = subprocess.PIPE
-        return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
+        ours = os.environ | environment
+        return subprocess.Popen(command, env=ours, stdout=pipe, stderr=pipe, text=True)
 
     return run
 
@@ -86,7 +112,7 @@ def test_actors_that_die_in_the_middle_of_units(
     out = tmp_path / "d"
     code, said = _finished(start(*_command("build", planted, out), fault="die", times=3))
     assert code == 0, said
-    assert len(list((tmp_path / "turns").iterdir())) == 3
+    assert len(list(tmp_path.glob("fault.*"))) == 3
     assert_as_undisturbed(out, undisturbed)
 
 
@@ -104,12 +130,13 @@ def test_a_worker_that_is_killed_for_its_memory(
     out = tmp_path / "d"
     code, said = _finished(start(*_command("build", planted, out), fault="hog", times=1))
     assert code == 0, said
+    assert [file.name for file in tmp_path.glob("fault.*")] == ["fault.0"]
     assert_as_undisturbed(out, undisturbed)
 
 
 @pytest.mark.parametrize("where", ["--local", None])
 def test_a_picture_that_kills_every_process_is_set_aside(
-    start: Start, pictures: Path, tmp_path: Path, where: str | None
+    start_at: Start, pictures: Path, tmp_path: Path, where: str | None
 ) -> None:
     """In one process, the command dies with it; on Ray, only actors do."""
     images, out = tmp_path / "in", tmp_path / "d"
@@ -119,7 +146,7 @@ def test_a_picture_that_kills_every_process_is_set_aside(
     command = _command("build", images, out, *([where] if where else []), "--max-failed-share", "1")
     deaths, code, said = 0, -signal.SIGSEGV, ""
     while code == -signal.SIGSEGV and deaths < 10:
-        code, said = _finished(start(*command, fault="die"))
+        code, said = _finished(start_at(*command, fault="die"))
         deaths += code == -signal.SIGSEGV
     assert code == 0, said
     assert deaths == (3 if where else 0)
@@ -134,7 +161,7 @@ def test_a_picture_that_kills_every_process_is_set_aside(
 
 @pytest.mark.parametrize("where", ["--local", None])
 def test_a_picture_that_takes_for_ever_is_set_aside(
-    start: Start, pictures: Path, tmp_path: Path, where: str | None
+    start_at: Start, pictures: Path, tmp_path: Path, where: str | None
 ) -> None:
     """In one process, the command ends and names it; on Ray, only an actor does."""
     images, out = tmp_path / "in", tmp_path / "d"
@@ -144,10 +171,10 @@ def test_a_picture_that_takes_for_ever_is_set_aside(
     more = ["--image-timeout", "2", "--max-failed-share", "1"]
     command = _command("build", images, out, *more, *([where] if where else []))
     if where:
-        code, said = _finished(start(*command, fault="hang"))
+        code, said = _finished(start_at(*command, fault="hang"))
         assert code == 1, said
         assert f"longer than 2 s at {poison.as_uri()}" in said.replace("\n", "")
-    code, said = _finished(start(*command, fault="hang"))
+    code, said = _finished(start_at(*command, fault="hang"))
     assert code == 0, said
     dataset = Dataset.open(str(out))
     assert dataset.status().rejects == {"failed:ProcessDied": 1}
@@ -157,12 +184,13 @@ def test_a_picture_that_takes_for_ever_is_set_aside(
     assert not (out / "attempts").exists()
 
 
+@pytest.mark.parametrize("where", [None])
 def test_a_build_on_ray_that_hangs_ends_with_one_message(
-    start: Start, planted: Path, tmp_path: Path
+    start_at: Start, planted: Path, tmp_path: Path, where: None
 ) -> None:
     out = tmp_path / "d"
     patient = ["--image-timeout", "0", "--no-progress-timeout", "3"]
-    code, said = _finished(start(*_command("build", planted, out, *patient), fault="hang"))
+    code, said = _finished(start_at(*_command("build", planted, out, *patient), fault="hang"))
     assert code == 1, said
     assert "no unit ended for 3 s" in said
     assert "Traceback" not in said
@@ -171,7 +199,7 @@ def test_a_build_on_ray_that_hangs_ends_with_one_message(
 
 @pytest.mark.parametrize("where", ["--local", None])
 def test_a_place_that_is_sick_for_a_while_leaves_no_row(
-    start: Start, planted: Path, undisturbed: Path, tmp_path: Path, where: str | None
+    start_at: Start, planted: Path, undisturbed: Path, tmp_path: Path, where: str | None
 ) -> None:
     """On Ray the actor leaves after two units, and the one after it goes on."""
     out = tmp_path / "d"
@@ -181,7 +209,7 @@ def test_a_place_that_is_sick_for_a_while_leaves_no_row(
     given = ["--images", str(planted), "--out", str(out), *SMALL]
     command = [sys.executable, "-m", "pipeline", "build", str(recipe), *given, "--actors", "1"]
     command += [where] if where else []
-    code, said = _finished(start(*command, fault="sick", times=3))
+    code, said = _finished(start_at(*command, fault="sick", times=3))
     assert code == 0, said
     assert "Input/output error" in said
     assert_as_undisturbed(out, undisturbed)
@@ -189,16 +217,16 @@ def test_a_place_that_is_sick_for_a_while_leaves_no_row(
 
 @pytest.mark.parametrize("where", ["--local", None])
 def test_a_place_that_stays_sick_ends_the_build_with_one_message(
-    start: Start, planted: Path, undisturbed: Path, tmp_path: Path, where: str | None
+    start_at: Start, planted: Path, undisturbed: Path, tmp_path: Path, where: str | None
 ) -> None:
     out = tmp_path / "d"
     command = _command("build", planted, out, *([where] if where else []))
-    code, said = _finished(start(*command, fault="sick"))
+    code, said = _finished(start_at(*command, fault="sick"))
     assert code == 1, said
     assert "Input/output error" in said
     assert "Traceback" not in said
     assert not list(out.glob("commits/*"))
-    code, said = _finished(start(*command))
+    code, said = _finished(start_at(*command))
     assert code == 0, said
     assert_as_undisturbed(out, undisturbed)
 
@@ -226,7 +254,7 @@ def test_a_stopped_build_says_so_and_resumes(
     assert f"stopped by {number.name}" in said
     assert "Traceback" not in said
     assert not list((out / "attempts").glob("*"))
-    ended, said = _finished(start(*command, *(["--local"] if number == signal.SIGINT else [])))
+    ended, said = _finished(start(*command, *(["--local"] if number != signal.SIGTERM else [])))
     assert ended == 0, said
     assert_as_undisturbed(out, undisturbed)
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from pipeline.retrain import on_ray
+from pipeline.retrain import on_ray, ray_worker
 from tests.pipeline.build.test_on_ray import _COMMON, ROOT
 from tests.pipeline.in_process import here
 from tests.pipeline.ray_head import Head
@@ -81,11 +81,11 @@ def test_what_only_a_person_can_mend_is_told_and_not_tried_again(
 ) -> None:
     said: list[str] = []
     mistakes = SimpleNamespace(tell=SimpleNamespace(remote=said.append))
-    monkeypatch.setattr(on_ray, "ray", SimpleNamespace(get=lambda _: None, get_gpu_ids=list))
+    monkeypatch.setattr(ray_worker, "ray", SimpleNamespace(get=lambda _: None, get_gpu_ids=list))
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     settings = {"dataset": str(made / "d"), "base": str(made / "base"), "out": str(made / "wrong")}
     more = {"condition": "canny", "steps": 1, "crop": 512}
-    on_ray._work({"settings": settings | more, "mistakes": mistakes})
+    ray_worker.work({"settings": settings | more, "mistakes": mistakes})
     assert len(said) == 1
     assert "have no square of 512" in said[0]
     forget_accelerate()
