@@ -232,17 +232,23 @@ def test_a_place_that_stays_sick_ends_the_build_with_one_message(
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+    ("where", "number", "code"),
+    [
+        ("--local", signal.SIGTERM, 143),
+        ("--local", signal.SIGINT, 130),
+        ("--local", signal.SIGHUP, 129),
+        (None, signal.SIGTERM, 143),  # which Ray handles itself, unless told otherwise
+        (None, signal.SIGINT, 130),
+    ],
 )
-@pytest.mark.parametrize("where", ["--local", None])
 def test_a_stopped_build_says_so_and_resumes(
     start: Start,
     planted: Path,
     undisturbed: Path,
     tmp_path: Path,
+    where: str | None,
     number: signal.Signals,
     code: int,
-    where: str | None,
 ) -> None:
     out = tmp_path / "d"
     command = _command("build", planted, out, *([where] if where else []))

@@ -42,7 +42,7 @@ def test_units_on_ray_and_here_are_the_same(pictures: Path, tmp_path: Path, head
 
     shard = next(Path(out, "shards").glob("*.tar"))
     shard.write_bytes(bytes(shard.stat().st_size))
-    again = command("precompute", out, "--base", base, "--no-text", head=head)
+    again = command("precompute", out, "--base", base, "--no-text", "--actors", "1", head=head)
     assert again.returncode == 1
     assert "changed after the commit" in again.stderr
     assert "the same command resumes" in again.stderr

@@ -12,6 +12,7 @@ from catalog import storage
 from catalog.dataset.dataset import Dataset
 from catalog.dataset.verify import verify
 from pipeline.retrain.promotions import current, history
+from tests.pipeline.in_process import here
 from tests.pipeline.ray_head import Head, ray_head
 from tests.pipeline.retrain.test_night import SETS
 from tests.random_base import write_random_base
@@ -55,19 +56,27 @@ def schedule(s3: str, pictures: Path, tmp_path: Path) -> Path:
     return file
 
 
+def told(output: str) -> dict[str, Any]:
+    """Return the summary that a night's log ends with."""
+    summary: dict[str, Any] = json.loads(
+        [line for line in output.splitlines() if line.startswith("{")][-1]
+    )
+    return summary
+
+
 def submit(head: Head, config: Path, night: str) -> dict[str, Any]:
     command = [str(SUBMIT), "rebuild", "--config", str(config), "--run-id", night]
     done = subprocess.run(
         command, env=head.environment, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    summary = [line for line in done.stdout.splitlines() if line.startswith("{")][-1]
-    told: dict[str, Any] = json.loads(summary)
-    return told
+    return told(done.stdout)
 
 
-def test_nights_are_jobs(head: Head, schedule: Path, s3: str) -> None:
-    first = submit(head, schedule, "one")
+def test_a_night_is_a_job_and_goes_on_from_one_that_was_none(
+    head: Head, schedule: Path, s3: str
+) -> None:
+    first = told(here("rebuild", "--config", str(schedule), "--run-id", "one", "--local"))
     assert (first["outcome"], first["samples"]) == ("promoted", 10)
     dataset = Dataset.open(first["dataset"])
     assert dataset.uri.startswith(s3)

@@ -410,7 +410,7 @@ def test_a_chunk_that_is_there_is_not_read_again(put: Callable[..., Path], tmp_p
 
 def test_a_chunk_travels_without_the_listing(put: Callable[..., Path], tmp_path: Path) -> None:
     table = list_parts([str(five(put))]).table
-    many = pa.concat_tables([table] * 2_000)
+    many = pa.concat_tables([table] * 2_000).combine_chunks()
     chunks = Chunks(str(tmp_path), {}).cut(many)
     assert sum(len(chunk) for chunk in chunks) == 10_000
     assert max(len(chunk) for chunk in chunks) <= 1_000
