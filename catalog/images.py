@@ -5,6 +5,7 @@ see nothing else.
 """
 
 import io
+import math
 from dataclasses import dataclass, replace
 from typing import IO, Literal, TypeAlias
 
@@ -122,6 +123,16 @@ def decode(
             header = replace(header, plain=False)
         pixels = _to_rgb(upright if converted is None else converted, ground)
         return Decoded(pixels=pixels, jpeg_scale=scale, header=header)
+
+
+def pixels_decoded(width: int, height: int, *, jpeg: bool, at_least: int | None = None) -> int:
+    """Return how many pixels `decode` holds of an image of this size at once."""
+    scale = 1
+    while (
+        jpeg and at_least is not None and scale < 8 and min(width, height) >= 2 * scale * at_least
+    ):
+        scale *= 2
+    return math.ceil(width / scale) * math.ceil(height / scale)
 
 
 def decode_image(data: bytes, *, ground: Ground = "white") -> Image:

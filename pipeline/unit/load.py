@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from catalog.errors import CatalogError, ImageError
-from catalog.images import decode, fit, target_size
+from catalog.images import decode, fit, pixels_decoded, target_size
 from catalog.jpeg import without_metadata
 from catalog.sample import failed, rejected, sha256_hex
 from catalog.source.labels import fit_label, read_label
@@ -18,7 +18,11 @@ from pipeline.recipe.recipe import Recipe
 from pipeline.unit.earlier_maps import EarlierMaps
 from pipeline.unit.image_rules import broken_rule
 from pipeline.unit.image_work import Work
+from pipeline.unit.room import Room
 from pipeline.unit.watch import Watch, unwatched
+
+_PIXELS = 100_000_000
+"""Decoded at once by all threads: as many as a recipe lets one image have, unless it says more."""
 
 
 class SourceChanged(CatalogError):
@@ -39,6 +43,7 @@ class Loader:
         self._recipe = recipe
         self._roots = roots
         self._earlier = None if reuse is None else EarlierMaps(reuse, recipe)
+        self._decoding = Room(_PIXELS)
 
     def __call__(
         self,
@@ -57,14 +62,18 @@ class Loader:
             PlaceError: what it lies in cannot be read; it says nothing of the image.
         """
         options = self._recipe.image
+        at_least = options.resolution if options.reduced_decode else None
+        held = pixels_decoded(
+            row["width"], row["height"], jpeg=row["format"] == "JPEG", at_least=at_least
+        )
         try:
             data = read(dict(row))
-            with watch([row["sha256"]]):
+            with self._decoding.held(held), watch([row["sha256"]]):
                 if sha256_hex(data) != row["sha256"]:
                     raise SourceChanged(f"{row['uri']} changed after it was scanned")
                 decoded = decode(
                     data,
-                    at_least=options.resolution if options.reduced_decode else None,
+                    at_least=at_least,
                     strict=self._recipe.rules.damaged_jpeg,
                 )
                 measures = asdict(measure(decoded.pixels))

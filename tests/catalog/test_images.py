@@ -11,7 +11,7 @@ from PIL import ImageOps
 
 from catalog.colour import in_srgb
 from catalog.errors import ImageError
-from catalog.images import Image, decode, encode_jpeg
+from catalog.images import Image, decode, encode_jpeg, pixels_decoded
 from catalog.png import encode_png
 from tests.catalog.noise import noise
 from tests.photographs import photographs
@@ -54,6 +54,8 @@ def test_a_jpeg_has_the_pixels_that_pillow_gives(
         assert (found.pixels == by_pillow(data, at_least)).all()
         assert found.pixels.flags.c_contiguous
         assert (decode(data, at_least=at_least).pixels == found.pixels).all()
+        foretold = pixels_decoded(width, height, jpeg=True, at_least=at_least)
+        assert foretold == found.pixels.shape[0] * found.pixels.shape[1]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

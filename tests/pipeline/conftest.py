@@ -73,8 +73,8 @@ def make(recipe: Recipe) -> Callable[..., BuildResult]:
     return run
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def head() -> Iterator[Head]:
-    """A Ray head that the tests of a file share; it takes time from all others while it is up."""
+    """A Ray head that all tests share which need nothing special of one."""
     with ray_head(cpus=2) as running:
         yield running
