@@ -38,7 +38,7 @@ def freeze(recipe: Recipe, out: str, images: Path | str, scanner: Scanner) -> Da
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan_chunks, "FILES_A_CHUNK", 3)
+    monkeypatch.setattr(scan_chunks, "FILES_A_CHUNK", 1)
 
 
 def test_no_room_for_the_plan_costs_no_second_scan(
