@@ -82,9 +82,10 @@ def requery(dataset: Dataset, recipe: Recipe) -> Answer:
     source = tables.read_table(dataset.source)
     judged = judge(tombstones.mark_removed(source, keys), recipe)
     good = pc.equal(judged["status"], OK)
-    good_ones = judged.filter(good)["sha256"]
-    wanted = Hashes(good_ones)
-    after = Counter(judged.filter(pc.invert(good))["status"].to_pylist())
+    wanted = Hashes(judged["sha256"].filter(good))
+    after = Counter(judged["status"].filter(pc.invert(good)).to_pylist())
+    expected = pc.sum(good).as_py() or 0
+    del source, judged, good
     added = removed = seen = 0
     for unit in _rows_of_units(dataset):
         rows = unit.filter(pc.invert(tombstones.is_removed(unit["sha256"], keys)))
@@ -96,8 +97,8 @@ def requery(dataset: Dataset, recipe: Recipe) -> Answer:
             added += status == OK != row["status"]
             removed += row["status"] == OK != status
             seen += 1
-    if len(good_ones) > seen:
-        after[UNKNOWN] += len(good_ones) - seen
+    if expected > seen:
+        after[UNKNOWN] += expected - seen
     state = dataset.status()
     before = {OK: state.samples, **state.rejects}
     return Answer(before=before, after=dict(after), added=added, removed=removed)

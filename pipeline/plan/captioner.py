@@ -27,7 +27,7 @@ def require_for_source(recipe: Recipe, source: pa.Table) -> None:
     said, usable = count_captions(source)
     if usable and (said < usable or spec.wants_all) and (why := _why_not(spec, frozen=False)):
         judged = judge(source, recipe)
-        captions = judged.filter(pc.equal(judged["status"], OK))["caption"].to_pylist()
+        captions = judged["caption"].filter(pc.equal(judged["status"], OK)).to_pylist()
         _refuse(spec, captions, why)
 
 

@@ -75,7 +75,7 @@ def grow(
     rows = rows.drop_columns(tables.OF_SCAN_ALONE)
     append(dataset, recipe, rows, source=storage.join(SOURCES, name))
     before = tables.read_table(dataset.source, ["sha256", "status", "rank"])
-    before = before.filter(pc.invert(never_planned(before)))["sha256"]
+    before = before["sha256"].filter(pc.invert(never_planned(before)))
     there = lookup.is_in(wanted["sha256"], before)
     stayed = _count(there)
     came_back = _count(pc.and_(pc.invert(there), pc.and_(planned, pc.invert(changed))))
