@@ -16,6 +16,7 @@ tombstones/<hash>.json      keys that were taken down: in no view from then on
 logs/                       what ran when; the only files that differ between equal builds
 """
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -102,7 +103,10 @@ class View:
     @cached_property
     def fingerprint(self) -> str:
         """Identity of the choice: a hash over the blocks, in order; 32 hex characters."""
-        return sha256_hex("".join(self.table["block_sha256"].to_pylist()).encode())[:32]
+        found = hashlib.sha256()
+        for piece in self.table["block_sha256"].chunks:
+            found.update("".join(piece.to_pylist()).encode())
+        return found.hexdigest()[:32]
 
     @cached_property
     def conditions(self) -> tuple[str, ...]:
@@ -270,6 +274,11 @@ class Dataset:
         """Return how many samples `view` shows, by their keys alone; raises as that does."""
         return int(self._present(tables.read_table(self._manifest(), ["key"])).num_rows)
 
+    def first(self, count: int) -> pa.Table:
+        """Return the rows of the best `count` samples, without reading those of all others."""
+        buried = len(tombstones.removed_keys(self.uri))
+        return self._present(tables.read_first(self._manifest(), count + buried)).slice(0, count)
+
     def view(
         self,
         subset: str | None = None,
@@ -362,7 +371,7 @@ class Dataset:
     def _cut(self, name: str, record: dict[str, Any], count: int) -> View:
         policy, seed = record["policy"], record["seed"] or 0
         chosen = ranking.subset_ranks(self.sample_count(), count, policy=policy, seed=seed)
-        view = View(self.uri, name, self._first(int(chosen[-1]) + 1).take(pa.array(chosen)))
+        view = View(self.uri, name, self.first(int(chosen[-1]) + 1).take(pa.array(chosen)))
         last = len(self.plans.names) - 1
         metadata = {"subset": record, **({"generation": last} if last else {})}
         storage.write_atomic(self._subset_uri(name), tables.to_parquet(view.table, metadata))
@@ -378,11 +387,6 @@ class Dataset:
                 self._cut(name, kept["subset"], count)
                 changed = True
         return changed
-
-    def _first(self, count: int) -> pa.Table:
-        """Return the best `count` samples that were not taken down, without reading all others."""
-        buried = len(tombstones.removed_keys(self.uri))
-        return self._present(tables.read_first(self._manifest(), count + buried)).slice(0, count)
 
     def _manifest(self) -> str:
         uri = self.path(MANIFEST)

@@ -105,16 +105,20 @@ def list_samples(
     json: Json = False,
 ) -> None:
     """Show the first samples in rank order: rank, key, size as found, caption."""
-    view = Dataset.open(dataset).view(subset)
+    opened = Dataset.open(dataset)
+    if subset is None:
+        first, count = opened.first(limit), opened.sample_count()
+    else:
+        chosen = opened.view(subset)
+        first, count = chosen.table.slice(0, limit), len(chosen)
     if json:
         names = ["rank", "key", "source_width", "source_height", "caption", "shard"]
-        rows = view.table.select(names).slice(0, limit).to_pylist()
-        console.show_json({"samples": len(view), "rows": rows})
+        console.show_json({"samples": count, "rows": first.select(names).to_pylist()})
         return
-    for row in view.table.slice(0, limit).to_pylist():
+    for row in first.to_pylist():
         size = f"{row['source_width']}x{row['source_height']}"
         out.print(f"{row['rank']:>9,}  {row['key']}  {size:>11}  {escape(clean(row['caption']))}")
-    out.print(f"{min(limit, len(view)):,} of {len(view):,} samples; shards: {dataset}/{SHARDS}")
+    out.print(f"{min(limit, count):,} of {count:,} samples; shards: {dataset}/{SHARDS}")
 
 
 @app.command()
@@ -122,7 +126,8 @@ def subset(
     dataset: DatasetUri,
     sizes: Annotated[str, typer.Option(help="For example 1k,10k,50k,500k.")],
     policy: Annotated[
-        str, typer.Option(help="top: best resolutions; stratified: from all resolutions.")
+        str,
+        typer.Option(help="top: the first by the ranking; stratified: from all of it."),
     ] = "top",
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the stratified draw.")] = 0,
 ) -> None:

@@ -56,9 +56,9 @@ def remove(
     """
     opened = Dataset.open(dataset)
     named = _read_keys(keys)
-    before = len(opened.view())
+    before = opened.sample_count()
     fresh = tombstones.bury(dataset, named)
-    left = len(opened.view())
+    left = opened.sample_count()
     noted = "" if fresh else "; these very keys were removed before"
     out.print(
         f"removed: {before - left:,} samples of {len(named):,} keys named, {left:,} left{noted}"

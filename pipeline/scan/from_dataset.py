@@ -1,11 +1,14 @@
 """A finished dataset as a source: its images, where they were found, with its captions."""
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from catalog import storage, tables
+from catalog import lookup, spill, storage, tables
 from catalog.dataset.dataset import Dataset
+from catalog.sample import OK
 from pipeline.errors import UsageError
 from pipeline.recipe.recipe import Recipe
+from pipeline.scan.secrets import check_no_secrets
 
 
 def committed_source(uri: str, recipe: Recipe) -> tuple[pa.Table, dict[str, object]]:
@@ -22,7 +25,7 @@ def committed_source(uri: str, recipe: Recipe) -> tuple[pa.Table, dict[str, obje
         The table `catalog.tables.SOURCE`, and the metadata to keep with it.
 
     Raises:
-        UsageError: the recipe would caption all the images again.
+        UsageError: the recipe would caption all the images again, or the URI holds a password.
         DatasetError: there is no finished dataset.
     """
     if recipe.captions.wants("a caption that is there"):
@@ -31,20 +34,16 @@ def committed_source(uri: str, recipe: Recipe) -> tuple[pa.Table, dict[str, obje
             f"{recipe.captions.captioner!r} would write others: take sidecar, or sidecar_or_blip "
             "to caption the images whose caption is empty; to caption all anew, give --images"
         )
+    check_no_secrets(uri)
     opened = Dataset.open(uri)
-    kept = opened.view().table
-    captions = dict(zip(kept["sha256"].to_pylist(), kept["caption"].to_pylist(), strict=True))
+    kept = opened.view(columns=["sha256", "caption"]).table
     rows = tables.read_table(opened.source).replace_schema_metadata(None)
-    usable = pa.array(
-        status == "ok" and sha256 in captions
-        for status, sha256 in zip(
-            rows["status"].to_pylist(), rows["sha256"].to_pylist(), strict=True
-        )
-    )
-    rows = rows.filter(usable)
-    at = tables.SOURCE.get_field_index("caption")
-    texts = pa.array([captions[sha256] for sha256 in rows["sha256"].to_pylist()], pa.string())
-    rows = rows.set_column(at, tables.SOURCE.field(at), texts)
+    at = lookup.index_in(rows["sha256"], kept["sha256"])
+    usable = pc.and_(pc.equal(rows["status"], OK), pc.is_valid(at))
+    rows = spill.where(rows, usable)
+    texts = spill.take_values(kept["caption"], at.filter(usable).to_numpy())
+    column = tables.SOURCE.get_field_index("caption")
+    rows = rows.set_column(column, tables.SOURCE.field(column), texts)
     return rows, {**describe(uri), "fingerprint": opened.fingerprint}
 
 

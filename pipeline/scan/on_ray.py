@@ -7,6 +7,7 @@ from itertools import islice
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from catalog.errors import StorageUnavailable
 from pipeline.cluster.connect import connected, from_anywhere
 from pipeline.cluster.sharing import require_shared
 from pipeline.errors import BuildError
@@ -43,7 +44,9 @@ def scan_on_ray(chunks: Sequence[Chunk], perceptual: bool) -> Iterator[int]:
 
 
 def _scan(chunks: Sequence[Chunk], perceptual: bool) -> Iterator[int]:
-    task = ray.remote(num_cpus=1, max_retries=3)(scan_chunk)
+    task = ray.remote(  # type: ignore[call-overload]  # its stubs know no list
+        num_cpus=1, max_retries=3, retry_exceptions=[StorageUnavailable]
+    )(scan_chunk)
     left = iter(chunks)
     running = [task.remote(chunk, perceptual) for chunk in islice(left, _most())]
     while running:

@@ -3,6 +3,8 @@
 import pytest
 
 from pipeline.errors import UsageError
+from pipeline.recipe.recipe import load_recipe
+from pipeline.scan.from_dataset import committed_source
 from pipeline.scan.scan import describe_inputs, scan
 
 
@@ -25,3 +27,10 @@ def test_a_source_with_a_secret_is_refused_and_not_shown(uri: str) -> None:
 @pytest.mark.parametrize("uri", ["/a:b@c/d?sig=1", "file:///a?token=1", "s3://bucket/what?.jpg"])
 def test_a_name_is_no_secret(uri: str) -> None:
     describe_inputs([uri], (), (), None)
+
+
+def test_a_dataset_with_a_secret_is_refused_and_not_shown() -> None:
+    recipe = load_recipe("canny", ["captions.captioner=sidecar"])
+    with pytest.raises(UsageError, match="comes with a password") as error:
+        committed_source("https://someone:hidden@example.org/d", recipe)
+    assert "hidden" not in str(error.value)
