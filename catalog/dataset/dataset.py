@@ -291,9 +291,10 @@ class Dataset:
         Args:
             subset: its name; of a snapshot it is cut here, whether or not the dataset has it now.
             snapshot: name of one, to see the dataset as it was then; None for now.
-            columns: of the manifest to hold; `TO_READ` for a view that is only read. None for all.
+            columns: of the manifest to hold beside the key; `TO_READ` for a view that is only read.
+                None for all.
         """
-        wanted = None if columns is None else list(columns)
+        wanted = None if columns is None else list(dict.fromkeys(["key", *columns]))
         if snapshot is not None:
             name = snapshot if subset is None else f"{snapshot}/{subset}"
             rows = snapshots.read_samples(self.uri, snapshot, subset, wanted)

@@ -54,7 +54,7 @@ def precompute(
         TrainingError: the base is not here, or a sample cannot be encoded.
     """
     dataset = Dataset.open(request.dataset)
-    shards = pc.unique(dataset.view(subset, columns=("key", "shard")).table["shard"]).to_pylist()
+    shards = pc.unique(dataset.view(subset, columns=("shard",)).table["shard"]).to_pylist()
     every = read_commits(dataset.uri)
     units = [unit for unit in every if unit.shard.name in set(shards)]
     folder = LatentsFolder(dataset.uri, identity(request))

@@ -178,7 +178,7 @@ def read_subsets(dataset: Dataset) -> list[Subset]:
     ranked = dataset.recipe.get("ranking", "resolution") == "resolution"
     found = []
     for name in dataset.subsets():
-        table = dataset.view(name, columns=["key", "source_width", "source_height"]).table
+        table = dataset.view(name, columns=["source_width", "source_height"]).table
         record = tables.read_metadata(dataset.path(SUBSETS, f"{name}.parquet")).get("subset", {})
         cut = ranked and record.get("policy") == "top" and table.num_rows
         least = float(np.min(_megapixels(table))) if cut else None

@@ -36,7 +36,7 @@ def committed_source(uri: str, recipe: Recipe) -> tuple[pa.Table, dict[str, obje
         )
     check_no_secrets(uri)
     opened = Dataset.open(uri)
-    kept = opened.view(columns=["key", "sha256", "caption"]).table
+    kept = opened.view(columns=["sha256", "caption"]).table
     rows = tables.read_table(opened.source).replace_schema_metadata(None)
     at = lookup.index_in(rows["sha256"], kept["sha256"])
     usable = pc.and_(pc.equal(rows["status"], OK), pc.is_valid(at))

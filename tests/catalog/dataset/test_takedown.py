@@ -53,6 +53,15 @@ def test_a_removal_holds_at_once_everywhere(dataset: Dataset) -> None:
     assert verify(dataset) == []
 
 
+def test_a_removal_holds_in_a_view_of_some_columns(dataset: Dataset) -> None:
+    whole = dataset.view()
+    tombstones.bury(dataset.uri, whole.keys()[:1])
+    assert (
+        dataset.view(columns=["sha256"]).table["sha256"].to_pylist()
+        == (whole.table["sha256"].to_pylist()[1:])
+    )
+
+
 def test_the_same_removal_again_changes_nothing(dataset: Dataset) -> None:
     key, other = keys_of(dataset)[:2]
     assert tombstones.bury(dataset.uri, [other, key])
