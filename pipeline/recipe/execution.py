@@ -1,8 +1,8 @@
 """How a build is run: what may move a bit is in each commit's environment, no recipe holds it."""
 
-import os
-
 from pydantic import BaseModel, ConfigDict, Field
+
+from catalog.cpus import usable_cpus
 
 _AN_HOUR = 3600.0
 _AN_IMAGE = 15.0  # seconds; the slowest networks take seven, on one core
@@ -40,7 +40,7 @@ class Execution(BaseModel):
         None,
         ge=1,
         description="threads that decode, draw and encode beside the networks, in each worker; "
-        "default one a CPU",
+        "default one a CPU, of those that an affinity or a container's quota leaves",
     )
     network_threads: int = Field(
         1, ge=1, description="threads inside a network on the CPU; another number may move bits"
@@ -113,4 +113,4 @@ class Execution(BaseModel):
     @property
     def worker_threads(self) -> int:
         """Threads of a worker beside the networks."""
-        return self.threads or os.cpu_count() or 1
+        return self.threads or usable_cpus()

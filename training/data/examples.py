@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 from torch.utils.data import get_worker_info
 
+from catalog.cpus import usable_cpus
 from catalog.dataset.latents import Latents
 from training.data.augment import Augment
 from training.data.buckets import order_of
@@ -198,7 +199,7 @@ class Examples:
 
 
 def _cores() -> int:
-    return 1 if get_worker_info() is not None else min(THREADS, os.cpu_count() or 1)
+    return 1 if get_worker_info() is not None else min(THREADS, usable_cpus())
 
 
 @lru_cache(maxsize=1)
