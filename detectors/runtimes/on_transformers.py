@@ -19,13 +19,17 @@ from detectors.runtimes.on_torch import quietly
 _FILTERS = {2: InterpolationMode.BILINEAR, 3: InterpolationMode.BICUBIC}  # by Pillow's numbers
 
 
-def from_folder(folder: Path, kind: str, *, trains: str | None = None) -> tuple[Any, Any]:
+def from_folder(
+    folder: Path, kind: str, *, trains: str | None = None, family: str | None = None
+) -> tuple[Any, Any]:
     """Return the network and the image processor of a folder as the hub has them.
 
     Args:
         folder: with a configuration, weights and the image processor's values.
         kind: class of the network, for example ``UperNetForSemanticSegmentation``.
         trains: part of it that only training looks at; it is dropped, and may be missing.
+        family: model type of which every folder has such a network in it, whatever the folder names
+            its own; None: it must be named.
 
     Raises:
         WeightsError: the folder has another network, or not all of it: transformers itself would
@@ -37,7 +41,7 @@ def from_folder(folder: Path, kind: str, *, trains: str | None = None) -> tuple[
         try:
             config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
             held = config.architectures or ["no named network"]
-            if kind not in held:
+            if not (kind in held if family is None else config.model_type == family):
                 raise WeightsError(f"{folder} has {', '.join(held)}, expected {kind}")
             net, loading = getattr(transformers, kind).from_pretrained(
                 folder, local_files_only=True, output_loading_info=True
@@ -93,9 +97,10 @@ def pixel_values(
     """
     interpolation = _FILTERS[how.resample]
     resized = transforms.resize(pixels, list(size), interpolation=interpolation, antialias=True)
-    scaled = resized.float() * how.rescale_factor
-    normal: Tensor = (scaled - _row(how.image_mean, scaled)) / _row(how.image_std, scaled)
-    return normal.to(dtype)
+    scaled: Tensor = resized.float() * how.rescale_factor
+    if how.do_normalize:
+        scaled = (scaled - _row(how.image_mean, scaled)) / _row(how.image_std, scaled)
+    return scaled.to(dtype)
 
 
 def _row(values: list[float], like: Tensor) -> Float[Tensor, "1 3 1 1"]:

@@ -332,6 +332,17 @@ _TABLE = (
         conversion="torch_pickle/1",
     ),
     Checkpoint(
+        name="tipsv2_b14_dpt",
+        what="TIPSv2 base with heads for depth, normals and classes",
+        file="model.safetensors",
+        bytes=603_000_000,
+        exact=False,
+        sha256=None,
+        licence="Apache-2.0; normals learned on NYU Depth V2",
+        origin="google/tipsv2-b14-dpt on the Hugging Face hub",
+        beside=("config.json", "preprocessor_config.json"),
+    ),
+    Checkpoint(
         name="anime2sketch",
         what="Anime2Sketch",
         file="netG.pth",

@@ -32,6 +32,7 @@ from detectors.lsd import LsdSpec
 from detectors.mlsd import MlsdSpec
 from detectors.movenet import MoveNetSpec
 from detectors.normal import NormalBaeSpec, NormalLabelsSpec, NormalSpec
+from detectors.normal_tipsv2 import NormalTipsv2Spec
 from detectors.nsfw import NsfwNetwork
 from detectors.openpifpaf import OpenPifPafSpec
 from detectors.openpose import OpenposeLightSpec, OpenposeSpec
@@ -74,6 +75,7 @@ AnySpec: TypeAlias = Annotated[
     | NormalSpec
     | NormalLabelsSpec
     | NormalBaeSpec
+    | NormalTipsv2Spec
     | SegLabelsSpec
     | SegUperNetSpec
     | SegEomtSpec

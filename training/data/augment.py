@@ -18,7 +18,7 @@ from training.errors import DataError
 
 Pixels = UInt8[np.ndarray, "h w 3"]
 
-NORMALS = frozenset(("normal", "normal_bae", "normal_labels"))
+NORMALS = frozenset(("normal", "normal_bae", "normal_labels", "normal_tipsv2"))
 """Detectors whose colours name the directions left or right."""
 
 POSES = frozenset(("openpose", "openpose_light", "openpifpaf", "movenet", "dwpose", "vitpose"))

@@ -9,10 +9,10 @@ from catalog.dataset.dataset import Dataset
 from catalog.dataset.verify import verify
 from catalog.png import decode_png
 from detectors import weights
-from detectors.networks import depth_anything, dwpose, eomt, vitpose
+from detectors.networks import depth_anything, dwpose, eomt, tipsv2, vitpose
 from pipeline.build.build import BuildResult
 from pipeline.recipe.recipe import load_recipe
-from tests.detectors import test_depth_anything, test_eomt, test_vitpose
+from tests.detectors import test_depth_anything, test_eomt, test_normal_tipsv2, test_vitpose
 from tests.detectors.conftest import controlnet_aux_quiet as controlnet_aux_quiet
 from tests.detectors.test_teed import random_weights as random_weights
 from tests.photographs import photographs
@@ -30,6 +30,12 @@ def _eomt(folder: Path, patch: pytest.MonkeyPatch) -> None:
     test_eomt.saved(folder / "eomt_ade20k_large")
     patch.setenv(weights.FOLDERS, str(folder))
     patch.setattr(eomt, "resolve", weights.resolve)
+
+
+def _normal_tipsv2(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    test_normal_tipsv2.saved(folder / "tipsv2_b14_dpt")
+    patch.setenv(weights.FOLDERS, str(folder))
+    patch.setattr(tipsv2, "resolve", weights.resolve)
 
 
 def _vitpose(folder: Path, patch: pytest.MonkeyPatch) -> None:
@@ -64,6 +70,7 @@ def four_photographs(tmp_path: Path) -> Path:
     [
         ("depth_anything", _depth_anything),
         ("seg_eomt", _eomt),
+        ("normal_tipsv2", _normal_tipsv2),
         ("vitpose", _vitpose),
         ("dwpose", _dwpose),
         ("teed", _teed),

@@ -277,7 +277,7 @@ def test_a_version_of_a_detector_is_in_the_fingerprints_of_its_recipes_alone(
 
 
 _BEYOND = {"tile", "low_quality", "grey", "colour_palette", "xdog", "inpaint"}
-_BEYOND |= {"pidinet", "depth_anything", "seg_eomt", "dwpose", "teed", "vitpose"}
+_BEYOND |= {"pidinet", "depth_anything", "seg_eomt", "dwpose", "teed", "vitpose", "normal_tipsv2"}
 
 
 @pytest.mark.parametrize("name", shipped_recipes())

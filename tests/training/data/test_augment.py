@@ -13,6 +13,7 @@ from catalog.images import decode_image
 from catalog.sample import Sample
 from detectors.keypoints import PoseSpec
 from detectors.normal import Convention, NormalBaeSpec, NormalLabelsSpec, NormalSpec
+from detectors.normal_tipsv2 import NormalTipsv2Spec
 from pipeline.recipe.recipe import AnySpec
 from training.data.augment import NORMALS, POSES, Augment, crop_square, flip_hint, flips
 from training.data.examples import Examples
@@ -45,7 +46,9 @@ def seen_in_a_mirror(normals: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize(
-    "spec", [NormalLabelsSpec(axes="left_up_back"), NormalBaeSpec()], ids=lambda spec: spec.detector
+    "spec",
+    [NormalLabelsSpec(axes="left_up_back"), NormalBaeSpec(), NormalTipsv2Spec()],
+    ids=lambda spec: spec.detector,
 )
 def test_a_flipped_normal_map_is_that_of_the_flipped_scene(spec, convention):
     spec = spec.model_copy(update={"convention": convention})
@@ -116,7 +119,7 @@ def test_the_names_are_those_of_the_detectors():
     specs = get_args(get_args(AnySpec)[0])
     poses = [spec for spec in specs if issubclass(spec, PoseSpec)]
     assert {spec().detector for spec in poses} == POSES
-    normals = (NormalSpec, NormalLabelsSpec, NormalBaeSpec)
+    normals = (NormalSpec, NormalLabelsSpec, NormalBaeSpec, NormalTipsv2Spec)
     assert {spec().detector for spec in normals} == NORMALS
 
 
