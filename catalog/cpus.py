@@ -2,17 +2,19 @@
 
 import math
 import os
+from functools import cache
 from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
+@cache
 def usable_cpus(cgroups: Path = _CGROUPS) -> int:
     """Return the CPUs that this process may use, one at least.
 
     Those of its affinity (taskset, Slurm, `docker --cpuset-cpus`), and no more than its container's
     quota of time (`docker --cpus`, a pod's limit), rounded up. Where neither can be read, those of
-    the machine.
+    the machine. They are looked up once: a loader asks for each of its batches.
 
     Args:
         cgroups: where the kernel shows the container's control group, of version 2 or 1.

@@ -59,8 +59,7 @@ _DIRECTIONS: dict[str, tuple[int, int]] = {  # component of (left, up, back), an
 _Z = np.float32(2 * np.pi)  # upstream's weight of `back` against the depth's slope
 _TOLERANCE = 0.01  # of a unit vector's length
 _NEUTRAL = 127  # what a vector of no length has in each channel
-COLOURS = "which axes red, green and blue show; see detectors/normal.py"
-"""What a spec says of its convention."""
+_COLOURS = "which axes red, green and blue show; see detectors/normal.py"
 
 Normals = Float32[np.ndarray, "h w 3"]
 
@@ -82,7 +81,7 @@ class NormalSpec(Spec):
         description="nearness 0..1 below which a pixel faces the viewer; ControlNet's demo has "
         "0.4, its API 0.1",
     )
-    convention: Convention = Field("midas", description=COLOURS)
+    convention: Convention = Field("midas", description=_COLOURS)
 
     @property
     def network(self) -> MidasNetwork:
@@ -94,7 +93,7 @@ class NormalSpec(Spec):
         near = nearness(found)
         if isinstance(near, Refusal):
             return near
-        return annotation(from_depth(found, near < self.background), self.convention)
+        return _annotation(from_depth(found, near < self.background), self.convention)
 
 
 class NormalLabelsSpec(Spec):
@@ -109,7 +108,7 @@ class NormalLabelsSpec(Spec):
         description="of the label's three components. DIODE does not say; its own is taken for the "
         "default, and convention diode then leaves its components as they are",
     )
-    convention: Convention = Field("diode", description=COLOURS)
+    convention: Convention = Field("diode", description=_COLOURS)
     max_unmeasured: float = Field(
         0.9, ge=0, le=1, description="share of pixels without a normal that refuses the image"
     )
@@ -126,7 +125,7 @@ class NormalLabelsSpec(Spec):
         share = round(1 - float(measured.mean()), 4)
         if share > self.max_unmeasured:
             return Refusal(rule="unmeasured", value=share, threshold=self.max_unmeasured)
-        result = annotation(_in_own_frame(found, self.axes), self.convention, unmeasured=share)
+        result = _annotation(_in_own_frame(found, self.axes), self.convention, unmeasured=share)
         result.map[~measured] = _NEUTRAL
         return result
 
@@ -143,22 +142,27 @@ class BaeNetwork(NetworkSpec):
         return NormalBae(self.checkpoint, device, precision)
 
 
-class NormalBaeSpec(Spec):
+class NetworkNormalsSpec(Spec):
+    """Normals as a network finds them, (left, up, back), in ControlNet 1.1's colours by default."""
+
+    convention: Convention = Field("bae", description=_COLOURS)
+
+    def annotate(self, image: Image, found: Any, generator: np.random.Generator) -> Result:
+        """Return a map (h, w, 3)."""
+        return _annotation(found, self.convention)
+
+
+class NormalBaeSpec(NetworkNormalsSpec):
     """Normals by NormalBae: not the paper's, but what ControlNet 1.1 replaced it with."""
 
     detector: Literal["normal_bae"] = "normal_bae"
     condition: ConditionName = "normal_bae"
     checkpoint: BaeCheckpoint = "normal_bae"
-    convention: Convention = Field("bae", description=COLOURS)
 
     @property
     def network(self) -> BaeNetwork:
         """NormalBae."""
         return BaeNetwork(checkpoint=self.checkpoint)
-
-    def annotate(self, image: Image, found: Any, generator: np.random.Generator) -> Result:
-        """Return a map (h, w, 3)."""
-        return annotation(found, self.convention)
 
 
 def from_depth(depth: Float32[np.ndarray, "h w"], background: Bool[np.ndarray, "h w"]) -> Normals:
@@ -184,14 +188,7 @@ def to_colours(normals: Normals, convention: Convention) -> UInt8[np.ndarray, "h
     return scaled.clip(0, 255).astype(np.uint8)
 
 
-def annotation(normals: Normals, convention: Convention, **parameters: Any) -> Annotation:
-    """Return normals (left, up, back) as a map in a convention's colours.
-
-    Args:
-        normals: unit vectors.
-        convention: noted with the sample, as whoever flips the map must know it.
-        parameters: noted beside it.
-    """
+def _annotation(normals: Normals, convention: Convention, **parameters: Any) -> Annotation:
     return Annotation(
         map=to_colours(normals, convention),
         parameters={"convention": convention, "channels": list(CHANNELS[convention]), **parameters},

@@ -1,12 +1,9 @@
 """Normals by TIPSv2 (Google DeepMind, 2026), which may be used freely, unlike NormalBae's."""
 
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-from pydantic import Field
-
-from detectors.base import ConditionName, Image, Network, NetworkSpec, Precision, Result, Spec
-from detectors.normal import COLOURS, Convention, annotation
+from detectors.base import ConditionName, Network, NetworkSpec, Precision
+from detectors.normal import NetworkNormalsSpec
 
 Tipsv2Checkpoint = Literal["tipsv2_b14_dpt"]
 
@@ -23,19 +20,14 @@ class Tipsv2Network(NetworkSpec):
         return Tipsv2Normals(self.checkpoint, device, precision)
 
 
-class NormalTipsv2Spec(Spec):
-    """Normals by TIPSv2, as ControlNet 1.1 colours them."""
+class NormalTipsv2Spec(NetworkNormalsSpec):
+    """Normals by TIPSv2."""
 
     detector: Literal["normal_tipsv2"] = "normal_tipsv2"
     condition: ConditionName = "normal_tipsv2"
     checkpoint: Tipsv2Checkpoint = "tipsv2_b14_dpt"
-    convention: Convention = Field("bae", description=COLOURS)
 
     @property
     def network(self) -> Tipsv2Network:
         """TIPSv2."""
         return Tipsv2Network(checkpoint=self.checkpoint)
-
-    def annotate(self, image: Image, found: Any, generator: np.random.Generator) -> Result:
-        """Return a map (h, w, 3)."""
-        return annotation(found, self.convention)

@@ -1,9 +1,12 @@
 """What the tests of networks share: stand-ins, and a spec over batches of mixed sizes."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -20,6 +23,21 @@ def liven(net: nn.Module) -> nn.Module:
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
     return net
+
+
+def graph_on(folder: Path, network: ModuleType, spec: Spec) -> Iterator[Graph]:
+    """Yield a graph of one spec whose network, of a module, is what a folder has."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "resolve", lambda name: folder)
+        yield Graph([spec])
+
+
+def their_pixels(folder: Path, image: Image) -> torch.Tensor:
+    """What transformers' own processor gives a network for an image."""
+    from transformers import AutoImageProcessor
+
+    processor = AutoImageProcessor.from_pretrained(folder)
+    return processor(images=image, return_tensors="pt")["pixel_values"]
 
 
 def maps(graph: Graph, spec: Spec, images: Sequence[Image]) -> list[np.ndarray]:

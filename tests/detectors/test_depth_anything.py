@@ -16,7 +16,7 @@ from detectors.errors import WeightsError
 from detectors.graph import Graph, load
 from detectors.networks import depth_anything as network
 from detectors.runtimes.on_torch import quietly
-from tests.detectors.running import batched, liven, maps, mixed
+from tests.detectors.running import batched, graph_on, liven, maps, mixed, their_pixels
 
 SIDE = 140  # pixels that the stand-in looks at; the published ones look at 518
 
@@ -68,16 +68,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def graph(folder: Path) -> Iterator[Graph]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network, "resolve", lambda name: folder)
-        yield Graph([SPEC])
-
-
-def their_pixels(folder: Path, image: Image) -> torch.Tensor:
-    from transformers import AutoImageProcessor
-
-    processor = AutoImageProcessor.from_pretrained(folder)
-    return processor(images=image, return_tensors="pt")["pixel_values"]
+    yield from graph_on(folder, network, SPEC)
 
 
 def their_depth(folder: Path, image: Image) -> np.ndarray:

@@ -19,7 +19,7 @@ from detectors.networks import eomt as network
 from detectors.palettes import palette
 from detectors.runtimes.on_torch import quietly
 from detectors.segmentation import SegEomtSpec
-from tests.detectors.running import batched, liven, maps, mixed
+from tests.detectors.running import batched, graph_on, liven, maps, mixed
 
 SIDE = 64  # pixels of the stand-in's square; the published one's has 512
 
@@ -62,9 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def graph(folder: Path) -> Iterator[Graph]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network, "resolve", lambda name: folder)
-        yield Graph([SPEC])
+    yield from graph_on(folder, network, SPEC)
 
 
 def their_ids(folder: Path, image: Image) -> np.ndarray:

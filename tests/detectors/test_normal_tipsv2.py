@@ -16,7 +16,8 @@ from detectors.graph import Graph, load
 from detectors.networks import tipsv2 as network
 from detectors.normal_tipsv2 import NormalTipsv2Spec
 from detectors.runtimes.on_torch import quietly
-from tests.detectors.running import batched, liven, maps, mixed
+from tests.detectors import test_depth_anything
+from tests.detectors.running import batched, graph_on, liven, maps, mixed
 
 SIDE = 112  # pixels that the stand-in looks at; the published one looks at 448
 
@@ -58,9 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def graph(folder: Path) -> Iterator[Graph]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network, "resolve", lambda name: folder)
-        yield Graph([SPEC])
+    yield from graph_on(folder, network, SPEC)
 
 
 def their_normals(folder: Path, image: Image) -> np.ndarray:
@@ -120,8 +119,6 @@ def test_a_folder_of_another_network_is_refused(
     monkeypatch.setattr(network, "resolve", lambda name: tmp_path)
     with pytest.raises(WeightsError, match="no Tipsv2DptForNormalEstimation that can be loaded"):
         load(SPEC)  # an empty one
-    from tests.detectors import test_depth_anything
-
     test_depth_anything.saved(tmp_path)
     with pytest.raises(WeightsError, match="has DepthAnythingForDepthEstimation, expected Tipsv2"):
         load(SPEC)

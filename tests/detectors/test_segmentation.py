@@ -17,7 +17,7 @@ from detectors.networks import deeplab, upernet
 from detectors.palettes import palette, voc_colour
 from detectors.runtimes.on_torch import quietly
 from detectors.segmentation import SegDeepLabSpec, SegLabelsSpec, SegUperNetSpec, UperNetwork
-from tests.detectors.running import batched, liven, maps, mixed
+from tests.detectors.running import batched, graph_on, liven, maps, mixed, their_pixels
 from tests.weights import need_file
 
 pytestmark = pytest.mark.usefixtures("controlnet_aux_quiet")
@@ -148,16 +148,7 @@ def _saved(folder: Path, labels: int) -> Path:
 
 @pytest.fixture(scope="module")
 def graph(folder: Path) -> Iterator[Graph]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(upernet, "resolve", lambda name: folder)
-        yield Graph([SegUperNetSpec()])
-
-
-def their_pixels(folder: Path, image: Image) -> torch.Tensor:
-    from transformers import AutoImageProcessor
-
-    processor = AutoImageProcessor.from_pretrained(folder)
-    return processor(images=image, return_tensors="pt")["pixel_values"]
+    yield from graph_on(folder, upernet, SegUperNetSpec())
 
 
 def their_ids(folder: Path, image: Image) -> np.ndarray:

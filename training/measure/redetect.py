@@ -29,8 +29,7 @@ from detectors.keypoints import Person, PoseSpec
 from detectors.lineart_anime import LineartAnimeSpec
 from detectors.lines import LinesSpec
 from detectors.low_quality import LowQualitySpec
-from detectors.normal import NormalBaeSpec, NormalLabelsSpec, NormalSpec
-from detectors.normal_tipsv2 import NormalTipsv2Spec
+from detectors.normal import NetworkNormalsSpec, NormalBaeSpec, NormalLabelsSpec, NormalSpec
 from detectors.palettes import palette
 from detectors.pidinet import PidinetSpec
 from detectors.scribble import ScribbleSpec, Synthesis
@@ -126,7 +125,7 @@ METRICS: Mapping[type[Spec], Metric] = {
         higher_is_better=False,
     ),
     **dict.fromkeys(
-        (NormalSpec, NormalLabelsSpec, NormalBaeSpec, NormalTipsv2Spec),
+        (NormalSpec, NormalLabelsSpec, NetworkNormalsSpec),
         Metric(
             name="normal angle (degrees)",
             score=lambda one, two: map_likeness.normal_angle(one.map, two.map),
